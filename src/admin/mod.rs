@@ -1,0 +1,3 @@
+//! The console: commands over snapshots.
+
+pub mod snapshot;

@@ -1,0 +1,103 @@
+//! What the console and `/metrics` show: plain values that workers hand over
+//! when asked. Nothing here refers to a live object.
+
+use std::time::{Duration, SystemTime};
+
+use crate::config::PoolMode;
+use crate::stats::Totals;
+
+/// State of a client, PgBouncer's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientState {
+    /// Logging in.
+    Login,
+    /// Connected, not in a transaction, nothing asked.
+    Idle,
+    /// Linked to a server connection.
+    Active,
+    /// Asked for something and waits for a server connection.
+    Waiting,
+}
+
+/// State of a server connection, PgBouncer's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// Linked to a client.
+    Active,
+    /// Ready for a client.
+    Idle,
+    /// Idle for longer than `server_check_delay`: checked before use.
+    Used,
+    /// Being reset, checked or cleaned.
+    Tested,
+    /// Connecting or logging in.
+    New,
+    /// Kept from clients while a cancel request for it is under way.
+    BeingCanceled,
+}
+
+/// One row of SHOW CLIENTS or SHOW SERVERS (`S` says which states).
+#[derive(Clone, Debug)]
+pub struct SocketRow<S> {
+    /// One counter for clients and servers together.
+    pub id: u64,
+    pub user: String,
+    pub database: String,
+    pub state: S,
+    /// Peer's address; `unix` for a Unix socket.
+    pub addr: String,
+    pub port: u16,
+    pub local_addr: String,
+    pub local_port: u16,
+    pub connect_time: SystemTime,
+    pub request_time: SystemTime,
+    /// How long a waiting client has waited.
+    pub wait: Duration,
+    /// The connection will be closed as soon as it is released.
+    pub close_needed: bool,
+    /// Id of the connection at the other end of the link, if there is one.
+    pub link: Option<u64>,
+    /// The server's pid (servers), or the peer's pid on a Unix socket (clients).
+    pub remote_pid: u32,
+    pub application_name: String,
+    pub prepared_statements: usize,
+    /// Login or reset work: worker that owns the connection.
+    pub worker: usize,
+}
+
+/// One row of SHOW POOLS; counts are of now.
+#[derive(Clone, Debug)]
+pub struct PoolRow {
+    pub database: String,
+    pub user: String,
+    pub cl_active: usize,
+    pub cl_waiting: usize,
+    pub cl_active_cancel_req: usize,
+    pub cl_waiting_cancel_req: usize,
+    pub sv_active: usize,
+    pub sv_active_cancel: usize,
+    pub sv_being_canceled: usize,
+    pub sv_idle: usize,
+    pub sv_used: usize,
+    pub sv_tested: usize,
+    pub sv_login: usize,
+    /// How long the oldest waiting client has waited.
+    pub maxwait: Duration,
+    pub pool_mode: PoolMode,
+    pub load_balance_hosts: bool,
+    /// Effective bounds, for metrics.
+    pub pool_size: u32,
+    pub totals: Totals,
+}
+
+/// Everything that is to be seen at one moment, merged over the workers.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub clients: Vec<SocketRow<ClientState>>,
+    pub servers: Vec<SocketRow<ServerState>>,
+    pub pools: Vec<PoolRow>,
+    /// Clients that have not logged in yet.
+    pub login_clients: usize,
+    /// Totals of pools that are gone and of logins to the console, by database.
+    pub past: Vec<(String, Totals)>,
+}

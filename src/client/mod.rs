@@ -1,0 +1,1 @@
+//! One client: startup, login, session, cancel.

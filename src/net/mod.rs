@@ -1,0 +1,1 @@
+//! Sockets: plain TCP or Unix behind one type.

@@ -1,0 +1,5 @@
+//! Phases of the process: start, run, drain, stop.
+
+mod handle;
+
+pub use handle::{Command, Handle, ShutdownMode};

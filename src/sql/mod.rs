@@ -1,0 +1,1 @@
+//! SQL without a parser: lexer and quoting.

@@ -1,0 +1,91 @@
+use std::cell::Cell;
+use std::ops::AddAssign;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The counters of one pool on one worker. Plain cells: they never
+        /// leave their thread.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Cell<u64>,)*
+        }
+
+        /// A snapshot of [`Counters`], summable over pools and workers.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// The present values.
+            pub fn totals(&self) -> Totals {
+                Totals { $($name: self.$name.get(),)* }
+            }
+        }
+
+        impl AddAssign for Totals {
+            fn add_assign(&mut self, other: Totals) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl Totals {
+            /// Every counter by name, in a fixed order.
+            pub fn each(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    // The twelve of PgBouncer's SHOW STATS, in its order. Times in microseconds.
+    /// Server connections given to clients.
+    server_assignment_count,
+    /// Transactions that ended.
+    xact_count,
+    /// Queries that ended (simple: ReadyForQuery; extended: each Sync).
+    query_count,
+    /// Bytes received from clients.
+    bytes_received,
+    /// Bytes sent to clients.
+    bytes_sent,
+    /// Microseconds in which clients held a transaction.
+    xact_time,
+    /// Microseconds in which servers worked on queries.
+    query_time,
+    /// Microseconds in which clients waited for a server connection.
+    wait_time,
+    /// Parse messages of named statements received from clients.
+    client_parse_count,
+    /// Parse messages sent to servers for named statements.
+    server_parse_count,
+    /// Bind messages to named statements.
+    bind_count,
+    /// Logins that succeeded.
+    client_login_count,
+    // pgweir's own.
+    /// Server connections opened.
+    server_connect_count,
+    /// Server connections that could not be opened.
+    server_connect_failed_count,
+    /// Server connections closed, for whatever reason.
+    server_close_count,
+    /// Parameter replays (SET) sent ahead of a client's request.
+    parameter_sync_count,
+    /// Clients dropped or refused because of `query_wait_timeout`.
+    query_wait_timeout_count,
+    /// Server connections cleaned after their client vanished.
+    cleanup_count,
+    /// ... of which could not be cleaned and were closed.
+    cleanup_failed_count,
+    /// Cancel requests forwarded to a server.
+    cancel_count,
+    /// ErrorResponse messages that servers sent to clients.
+    server_error_count,
+}
+
+/// Adds to a cell.
+pub fn add(cell: &Cell<u64>, n: u64) {
+    cell.set(cell.get().wrapping_add(n));
+}

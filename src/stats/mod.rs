@@ -1,0 +1,5 @@
+//! Counters that a worker keeps without locks, merged when somebody looks.
+
+mod counters;
+
+pub use counters::{Counters, Totals, add};

@@ -1,0 +1,1 @@
+//! The wire: frames, tags, startup packets, names in messages.

@@ -1,0 +1,1 @@
+//! A thread with its runtime, clients and server connections.
