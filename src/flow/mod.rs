@@ -1,1 +1,37 @@
-//! State machines of the protocol, without sockets.
+//! State machines of the protocol between one client and one server
+//! connection, without sockets and clock: bytes go in, bytes come out.
+//!
+//! - [`Session`] is the client's half: it walks what a client sends, forwards
+//!   it, renames prepared statements, and stops where a server is needed.
+//! - [`Backend`] is the server's half: it knows what the server still owes
+//!   ([`replies`]), which statements and parameters live there, and whether
+//!   the connection may be given to somebody else.
+//! - [`Statements`] and [`ParamTable`] are shared by all of a worker's
+//!   connections, so that equal things are one thing.
+
+mod backend;
+mod error_fields;
+mod output;
+mod params;
+mod replies;
+mod session;
+mod statements;
+
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backend, Release, ServerFault};
+pub use output::Output;
+pub use params::{ParamTable, Params, is_fixed};
+pub use replies::OwnQuery;
+pub use session::{ClientFault, Session, Stop};
+pub use statements::{Statement, Statements};
+
+use crate::stats::Counters;
+
+/// What the machines share on one worker.
+pub struct Shared<'a> {
+    pub statements: &'a mut Statements,
+    pub params: &'a mut ParamTable,
+    pub counters: &'a Counters,
+}

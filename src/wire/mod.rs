@@ -1,1 +1,13 @@
-//! The wire: frames, tags, startup packets, names in messages.
+//! The wire: frames, message tags, startup packets, names inside messages.
+//!
+//! Nothing here allocates by a length that a peer claims, and nothing panics
+//! on any bytes. PostgreSQL manual, "Frontend/Backend Protocol".
+
+pub mod build;
+pub mod frame;
+pub mod names;
+pub mod startup;
+pub mod tag;
+
+pub use frame::{FrameError, HEADER_LEN, Header};
+pub use tag::{BackendTag, FrontendTag, TxStatus};

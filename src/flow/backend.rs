@@ -1,0 +1,615 @@
+//! The server's half of a link.
+
+use std::rc::Rc;
+
+use lru::LruCache;
+use thiserror::Error;
+
+use super::error_fields::{self, Severity};
+use super::params::set_statement;
+use super::replies::{Alias, OwnQuery, Replies, Reply};
+use super::session::MISSING;
+use super::statements::Statement;
+use super::{Output, Params, Session, Shared};
+use crate::stats::add;
+use crate::wire::{BackendTag, FrameError, HEADER_LEN, Header, TxStatus, build};
+
+/// Messages that must be looked at are held whole up to this size, in bytes.
+/// An ErrorResponse above it passes unseen; anything else above it is a fault.
+const MAX_HELD: usize = 1 << 20;
+
+/// The server said something that it could not say here, or refused what it
+/// must not refuse. The link ends; the connection is not used again.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ServerFault {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("unexpected message {tag:?} from the server")]
+    Unexpected { tag: char },
+    #[error("message {tag:?} of {total} bytes from the server is too long")]
+    TooLong { tag: char, total: usize },
+    #[error("the server refused to set the client's parameters: {0}")]
+    Parameters(String),
+    #[error("transaction blocks not allowed in statement pooling mode")]
+    TransactionInStatementMode,
+}
+
+/// May the server connection go to somebody else?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// It owes nothing, is outside a transaction, and its state is known.
+    Ready,
+    /// Not as it is, but it can be cleaned.
+    Dirty,
+    /// It can only be closed.
+    Broken,
+}
+
+/// The pure half of a server connection.
+#[derive(Debug)]
+pub struct Backend {
+    pub(super) replies: Replies,
+    /// An error has come and the client's Sync has not been sent: the server
+    /// ignores everything else.
+    pub(super) skipping: bool,
+    /// A message of the extended protocol was sent after the last Sync.
+    pub(super) unsynced: bool,
+    /// In copy-in mode, and its end has not been sent.
+    pub(super) copy_in: bool,
+    /// The COPY under way made the server ignore a Sync.
+    sync_ignored: bool,
+    /// A Sync may have been ignored by a COPY that failed, or not: only a
+    /// query of our own can tell.
+    ambiguous: bool,
+    /// Part of a client's message was sent and the rest must follow.
+    pub(super) uploading: bool,
+    status: TxStatus,
+    pub(super) prepared: LruCache<u64, Rc<Statement>>,
+    pub(super) max_prepared: usize,
+    pub(super) unnamed: Option<Rc<Statement>>,
+    params: Rc<Params>,
+    /// Bytes of a streamed message still to come, and whether the client gets
+    /// them.
+    rest: usize,
+    rest_forward: bool,
+    own_error: Option<String>,
+    /// The server is about to close, or must not be used again.
+    ending: bool,
+    queries: u64,
+}
+
+impl Backend {
+    /// A connection that has just logged in, with what it reported.
+    /// `max_prepared` bounds the named statements that it keeps.
+    pub fn new(params: Rc<Params>, max_prepared: usize) -> Self {
+        Backend {
+            replies: Replies::default(),
+            skipping: false,
+            unsynced: false,
+            copy_in: false,
+            sync_ignored: false,
+            ambiguous: false,
+            uploading: false,
+            status: TxStatus::Idle,
+            prepared: LruCache::unbounded(),
+            max_prepared,
+            unnamed: None,
+            params,
+            rest: 0,
+            rest_forward: false,
+            own_error: None,
+            ending: false,
+            queries: 0,
+        }
+    }
+
+    pub fn params(&self) -> &Rc<Params> {
+        &self.params
+    }
+
+    pub fn status(&self) -> TxStatus {
+        self.status
+    }
+
+    /// Queries of clients that were answered: simple ones, and Syncs.
+    pub fn queries(&self) -> u64 {
+        self.queries
+    }
+
+    /// Named statements that the server keeps.
+    pub fn prepared_statements(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// Whether the server may be working on something that a cancel could
+    /// stop.
+    pub fn is_busy(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// Whether nothing is owed and no message is half sent, in either
+    /// direction. (A transaction may be open.)
+    pub fn is_settled(&self) -> bool {
+        self.replies.is_empty()
+            && !self.unsynced
+            && !self.skipping
+            && !self.copy_in
+            && !self.uploading
+            && self.rest == 0
+    }
+
+    /// The one place that decides whether a connection may be used again.
+    pub fn release(&self) -> Release {
+        if self.ending || self.uploading {
+            return Release::Broken;
+        }
+        let clean = self.is_settled() && !self.ambiguous && self.status == TxStatus::Idle;
+        if clean {
+            Release::Ready
+        } else {
+            Release::Dirty
+        }
+    }
+
+    /// A FATAL error has passed: the server is about to close.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Begins to serve `session`: what differs in its parameters is set ahead
+    /// of its first message, in the same write. News about the server itself
+    /// goes to the client.
+    pub fn adopt(
+        &mut self,
+        session: &mut Session,
+        out: &mut Output<'_>,
+        to_client: &mut Vec<u8>,
+        shared: &mut Shared<'_>,
+    ) {
+        if Rc::ptr_eq(&self.params, &session.params) {
+            return;
+        }
+        let (wanted, news) = session.params.with_fixed_of(&self.params);
+        for (name, value) in news {
+            build::parameter_status(to_client, &name, &value);
+        }
+        let changes = self.params.changes_to(&wanted);
+        if !changes.is_empty() {
+            let mut sql = Vec::new();
+            set_statement(&mut sql, &changes);
+            self.own_query(OwnQuery::Parameters, &sql, out.own());
+            add(&shared.counters.parameter_sync_count, 1);
+        }
+        session.params = shared.params.intern(wanted);
+        self.params = session.params.clone();
+    }
+
+    /// Appends a query of our own; its answer will be swallowed.
+    pub fn own_query(&mut self, query: OwnQuery, sql: &[u8], out: &mut Vec<u8>) {
+        build::query(out, sql);
+        // A simple query drops the unnamed statement (postgres.c,
+        // exec_simple_query).
+        self.unnamed = None;
+        self.replies.push(Reply::Own {
+            query,
+            answered: false,
+            error: None,
+        });
+    }
+
+    /// The error that the last housekeeping query met, if it did.
+    pub fn take_own_error(&mut self) -> Option<String> {
+        self.own_error.take()
+    }
+
+    /// Appends what brings an abandoned connection to the end of its client's
+    /// last request: CopyFail and Sync, as needed. Replies are still owed
+    /// afterwards.
+    pub fn abandon(&mut self, out: &mut Vec<u8>) {
+        if self.copy_in {
+            build::copy_fail(out, "client disconnected");
+            self.copy_in = false;
+        }
+        if self.unsynced || self.skipping {
+            out.extend_from_slice(build::SYNC);
+            self.expect_sync();
+        }
+    }
+
+    /// Appends the rollback that a settled but abandoned connection needs, if
+    /// it does. It also tells whether a stray reply is still to come.
+    pub fn rollback(&mut self, out: &mut Vec<u8>) -> bool {
+        let needed = self.status != TxStatus::Idle || self.ambiguous;
+        if needed {
+            self.own_query(OwnQuery::Housekeeping, b"ROLLBACK", out);
+        }
+        needed
+    }
+
+    /// A message was sent and will be answered.
+    pub(super) fn expect(&mut self, reply: Reply) {
+        self.replies.push(reply);
+    }
+
+    /// A Sync was sent.
+    pub(super) fn expect_sync(&mut self) {
+        if self.copy_in {
+            self.sync_ignored = true;
+            return;
+        }
+        self.unsynced = false;
+        self.skipping = false;
+        self.replies.push(Reply::Sync);
+    }
+
+    /// CopyDone or CopyFail was sent.
+    pub(super) fn expect_copy_end(&mut self) {
+        self.copy_in = false;
+        if !self.replies.is_empty() {
+            self.replies.push(Reply::CopyEnd);
+        }
+    }
+
+    /// Walks what the server sent. `session` is the client that it serves, if
+    /// there is one. Returns how much was taken: an incomplete message that
+    /// must be seen whole is left for the next call.
+    pub fn from_server(
+        &mut self,
+        mut session: Option<&mut Session>,
+        input: &[u8],
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Result<usize, ServerFault> {
+        let mut at = 0;
+        loop {
+            let bytes = input.get(at..).unwrap_or_default();
+            if self.rest > 0 {
+                let n = self.rest.min(bytes.len());
+                if self.rest_forward {
+                    out.forward(at..at + n);
+                }
+                self.rest -= n;
+                at += n;
+                if self.rest > 0 {
+                    return Ok(at);
+                }
+                self.give_local_replies(session.is_some(), out);
+                continue;
+            }
+            let Some(header) = Header::peek(bytes)? else {
+                return Ok(at);
+            };
+            let shown = header.tag as char;
+            let Some(tag) = BackendTag::from_byte(header.tag) else {
+                return Err(ServerFault::Unexpected { tag: shown });
+            };
+            let whole = bytes.get(..header.total);
+            if whole.is_none() && must_be_whole(tag) {
+                if header.total <= MAX_HELD {
+                    return Ok(at);
+                }
+                if tag != BackendTag::ErrorResponse {
+                    let total = header.total;
+                    return Err(ServerFault::TooLong { tag: shown, total });
+                }
+            }
+            let body = whole.and_then(|m| m.get(HEADER_LEN..)).unwrap_or_default();
+            let deliver = self
+                .message(tag, body, session.as_deref_mut(), shared)?
+                .ok_or(ServerFault::Unexpected { tag: shown })?;
+            let end = at + header.total.min(bytes.len());
+            let forward = match deliver {
+                Deliver::Forward => session.is_some(),
+                Deliver::Swallow => false,
+                Deliver::Instead(message) => {
+                    out.own().extend_from_slice(&message);
+                    false
+                }
+            };
+            if forward {
+                out.forward(at..end);
+            }
+            self.rest = header.total - (end - at);
+            self.rest_forward = forward;
+            at = end;
+            if self.rest == 0 {
+                self.give_local_replies(session.is_some(), out);
+            }
+        }
+    }
+
+    /// One message. `None`: it does not fit here.
+    fn message(
+        &mut self,
+        tag: BackendTag,
+        body: &[u8],
+        mut session: Option<&mut Session>,
+        shared: &mut Shared<'_>,
+    ) -> Result<Option<Deliver>, ServerFault> {
+        match tag {
+            BackendTag::NoticeResponse | BackendTag::NotificationResponse => {
+                let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
+                Ok(Some(Deliver::forward_unless(own)))
+            }
+            BackendTag::ParameterStatus => Ok(self.parameter_status(body, session, shared)),
+            BackendTag::ErrorResponse => {
+                add(&shared.counters.server_error_count, 1);
+                Ok(Some(self.error(body, session)))
+            }
+            BackendTag::ReadyForQuery => {
+                let statement_mode = session.as_ref().is_some_and(|s| s.statement_mode());
+                let Some(status) = body.first().and_then(|&b| TxStatus::from_byte(b)) else {
+                    return Ok(None);
+                };
+                let deliver = self.ready(status, &mut session)?;
+                if statement_mode && status != TxStatus::Idle {
+                    return Err(ServerFault::TransactionInStatementMode);
+                }
+                Ok(deliver)
+            }
+            BackendTag::CommandComplete => {
+                self.command_complete(body, session, shared);
+                Ok(self.answer(tag))
+            }
+            _ => Ok(self.answer(tag)),
+        }
+    }
+
+    /// Takes what `tag` answers off the queue.
+    fn answer(&mut self, tag: BackendTag) -> Option<Deliver> {
+        use BackendTag as B;
+        let (own, last) = match (self.replies.front_mut()?, tag) {
+            (Reply::Parse { own, .. }, B::ParseComplete) => (*own, true),
+            (Reply::Close { own, .. }, B::CloseComplete) => (*own, true),
+            (Reply::Bind { .. }, B::BindComplete) => (false, true),
+            (Reply::Describe { .. }, B::ParameterDescription) => (false, false),
+            (Reply::Describe { .. }, B::RowDescription | B::NoData) => (false, true),
+            (Reply::Execute, B::CommandComplete | B::EmptyQueryResponse | B::PortalSuspended) => {
+                self.sync_ignored = false;
+                (false, true)
+            }
+            (Reply::Execute | Reply::Query, B::CopyInResponse) => {
+                self.begin_copy_in();
+                (false, false)
+            }
+            (
+                Reply::Execute | Reply::Query,
+                B::DataRow | B::CopyOutResponse | B::CopyBothResponse | B::CopyData | B::CopyDone,
+            ) => (false, false),
+            (Reply::Query, B::CommandComplete) => {
+                self.sync_ignored = false;
+                (false, false)
+            }
+            (Reply::Query, B::RowDescription | B::EmptyQueryResponse) => (false, false),
+            (Reply::FunctionCall, B::FunctionCallResponse) => (false, false),
+            (Reply::Own { answered, .. }, B::CommandComplete | B::EmptyQueryResponse) => {
+                *answered = true;
+                (true, false)
+            }
+            (Reply::Own { .. }, B::RowDescription | B::DataRow) => (true, false),
+            _ => return None,
+        };
+        if last {
+            self.replies.pop();
+        }
+        Some(Deliver::forward_unless(own))
+    }
+
+    fn begin_copy_in(&mut self) {
+        let extended = matches!(self.replies.front(), Some(Reply::Execute));
+        let syncs = self.replies.enter_copy_in();
+        self.copy_in = !syncs.end_sent;
+        self.sync_ignored = syncs.ignored;
+        if extended && !syncs.sync_follows {
+            self.unsynced = true;
+        }
+    }
+
+    fn ready(
+        &mut self,
+        status: TxStatus,
+        session: &mut Option<&mut Session>,
+    ) -> Result<Option<Deliver>, ServerFault> {
+        match self.replies.front_mut() {
+            Some(Reply::Query | Reply::FunctionCall | Reply::Sync) => {
+                self.replies.pop();
+                self.status = status;
+                // A COPY in the simple protocol is over here at the latest.
+                self.copy_in = false;
+                self.queries += 1;
+                Ok(Some(Deliver::Forward))
+            }
+            Some(Reply::Own {
+                query,
+                answered,
+                error,
+            }) => {
+                if !*answered {
+                    // The answer to a Sync that was not ignored after all.
+                    return Ok(Some(Deliver::Swallow));
+                }
+                let (query, error) = (*query, error.take());
+                self.replies.pop();
+                self.status = status;
+                self.ambiguous = false;
+                match (query, error) {
+                    (OwnQuery::Parameters, Some(error)) => Err(ServerFault::Parameters(error)),
+                    (OwnQuery::Parameters, None) => {
+                        if let Some(session) = session {
+                            session.params = self.params.clone();
+                        }
+                        Ok(Some(Deliver::Swallow))
+                    }
+                    (OwnQuery::Housekeeping, error) => {
+                        self.own_error = error;
+                        Ok(Some(Deliver::Swallow))
+                    }
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// An error ends whatever stands at the front, and in the extended
+    /// protocol everything up to the next Sync. Manual, "Extended Query":
+    /// "the backend ... reads and discards messages until a Sync is reached".
+    fn error(&mut self, body: &[u8], session: Option<&mut Session>) -> Deliver {
+        if error_fields::severity(body) == Severity::Fatal {
+            self.ending = true;
+        }
+        if let Some(Reply::Own {
+            answered, error, ..
+        }) = self.replies.front_mut()
+        {
+            *answered = true;
+            *error = Some(error_fields::summary(body));
+            return Deliver::Swallow;
+        }
+        self.copy_in = false;
+        self.ambiguous |= std::mem::take(&mut self.sync_ignored);
+        let rewritten = match self.replies.front() {
+            // An error while idle is the server's farewell.
+            None => {
+                self.ending = true;
+                return Deliver::Forward;
+            }
+            Some(Reply::Query | Reply::FunctionCall) => return Deliver::Forward,
+            Some(front) => rewritten(front, body),
+        };
+        let (skipped, sync_sent) = self.replies.skip_to_sync();
+        self.skipping = !sync_sent;
+        self.take_back(skipped, session);
+        rewritten.map_or(Deliver::Forward, Deliver::Instead)
+    }
+
+    /// Undoes what skipped messages were to do to names. Last first.
+    fn take_back(&mut self, skipped: Vec<Reply>, mut session: Option<&mut Session>) {
+        for reply in skipped {
+            let undo = match reply {
+                Reply::Parse { id, undo, .. } => {
+                    self.prepared.pop(&id);
+                    if id == 0 {
+                        self.unnamed = None;
+                    }
+                    undo
+                }
+                Reply::Close {
+                    evicted: Some(statement),
+                    ..
+                } => {
+                    self.prepared.put(statement.id, statement);
+                    continue;
+                }
+                Reply::Local { undo, .. } => undo,
+                _ => continue,
+            };
+            if let Some(session) = session.as_deref_mut() {
+                session.take_back(undo);
+            }
+        }
+    }
+
+    fn parameter_status(
+        &mut self,
+        body: &[u8],
+        session: Option<&mut Session>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Deliver> {
+        let (name, rest) = crate::wire::names::split_nul(body)?;
+        let (value, _) = crate::wire::names::split_nul(rest)?;
+        let mut params = (*self.params).clone();
+        params.set(name, value, true);
+        let before = std::mem::replace(&mut self.params, shared.params.intern(params));
+        let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
+        if let Some(session) = session.filter(|_| !own) {
+            if Rc::ptr_eq(&before, &session.params) {
+                session.params = self.params.clone();
+            } else {
+                let mut params = (*session.params).clone();
+                params.set(name, value, true);
+                session.params = shared.params.intern(params);
+            }
+        }
+        Some(Deliver::forward_unless(own))
+    }
+
+    /// Some commands drop what is followed here.
+    fn command_complete(
+        &mut self,
+        body: &[u8],
+        session: Option<&mut Session>,
+        shared: &mut Shared<'_>,
+    ) {
+        let (statements, settings) = match body {
+            b"DISCARD ALL\0" => (true, true),
+            b"DEALLOCATE ALL\0" => (true, false),
+            b"RESET\0" => (false, true),
+            _ => return,
+        };
+        if statements {
+            self.prepared.clear();
+            if let Some(session) = session {
+                session.forget_statements();
+            }
+        }
+        if settings {
+            let mut params = (*self.params).clone();
+            params.forget_unreported();
+            self.params = shared.params.intern(params);
+        }
+    }
+
+    /// Emits local replies whose turn has come.
+    fn give_local_replies(&mut self, to_client: bool, out: &mut Output<'_>) {
+        loop {
+            match self.replies.front() {
+                Some(Reply::Local { bytes, .. }) if to_client => {
+                    out.own().extend_from_slice(bytes);
+                }
+                Some(Reply::Local { .. } | Reply::CopyEnd) => {}
+                _ => return,
+            }
+            self.replies.pop();
+        }
+    }
+}
+
+/// What becomes of a message.
+enum Deliver {
+    Forward,
+    Swallow,
+    Instead(Vec<u8>),
+}
+
+impl Deliver {
+    fn forward_unless(own: bool) -> Self {
+        if own {
+            Deliver::Swallow
+        } else {
+            Deliver::Forward
+        }
+    }
+}
+
+fn must_be_whole(tag: BackendTag) -> bool {
+    matches!(
+        tag,
+        BackendTag::ReadyForQuery
+            | BackendTag::ParameterStatus
+            | BackendTag::ErrorResponse
+            | BackendTag::CommandComplete
+    )
+}
+
+/// The error's message with the client's name in place of the server's.
+fn rewritten(front: &Reply, body: &[u8]) -> Option<Vec<u8>> {
+    let named = |alias: &Alias, server_name: &[u8]| {
+        let alias = alias.as_ref()?;
+        error_fields::rename(body, server_name, alias)
+    };
+    match front {
+        Reply::Parse { id, alias, .. } => named(alias, format!("pgweir_{id}").as_bytes()),
+        Reply::Bind { alias } | Reply::Describe { alias } => named(alias, MISSING),
+        _ => None,
+    }
+}

@@ -1,0 +1,81 @@
+//! Fields of an ErrorResponse. Manual, "Error and Notice Message Fields".
+
+use memchr::memmem;
+
+use crate::wire::frame::put_header;
+use crate::wire::names::split_nul;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Severity {
+    Error,
+    /// FATAL or PANIC: the server closes the connection afterwards.
+    Fatal,
+}
+
+/// Iterates over the fields of a body: type and value.
+fn fields(mut body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&kind, rest) = body.split_first()?;
+        let (value, rest) = split_nul(rest)?;
+        body = rest;
+        Some((kind, value))
+    })
+}
+
+/// From the field that is never translated (`V`, since 9.6).
+pub(super) fn severity(body: &[u8]) -> Severity {
+    match fields(body).find(|(kind, _)| *kind == b'V') {
+        Some((_, b"FATAL" | b"PANIC")) => Severity::Fatal,
+        _ => Severity::Error,
+    }
+}
+
+/// Message and SQLSTATE, for people.
+pub(super) fn summary(body: &[u8]) -> String {
+    let get = |wanted: u8| {
+        let mut all = fields(body).filter(|(kind, _)| *kind == wanted);
+        all.next().map(|(_, value)| String::from_utf8_lossy(value))
+    };
+    let message = get(b'M').unwrap_or_default();
+    let sqlstate = get(b'C').unwrap_or_default();
+    format!("{message} (SQLSTATE {sqlstate})")
+}
+
+/// The whole message again with `"from"` replaced by `"to"` in its text.
+/// `None`: there is no `"from"`.
+pub(super) fn rename(body: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    let quoted = [b"\"", from, b"\""].concat();
+    let at = memmem::find(body, &quoted)?;
+    let mut message = Vec::new();
+    put_header(&mut message, b'E', body.len() - from.len() + to.len());
+    message.extend_from_slice(body.get(..=at)?);
+    message.extend_from_slice(to);
+    message.extend_from_slice(body.get(at + 1 + from.len()..)?);
+    Some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] =
+        b"SERREUR\0VERROR\0C26000\0Mprepared statement \"pgweir_7\" does not exist\0\0";
+
+    #[test]
+    fn severity_is_not_translated() {
+        assert_eq!(severity(BODY), Severity::Error);
+        assert_eq!(severity(b"SFATAL\0VFATAL\0\0"), Severity::Fatal);
+        assert_eq!(severity(b"VFAT"), Severity::Error);
+    }
+
+    #[test]
+    fn names_are_put_back() {
+        let message = rename(BODY, b"pgweir_7", b"x").unwrap();
+        assert_eq!(message.len(), 5 + BODY.len() - 7);
+        assert_eq!(
+            summary(&message[5..]),
+            "prepared statement \"x\" does not exist (SQLSTATE 26000)"
+        );
+        assert_eq!(rename(BODY, b"pgweir", b"x"), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! A session's parameters: those that the server reports (ParameterStatus) and
+//! those that the client set in its startup packet.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+/// Reported by the server but not to be set by anybody. Manual,
+/// "Asynchronous Operations" of the protocol; guc_tables.c, GUC_REPORT.
+const FIXED: [&[u8]; 6] = [
+    b"in_hot_standby",
+    b"integer_datetimes",
+    b"is_superuser",
+    b"server_encoding",
+    b"server_version",
+    b"session_authorization",
+];
+
+/// Whether a reported parameter says something about the server rather than
+/// the session.
+pub fn is_fixed(name: &[u8]) -> bool {
+    FIXED.iter().any(|fixed| name.eq_ignore_ascii_case(fixed))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Param {
+    /// Lower case; the list is sorted by it.
+    key: Box<[u8]>,
+    /// As the server spells it.
+    name: Box<[u8]>,
+    value: Box<[u8]>,
+    /// The server reports it; otherwise it came with a startup packet.
+    reported: bool,
+}
+
+/// An immutable set of parameters. Equal sets are the same `Rc` (see
+/// [`ParamTable`]), so "does this server fit this client?" is one comparison
+/// of pointers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Params {
+    list: Vec<Param>,
+}
+
+impl Params {
+    /// The value of a parameter, whatever the case of `name`.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        let at = self.find(&name.to_ascii_lowercase()).ok()?;
+        Some(&self.list.get(at)?.value)
+    }
+
+    /// Sets a parameter. One that was ever reported stays so.
+    pub fn set(&mut self, name: &[u8], value: &[u8], reported: bool) {
+        let key = name.to_ascii_lowercase();
+        match self.find(&key) {
+            Ok(at) => {
+                if let Some(param) = self.list.get_mut(at) {
+                    param.value = value.into();
+                    if reported {
+                        param.name = name.into();
+                        param.reported = true;
+                    }
+                }
+            }
+            Err(at) => self.list.insert(
+                at,
+                Param {
+                    key: key.into(),
+                    name: name.into(),
+                    value: value.into(),
+                    reported,
+                },
+            ),
+        }
+    }
+
+    /// What a server reports: name and value, in the order of names.
+    pub fn reported(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let reported = self.list.iter().filter(|p| p.reported);
+        reported.map(|p| (&*p.name, &*p.value))
+    }
+
+    /// Forgets everything that the server does not report: after `RESET ALL`
+    /// and `DISCARD ALL` those have the server's own values.
+    pub fn forget_unreported(&mut self) {
+        self.list.retain(|p| p.reported);
+    }
+
+    /// What to change in a session that has `self` so that it has `wanted`:
+    /// name and new value, `None` for the server's default.
+    pub fn changes_to<'a>(&'a self, wanted: &'a Params) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
+        let settable = |p: &&Param| !is_fixed(&p.key);
+        let mut changes = Vec::new();
+        for param in wanted.list.iter().filter(settable) {
+            if self.get(&param.key) != Some(&param.value) {
+                changes.push((&*param.name, Some(&*param.value)));
+            }
+        }
+        for param in self.list.iter().filter(settable) {
+            if wanted.find(&param.key).is_err() {
+                changes.push((&*param.name, None));
+            }
+        }
+        changes
+    }
+
+    /// `self` with the fixed parameters of `server`; and those which differ.
+    pub fn with_fixed_of(&self, server: &Params) -> (Params, Vec<NameValue>) {
+        let mut params = self.clone();
+        let mut news = Vec::new();
+        for param in server.list.iter().filter(|p| is_fixed(&p.key)) {
+            if self.get(&param.key) != Some(&param.value) {
+                params.set(&param.name, &param.value, true);
+                news.push((param.name.clone(), param.value.clone()));
+            }
+        }
+        (params, news)
+    }
+
+    fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        self.list.binary_search_by(|p| (*p.key).cmp(key))
+    }
+}
+
+/// Appends the statement that makes `changes`. `set_config` takes every value
+/// as one string, which SET does not for lists such as `search_path`; NULL is
+/// RESET (guc_funcs.c, `set_config_by_name`).
+pub fn set_statement(out: &mut Vec<u8>, changes: &[(&[u8], Option<&[u8]>)]) {
+    out.extend_from_slice(b"SELECT ");
+    for (i, (name, value)) in changes.iter().enumerate() {
+        if i > 0 {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(b"pg_catalog.set_config(");
+        literal(out, name);
+        out.extend_from_slice(b", ");
+        match value {
+            Some(value) => literal(out, value),
+            None => out.extend_from_slice(b"NULL"),
+        }
+        out.extend_from_slice(b", false)");
+    }
+}
+
+fn literal(out: &mut Vec<u8>, value: &[u8]) {
+    // A startup packet's strings end at NUL, so there is none in them.
+    let escape = value.contains(&b'\\');
+    out.extend_from_slice(if escape { b" E'" } else { b"'" });
+    for &byte in value {
+        if byte == b'\'' || byte == b'\\' {
+            out.push(byte);
+        }
+        out.push(byte);
+    }
+    out.push(b'\'');
+}
+
+/// A parameter's name and its value.
+pub type NameValue = (Box<[u8]>, Box<[u8]>);
+
+/// Makes equal sets one. A set that nobody holds is dropped when the table has
+/// doubled.
+#[derive(Debug, Default)]
+pub struct ParamTable {
+    sets: HashSet<Rc<Params>>,
+    sweep_at: usize,
+}
+
+impl ParamTable {
+    /// The one `Rc` for this set.
+    pub fn intern(&mut self, params: Params) -> Rc<Params> {
+        if let Some(known) = self.sets.get(&params) {
+            return known.clone();
+        }
+        if self.sets.len() >= self.sweep_at {
+            self.sets.retain(|set| Rc::strong_count(set) > 1);
+            self.sweep_at = 64.max(2 * self.sets.len());
+        }
+        let params = Rc::new(params);
+        self.sets.insert(params.clone());
+        params
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(list: &[(&str, &str, bool)]) -> Params {
+        let mut params = Params::default();
+        for (name, value, reported) in list {
+            params.set(name.as_bytes(), value.as_bytes(), *reported);
+        }
+        params
+    }
+
+    #[test]
+    fn equal_sets_are_one_and_unused_ones_go() {
+        let mut table = ParamTable::default();
+        let a = table.intern(params(&[("TimeZone", "UTC", true), ("a", "1", false)]));
+        let b = table.intern(params(&[("a", "1", false), ("TimeZone", "UTC", true)]));
+        assert!(Rc::ptr_eq(&a, &b));
+        for i in 0..1000 {
+            table.intern(params(&[("a", &i.to_string(), false)]));
+        }
+        assert!(table.sets.len() <= 65, "{}", table.sets.len());
+        assert!(Rc::ptr_eq(&a, &table.intern((*a).clone())));
+    }
+
+    #[test]
+    fn only_differences_are_set_and_names_have_no_case() {
+        let server = params(&[
+            ("TimeZone", "UTC", true),
+            ("server_version", "15", true),
+            ("work_mem", "1MB", false),
+            ("application_name", "", true),
+        ]);
+        let client = params(&[
+            ("timezone", "Asia/Tokyo", false),
+            ("server_version", "16", true),
+            ("application_name", "", true),
+            ("search_path", r#""$user", o'\x"#, false),
+        ]);
+        let mut sql = Vec::new();
+        set_statement(&mut sql, &server.changes_to(&client));
+        assert_eq!(
+            String::from_utf8(sql).unwrap(),
+            r#"SELECT pg_catalog.set_config('search_path',  E'"$user", o''\\x', false), pg_catalog.set_config('timezone', 'Asia/Tokyo', false), pg_catalog.set_config('work_mem', NULL, false)"#
+        );
+        assert!(server.changes_to(&server).is_empty());
+        let (client, news) = client.with_fixed_of(&server);
+        assert_eq!(client.get(b"SERVER_VERSION"), Some(&b"15"[..]));
+        assert_eq!(news.len(), 1);
+    }
+
+    #[test]
+    fn forgetting_keeps_what_is_reported() {
+        let mut set = params(&[("a", "1", false), ("TimeZone", "UTC", true)]);
+        set.forget_unreported();
+        assert_eq!(set.get(b"a"), None);
+        assert_eq!(set.reported().count(), 1);
+    }
+}

@@ -1,0 +1,501 @@
+//! The book of one pool.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::limits::{Limits, SharedLimit};
+
+/// A place in the queue. It must be given up with [`Book::leave`] unless
+/// [`Book::poll`] has returned ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    slot: usize,
+    serial: u64,
+}
+
+/// Who has which connection, who waits, how many are being opened. `S` is a
+/// server connection, `E` the reason why a waiter goes away empty-handed.
+///
+/// A connection is in one of these places, and each counts against the bounds:
+/// idle (in here), held (by a client or by housekeeping), opening.
+#[derive(Debug)]
+pub struct Book<S, E> {
+    limits: Limits,
+    db_limit: Rc<SharedLimit>,
+    user_limit: Rc<SharedLimit>,
+    /// Back = used last.
+    idle: VecDeque<Idle<S>>,
+    held: u32,
+    opening: u32,
+    waiters: Slab<Waiter<S, E>>,
+    /// Oldest first. Tickets that were given up or served stay until they come
+    /// to the front; their serial fits no waiter.
+    queue: VecDeque<Ticket>,
+    waiting: usize,
+    last_serial: u64,
+}
+
+#[derive(Debug)]
+struct Idle<S> {
+    server: S,
+    since: Instant,
+    born: Instant,
+}
+
+#[derive(Debug)]
+struct Waiter<S, E> {
+    serial: u64,
+    since: Instant,
+    outcome: Option<Result<S, E>>,
+    waker: Option<Waker>,
+}
+
+impl<S, E: Clone> Book<S, E> {
+    pub fn new(limits: Limits, db_limit: Rc<SharedLimit>, user_limit: Rc<SharedLimit>) -> Self {
+        Book {
+            limits,
+            db_limit,
+            user_limit,
+            idle: VecDeque::new(),
+            held: 0,
+            opening: 0,
+            waiters: Slab::new(),
+            queue: VecDeque::new(),
+            waiting: 0,
+            last_serial: 0,
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Changes the bounds; connections above them go as they become idle.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    pub fn idle_count(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// The idle connections and since when they are idle.
+    pub fn idle(&self) -> impl Iterator<Item = (&S, Instant)> {
+        self.idle.iter().map(|idle| (&idle.server, idle.since))
+    }
+
+    pub fn opening_count(&self) -> u32 {
+        self.opening
+    }
+
+    /// Clients that wait and were not served yet.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting
+    }
+
+    /// All connections, those being opened included.
+    pub fn total(&self) -> u32 {
+        self.idle.len() as u32 + self.held + self.opening
+    }
+
+    /// Since when the client that waits longest waits.
+    pub fn oldest_wait(&self) -> Option<Instant> {
+        let mut live = self.queue.iter().filter_map(|&t| self.live(t));
+        live.next().map(|waiter| waiter.since)
+    }
+
+    // ---- clients ----
+
+    /// An idle connection at once, if there is one and nobody waits. Among the
+    /// few that were used last, one that `fits` is preferred.
+    pub fn take_idle(&mut self, fits: impl Fn(&S) -> bool) -> Option<(S, Instant)> {
+        const LOOK_AT: usize = 8;
+        if self.waiting > 0 || self.idle.is_empty() {
+            return None;
+        }
+        let at = if self.limits.round_robin {
+            0
+        } else {
+            let newest = self.idle.len() - 1;
+            let mut best = self.idle.iter().enumerate().rev().take(LOOK_AT);
+            let best = best.find(|(_, idle)| fits(&idle.server));
+            best.map_or(newest, |(at, _)| at)
+        };
+        let idle = self.idle.remove(at)?;
+        self.held += 1;
+        self.check_invariants();
+        Some((idle.server, idle.since))
+    }
+
+    /// Joins the queue.
+    pub fn join(&mut self, now: Instant) -> Ticket {
+        self.last_serial += 1;
+        let serial = self.last_serial;
+        let slot = self.waiters.insert(Waiter {
+            serial,
+            since: now,
+            outcome: None,
+            waker: None,
+        });
+        let ticket = Ticket { slot, serial };
+        self.queue.push_back(ticket);
+        self.waiting += 1;
+        self.check_invariants();
+        ticket
+    }
+
+    /// Has the wait ended? Ready ends the ticket; otherwise `waker` is woken
+    /// when it does.
+    pub fn poll(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Option<Result<S, E>>> {
+        let Some(waiter) = self.waiter(ticket) else {
+            return Poll::Ready(None);
+        };
+        match waiter.outcome.take() {
+            Some(outcome) => {
+                self.waiters.remove(ticket.slot);
+                Poll::Ready(Some(outcome))
+            }
+            None => {
+                match &mut waiter.waker {
+                    Some(known) => known.clone_from(waker),
+                    none => *none = Some(waker.clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives a place up. A connection that was already handed over comes back
+    /// and must be returned with [`Book::give_back`] or [`Book::closed`].
+    pub fn leave(&mut self, ticket: Ticket) -> Option<S> {
+        self.waiter(ticket)?;
+        let waiter = self.waiters.remove(ticket.slot);
+        let given = match waiter.outcome {
+            None => {
+                self.waiting -= 1;
+                None
+            }
+            Some(outcome) => outcome.ok(),
+        };
+        self.trim_queue();
+        self.check_invariants();
+        given
+    }
+
+    /// Takes a held connection back: it goes to whoever waits longest (the
+    /// waker is to be woken), or becomes idle.
+    pub fn give_back(&mut self, server: S, now: Instant, born: Instant) -> Option<Waker> {
+        debug_assert!(self.held > 0);
+        match self.next_waiter() {
+            Some(waiter) => {
+                waiter.outcome = Some(Ok(server));
+                let waker = waiter.waker.take();
+                self.waiting -= 1;
+                self.check_invariants();
+                waker
+            }
+            None => {
+                self.held -= 1;
+                let since = now;
+                self.idle.push_back(Idle {
+                    server,
+                    since,
+                    born,
+                });
+                self.check_invariants();
+                None
+            }
+        }
+    }
+
+    /// A held connection was closed.
+    pub fn closed(&mut self) {
+        debug_assert!(self.held > 0);
+        self.held = self.held.saturating_sub(1);
+        self.free_shared();
+        self.check_invariants();
+    }
+
+    // ---- opening ----
+
+    /// How many connections should be opened now: as many as clients wait for
+    /// that none is being opened for, or as `min_pool_size` lacks (`keep_min`),
+    /// within every bound. `Err`: a bound that is shared with other pools
+    /// stands in the way.
+    pub fn wanted(&self, now: Instant, keep_min: bool) -> Result<u32, SharedBound> {
+        let waiting = self.waiting as u32;
+        let mut wanted = waiting.saturating_sub(self.opening);
+        if keep_min {
+            let lacking = self.limits.min_pool_size.saturating_sub(self.total());
+            wanted = wanted.max(lacking.saturating_sub(self.opening));
+        }
+        let room = self.room(now);
+        let wanted = wanted.min(room);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        match (self.db_limit.room(), self.user_limit.room()) {
+            (0, _) => Err(SharedBound::Database),
+            (_, 0) => Err(SharedBound::User),
+            (db, user) => Ok(wanted.min(db).min(user)),
+        }
+    }
+
+    /// A connection is being opened; ends with [`Book::opened`] or
+    /// [`Book::open_failed`].
+    pub fn begin_open(&mut self) {
+        self.opening += 1;
+        self.db_limit.take();
+        self.user_limit.take();
+        self.check_invariants();
+    }
+
+    /// It is open: the caller holds it now and usually gives it back at once.
+    pub fn opened(&mut self) {
+        debug_assert!(self.opening > 0);
+        self.opening = self.opening.saturating_sub(1);
+        self.held += 1;
+        self.check_invariants();
+    }
+
+    pub fn open_failed(&mut self) {
+        debug_assert!(self.opening > 0);
+        self.opening = self.opening.saturating_sub(1);
+        self.free_shared();
+        self.check_invariants();
+    }
+
+    /// Everybody who waits goes away with this error.
+    pub fn fail_all(&mut self, error: &E) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(waiter) = self.next_waiter() {
+            waiter.outcome = Some(Err(error.clone()));
+            wakers.extend(waiter.waker.take());
+            self.waiting -= 1;
+        }
+        self.check_invariants();
+        wakers
+    }
+
+    // ---- time ----
+
+    /// Those who have waited for `query_wait_timeout` go away with `error`.
+    pub fn expire_waiters(&mut self, now: Instant, error: &E) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        let Some(timeout) = self.limits.query_wait_timeout else {
+            return wakers;
+        };
+        while self
+            .oldest_wait()
+            .is_some_and(|since| now >= since + timeout)
+        {
+            let Some(waiter) = self.next_waiter() else {
+                break;
+            };
+            waiter.outcome = Some(Err(error.clone()));
+            wakers.extend(waiter.waker.take());
+            self.waiting -= 1;
+        }
+        self.check_invariants();
+        wakers
+    }
+
+    /// Takes out the idle connections that are to be closed: too old
+    /// (`server_lifetime`), idle for too long (`server_idle_timeout`, down to
+    /// `min_pool_size`), or more than `pool_size`.
+    pub fn expire_idle(&mut self, now: Instant) -> Vec<S> {
+        let mut gone = Vec::new();
+        let limits = &self.limits;
+        let too_old = |idle: &Idle<S>| {
+            limits
+                .server_lifetime
+                .is_some_and(|max| now >= idle.born + max)
+        };
+        let mut total = self.total();
+        let mut kept = VecDeque::with_capacity(self.idle.len());
+        for idle in self.idle.drain(..) {
+            let unused = limits
+                .server_idle_timeout
+                .is_some_and(|max| now >= idle.since + max)
+                && total > limits.min_pool_size;
+            let surplus =
+                limits.pool_size > 0 && total > limits.pool_size + limits.reserve_pool_size;
+            if too_old(&idle) || unused || surplus {
+                total -= 1;
+                gone.push(idle.server);
+            } else {
+                kept.push_back(idle);
+            }
+        }
+        self.idle = kept;
+        for _ in &gone {
+            self.free_shared();
+        }
+        self.check_invariants();
+        gone
+    }
+
+    /// Takes out idle connections for which `keep` says no.
+    pub fn retain_idle(&mut self, mut keep: impl FnMut(&mut S) -> bool) -> Vec<S> {
+        let mut gone = Vec::new();
+        for _ in 0..self.idle.len() {
+            if let Some(mut idle) = self.idle.pop_front() {
+                if keep(&mut idle.server) {
+                    self.idle.push_back(idle);
+                } else {
+                    gone.push(idle.server);
+                    self.free_shared();
+                }
+            }
+        }
+        self.check_invariants();
+        gone
+    }
+
+    /// Takes out the connection that was idle longest, to make room for
+    /// another pool.
+    pub fn evict_idle(&mut self) -> Option<S> {
+        let idle = self.idle.pop_front()?;
+        self.free_shared();
+        self.check_invariants();
+        Some(idle.server)
+    }
+
+    /// When time alone will next change something.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let limits = &self.limits;
+        let oldest = self.oldest_wait();
+        let wait = oldest
+            .zip(limits.query_wait_timeout)
+            .map(|(since, t)| since + t);
+        // Once the reserve is open to the oldest, only events change things.
+        let reserve = oldest.filter(|_| limits.reserve_pool_size > 0 && self.at_pool_size());
+        let reserve = reserve
+            .zip(limits.reserve_pool_timeout)
+            .map(|(since, t)| since + t);
+        // Without round robin the front is the one idle for longest; with it
+        // as well, since reuse takes the front and returns to the back.
+        let above_min = self.total() > limits.min_pool_size;
+        let idle = self.idle.front().filter(|_| above_min);
+        let idle = idle
+            .zip(limits.server_idle_timeout)
+            .map(|(i, t)| i.since + t);
+        let oldest_born = self.idle.iter().map(|i| i.born).min();
+        let life = oldest_born
+            .zip(limits.server_lifetime)
+            .map(|(born, t)| born + t);
+        [wait, reserve, idle, life].into_iter().flatten().min()
+    }
+
+    // ---- helpers ----
+
+    fn at_pool_size(&self) -> bool {
+        self.limits.pool_size > 0 && self.total() >= self.limits.pool_size
+    }
+
+    /// How many more the pool's own bounds allow.
+    fn room(&self, now: Instant) -> u32 {
+        let limits = &self.limits;
+        if limits.pool_size == 0 {
+            return u32::MAX;
+        }
+        let room = limits.pool_size.saturating_sub(self.total());
+        if room > 0 || limits.reserve_pool_size == 0 {
+            return room;
+        }
+        let patience = limits.reserve_pool_timeout.unwrap_or_default();
+        let mut live = self.queue.iter().filter_map(|&t| self.live(t));
+        let due = live
+            .by_ref()
+            .take_while(|w| now >= w.since + patience)
+            .count() as u32;
+        let size = limits.pool_size + limits.reserve_pool_size;
+        due.min(size.saturating_sub(self.total()))
+    }
+
+    fn free_shared(&self) {
+        self.db_limit.free();
+        self.user_limit.free();
+    }
+
+    fn waiter(&mut self, ticket: Ticket) -> Option<&mut Waiter<S, E>> {
+        let waiter = self.waiters.get_mut(ticket.slot)?;
+        (waiter.serial == ticket.serial).then_some(waiter)
+    }
+
+    /// The waiter of a ticket, if it still waits.
+    fn live(&self, ticket: Ticket) -> Option<&Waiter<S, E>> {
+        let waiter = self.waiters.get(ticket.slot)?;
+        (waiter.serial == ticket.serial && waiter.outcome.is_none()).then_some(waiter)
+    }
+
+    /// Takes the longest waiter off the queue.
+    fn next_waiter(&mut self) -> Option<&mut Waiter<S, E>> {
+        let ticket = loop {
+            let ticket = self.queue.pop_front()?;
+            if self.live(ticket).is_some() {
+                break ticket;
+            }
+        };
+        self.waiters.get_mut(ticket.slot)
+    }
+
+    /// Dead tickets at the front are dropped, so that a queue that only sees
+    /// people leave does not grow.
+    fn trim_queue(&mut self) {
+        while self.queue.front().is_some_and(|&t| self.live(t).is_none()) {
+            self.queue.pop_front();
+        }
+        if self.queue.len() > 2 * self.waiting + 64 {
+            let waiters = &self.waiters;
+            self.queue.retain(|t| {
+                let waiter = waiters.get(t.slot);
+                waiter.is_some_and(|w| w.serial == t.serial && w.outcome.is_none())
+            });
+        }
+    }
+
+    /// What must always hold. Only in debug builds.
+    pub fn check_invariants(&self) {
+        if cfg!(debug_assertions) {
+            let live = self
+                .queue
+                .iter()
+                .filter(|&&t| self.live(t).is_some())
+                .count();
+            debug_assert_eq!(live, self.waiting, "queue and count of waiters differ");
+            let unserved = self.waiters.iter().filter(|(_, w)| w.outcome.is_none());
+            debug_assert_eq!(
+                unserved.count(),
+                self.waiting,
+                "a waiter is not in the queue"
+            );
+            let given = self.waiters.iter();
+            let given = given
+                .filter(|(_, w)| matches!(w.outcome, Some(Ok(_))))
+                .count();
+            debug_assert!(given as u32 <= self.held, "handed over more than is held");
+            debug_assert!(
+                self.waiting == 0 || self.idle.is_empty(),
+                "somebody waits while a connection is idle"
+            );
+            debug_assert!(
+                self.db_limit.used() >= self.total() && self.user_limit.used() >= self.total(),
+                "a connection does not count against a shared bound"
+            );
+        }
+    }
+}
+
+/// Which shared bound is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedBound {
+    /// `max_db_connections`
+    Database,
+    /// `max_user_connections`
+    User,
+}

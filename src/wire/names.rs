@@ -1,0 +1,103 @@
+//! Names inside Parse, Bind, Describe and Close, found by offset.
+
+use memchr::memchr;
+
+/// A Parse message's parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseView<'a> {
+    /// Name of the statement, without its NUL; empty = unnamed.
+    pub name: &'a [u8],
+    /// Query text with its NUL, and the parameter types: everything that
+    /// makes two statements the same.
+    pub definition: &'a [u8],
+}
+
+/// Splits a whole Parse body. `None`: not a Parse body.
+pub fn parse(body: &[u8]) -> Option<ParseView<'_>> {
+    let (name, definition) = split_nul(body)?;
+    let (_, types) = split_nul(definition)?;
+    let count = u16::from_be_bytes(*types.first_chunk()?);
+    (types.len() == 2 + 4 * usize::from(count)).then_some(ParseView { name, definition })
+}
+
+/// The front of a Bind message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindView<'a> {
+    /// Name of the portal, without its NUL.
+    pub portal: &'a [u8],
+    /// Name of the statement, without its NUL; empty = unnamed.
+    pub statement: &'a [u8],
+    /// Where in the body the parameters begin.
+    pub rest: usize,
+}
+
+/// Finds both names at the front of a Bind body, which may be incomplete.
+/// `None`: the names have not ended yet.
+pub fn bind(body: &[u8]) -> Option<BindView<'_>> {
+    let (portal, after) = split_nul(body)?;
+    let (statement, rest) = split_nul(after)?;
+    Some(BindView {
+        portal,
+        statement,
+        rest: body.len() - rest.len(),
+    })
+}
+
+/// What Describe and Close speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    Statement(&'a [u8]),
+    Portal(&'a [u8]),
+}
+
+/// Splits a whole Describe or Close body. `None`: not such a body.
+pub fn target(body: &[u8]) -> Option<Target<'_>> {
+    let (kind, name) = body.split_first()?;
+    let (name, rest) = split_nul(name)?;
+    match kind {
+        _ if !rest.is_empty() => None,
+        b'S' => Some(Target::Statement(name)),
+        b'P' => Some(Target::Portal(name)),
+        _ => None,
+    }
+}
+
+/// Splits at the first NUL, which belongs to neither part.
+pub fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let nul = memchr(0, bytes)?;
+    Some((bytes.get(..nul)?, bytes.get(nul + 1..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_bodies() {
+        let body = b"s1\0select $1\0\0\x01\0\0\0\x17";
+        let view = parse(body).unwrap();
+        assert_eq!(view.name, b"s1");
+        assert_eq!(view.definition, b"select $1\0\0\x01\0\0\0\x17");
+        for cut in 0..body.len() {
+            assert_eq!(parse(&body[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(parse(b"\0\0\0\0x"), None, "leftovers");
+    }
+
+    #[test]
+    fn bind_names_are_found_before_the_parameters_arrive() {
+        let view = bind(b"p\0s1\0\0\0").unwrap();
+        assert_eq!((view.portal, view.statement), (&b"p"[..], &b"s1"[..]));
+        assert_eq!(view.rest, 5);
+        assert_eq!(bind(b"p\0s1"), None);
+    }
+
+    #[test]
+    fn targets() {
+        assert_eq!(target(b"Ss1\0"), Some(Target::Statement(b"s1")));
+        assert_eq!(target(b"P\0"), Some(Target::Portal(b"")));
+        for bad in [&b""[..], b"S", b"Sx", b"Xx\0", b"Sx\0y"] {
+            assert_eq!(target(bad), None);
+        }
+    }
+}
