@@ -1,1 +1,3 @@
 //! One client: startup, login, session, cancel.
+
+pub mod auth;

@@ -1,5 +1,36 @@
 //! Configuration: the settings table, the two file formats, the environment.
+//!
+//! Every setting stands once, in the tables of `settings` and `objects`.
+//! [`Config::load`] reads a file into them, [`Config::pool`] says what holds for
+//! one pool.
 
+mod check;
+mod choice;
+mod draft;
+mod env;
+mod ini;
+mod key;
+mod load;
+mod mistake;
+mod nearest;
+mod number;
+mod objects;
 mod pool_config;
+mod resolve;
+mod settings;
+mod toml;
+mod url;
+mod value;
 
+pub use check::CONSOLE;
+pub use choice::{AuthType, Choice, LoadBalance, LogFormat, LogLevel, SslMode};
+pub use key::{Key, Status, Table};
+pub use load::{Config, Inputs, Source};
+pub use mistake::{LoadError, Mistake, Place};
+pub use objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
 pub use pool_config::{Host, PoolConfig, PoolMode, TcpConfig};
+pub use settings::Settings;
+pub use value::{FileMode, Millis, Raw, Timeout, Value};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,3 @@
 //! Sockets: plain TCP or Unix behind one type.
+
+pub mod message_io;

@@ -1,1 +1,4 @@
 //! One connection to PostgreSQL.
+
+pub mod login;
+pub mod login_error;

@@ -1,1 +1,4 @@
 //! A thread with its runtime, clients and server connections.
+
+pub mod derived_keys;
+pub mod hashing;

@@ -1,0 +1,287 @@
+//! What is wrong with a configuration although each value is fine by itself.
+
+use core::net::IpAddr;
+
+use super::choice::{AuthType, Choice, SslMode};
+use super::draft::{Draft, Report, Section};
+use super::key::{Status, Table};
+use super::load::Source;
+use super::mistake::Place;
+use super::objects::DatabaseConfig;
+
+/// Names of the console's database.
+pub const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
+
+/// Reports contradictions as mistakes, and returns what an operator should know.
+pub(super) fn check(draft: &mut Draft, source: Source, whole: Place) -> Vec<String> {
+    // What is missing may stand in a line that could not be read.
+    let complete = draft.report.mistakes.is_empty();
+    let mut check = Check {
+        whole,
+        source,
+        notices: Vec::new(),
+        draft,
+    };
+    check.not_built();
+    check.general();
+    check.listen();
+    check.databases();
+    if complete {
+        check.missing();
+    }
+    check.notices
+}
+
+struct Check<'a> {
+    draft: &'a mut Draft,
+    source: Source,
+    /// For what stands nowhere.
+    whole: Place,
+    notices: Vec<String>,
+}
+
+impl Check<'_> {
+    /// Where the key stands, or the global one that holds in its place.
+    fn place(&self, section: &Section, key: &str) -> Place {
+        let report = &self.draft.report;
+        let place = report
+            .place(section, key)
+            .or_else(|| {
+                report
+                    .place(&Section::General, key)
+                    .filter(|_| !key.is_empty())
+            })
+            .or_else(|| report.place(section, ""));
+        place.unwrap_or(&self.whole).clone()
+    }
+
+    fn mistake(&mut self, section: &Section, key: &str, message: impl Into<String>) {
+        let place = self.place(section, key);
+        self.draft.report.mistake(&place, message);
+    }
+
+    /// A mistake, except in an ini, where PgBouncer starts regardless.
+    fn strict(&mut self, section: &Section, key: &str, message: &str) {
+        match self.source {
+            Source::Ini => self.notice(section, key, message),
+            Source::Toml | Source::CommandLine => self.mistake(section, key, message),
+        }
+    }
+
+    fn notice(&mut self, section: &Section, key: &str, message: &str) {
+        let place = self.place(section, key);
+        self.notices.push(format!("{place}: {message}"));
+    }
+
+    /// Only an ini gets this far with keys that are not built.
+    fn not_built(&mut self) {
+        let Draft {
+            general,
+            databases,
+            users,
+            peers,
+            report,
+        } = &*self.draft;
+        let mut notices = Vec::new();
+        ignored(general, &Section::General, report, &mut notices);
+        for (name, database) in databases {
+            let section = Section::Database(name.clone());
+            ignored(database, &section, report, &mut notices);
+        }
+        for (name, user) in users {
+            ignored(user, &Section::User(name.clone()), report, &mut notices);
+        }
+        for id in peers.keys() {
+            if let Some(place) = report.place(&Section::Peer(*id), "") {
+                notices.push(format!(
+                    "{place}: peers are not built yet: cancel requests are not handed on"
+                ));
+            }
+        }
+        self.notices.append(&mut notices);
+    }
+
+    fn general(&mut self) {
+        let general = self.draft.general.clone();
+        let section = &Section::General;
+        if matches!(
+            general.auth_type,
+            AuthType::Cert | AuthType::Hba | AuthType::Ldap | AuthType::Pam
+        ) {
+            let word = general.auth_type.word();
+            self.mistake(
+                section,
+                "auth_type",
+                format!("auth_type={word} is not built yet"),
+            );
+        }
+        for (key, mode) in [
+            ("client_tls_sslmode", general.client_tls_sslmode),
+            ("server_tls_sslmode", general.server_tls_sslmode),
+        ] {
+            let word = mode.word();
+            match mode {
+                SslMode::Disable => {}
+                SslMode::Allow | SslMode::Prefer => {
+                    if self.draft.report.place(section, key).is_some() {
+                        let message =
+                            format!("TLS is not built yet: {key}={word} connects without it");
+                        self.notice(section, key, &message);
+                    }
+                }
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                    self.mistake(section, key, format!("{key}={word} is not built yet"));
+                }
+            }
+        }
+        if general.disable_pqexec {
+            self.mistake(
+                section,
+                "disable_pqexec",
+                "disable_pqexec=1 is not built yet, and leaving it out would weaken what it protects",
+            );
+        }
+        if general.workers != 1 {
+            self.mistake(
+                section,
+                "workers",
+                format!(
+                    "workers={}: more than one thread is not built yet, write 1",
+                    general.workers
+                ),
+            );
+        }
+    }
+
+    fn listen(&mut self) {
+        let general = self.draft.general.clone();
+        let section = &Section::General;
+        if general.listen_addr.is_empty() && general.unix_socket_dir.is_empty() {
+            self.mistake(
+                section,
+                "unix_socket_dir",
+                "nowhere to listen on: set listen_addr or unix_socket_dir",
+            );
+        }
+        if let Some(address) = &general.stats_listen
+            && !is_host_and_port(address)
+        {
+            self.mistake(
+                section,
+                "stats_listen",
+                format!("`stats_listen`: `{address}` is not an address with a port, such as 127.0.0.1:9127"),
+            );
+        }
+        let addresses = &general.listen_addr;
+        if self.source == Source::CommandLine
+            && general.auth_type == AuthType::Any
+            && let Some(open) = addresses.iter().find(|address| !is_loopback(address))
+        {
+            self.mistake(
+                section,
+                "listen_addr",
+                format!(
+                    "listening on `{open}` would let anybody in without a password: \
+                     give a file with users, or listen on 127.0.0.1 only"
+                ),
+            );
+        }
+    }
+
+    fn missing(&mut self) {
+        if self.draft.databases.is_empty() {
+            self.strict(&Section::General, "", "there is no database");
+        }
+        let general = &self.draft.general;
+        let users = &self.draft.users;
+        let known = match general.auth_type {
+            AuthType::Any => true,
+            AuthType::Trust => general.auth_file.is_some() || !users.is_empty(),
+            _ => general.auth_file.is_some() || users.values().any(|user| user.password.is_some()),
+        };
+        if !known {
+            let word = general.auth_type.word();
+            self.strict(
+                &Section::General,
+                "auth_type",
+                &format!(
+                    "nobody can log in with auth_type={word}: there is neither \
+                     auth_file nor a user with a password"
+                ),
+            );
+        }
+    }
+
+    fn databases(&mut self) {
+        for (name, database) in self.draft.databases.clone() {
+            let section = Section::Database(name.clone());
+            if CONSOLE.contains(&name.as_str()) {
+                self.mistake(
+                    &section,
+                    "",
+                    format!("`{name}` is the console's name and cannot be a database"),
+                );
+            }
+            self.database(&section, &name, &database);
+        }
+    }
+
+    fn database(&mut self, section: &Section, name: &str, database: &DatabaseConfig) {
+        let general = &self.draft.general;
+        let hostless = database.host.is_none() && database.hosts.is_none();
+        let pool_size = database.pool_size.unwrap_or(general.default_pool_size);
+        let min_pool_size = database.min_pool_size.unwrap_or(general.min_pool_size);
+        let anybody = general.auth_type == AuthType::Any;
+        if hostless && general.unix_socket_dir.is_empty() {
+            let message = format!("database `{name}` has no host, and unix_socket_dir is empty");
+            self.mistake(section, "", message);
+        }
+        if database.hosts.is_some() && (database.host.is_some() || database.port.is_some()) {
+            let message = "give either `hosts` or `host` and `port`";
+            self.mistake(section, "hosts", message);
+        }
+        if database.user.is_none() && database.password.is_some() {
+            let message = "`password` without `user` has no effect";
+            self.strict(section, "password", message);
+        }
+        if database.user.is_none() && anybody {
+            let message = format!("auth_type=any needs a `user` for database `{name}`");
+            self.strict(section, "", &message);
+        }
+        if pool_size != 0 && min_pool_size > pool_size {
+            let message = format!(
+                "database `{name}`: min_pool_size={min_pool_size} is more than the \
+                 pool may have: {pool_size}"
+            );
+            self.notice(section, "min_pool_size", &message);
+        }
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    address == "localhost"
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Notes keys that are set, to something else than the default, and not built.
+fn ignored<T: Table>(table: &T, section: &Section, report: &Report, notices: &mut Vec<String>) {
+    let default = T::default();
+    for key in T::KEYS.iter().filter(|key| key.status == Status::NotBuilt) {
+        if let Some(place) = report.place(section, key.name)
+            && !(key.same)(table, &default)
+        {
+            let name = key.name;
+            notices.push(format!(
+                "{place}: `{name}` is not built yet and has no effect"
+            ));
+        }
+    }
+}

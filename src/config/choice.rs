@@ -1,0 +1,151 @@
+//! Settings that take one word out of a few.
+
+use serde_json::{Value as Json, json};
+use toml::de::DeValue;
+
+use super::nearest::nearest;
+use super::pool_config::PoolMode;
+use super::value::{Value, toml_text};
+
+/// A type with a fixed set of words. Words are read without regard to case, as
+/// PgBouncer does.
+pub trait Choice: Copy + PartialEq + 'static {
+    /// Each word and what it means.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The word for this value.
+    fn word(self) -> &'static str {
+        Self::WORDS
+            .iter()
+            .find_map(|&(word, value)| (value == self).then_some(word))
+            .unwrap_or_default()
+    }
+}
+
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl Choice for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant),)*];
+        }
+        choice!(value $name);
+    };
+    (value $name:ident) => {
+        impl Value for $name {
+            const TYPE: &'static str = "word";
+
+            fn from_ini(text: &str) -> Result<Self, String> {
+                find(text)
+            }
+
+            fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+                find(&String::from_toml(value)?)
+            }
+
+            fn to_ini(&self) -> Option<String> {
+                Some(self.word().to_owned())
+            }
+
+            fn to_toml(&self) -> Option<String> {
+                Some(toml_text(self.word()))
+            }
+
+            fn schema() -> Json {
+                let words: Vec<_> = $name::WORDS.iter().map(|(word, _)| word).collect();
+                json!({ "enum": words })
+            }
+        }
+    };
+}
+
+impl Choice for PoolMode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("session", PoolMode::Session),
+        ("transaction", PoolMode::Transaction),
+        ("statement", PoolMode::Statement),
+    ];
+}
+choice!(value PoolMode);
+
+choice! {
+    /// How clients prove who they are.
+    AuthType {
+        /// Anybody, under the database's forced user.
+        Any = "any",
+        /// Known users, without a password.
+        Trust = "trust",
+        /// Password in clear text.
+        Plain = "plain",
+        /// md5, or SCRAM where the user list holds a SCRAM verifier.
+        Md5 = "md5",
+        ScramSha256 = "scram-sha-256",
+        /// TLS client certificate.
+        Cert = "cert",
+        /// Rules of `auth_hba_file`.
+        Hba = "hba",
+        Ldap = "ldap",
+        Pam = "pam",
+    }
+}
+
+choice! {
+    /// Whether a connection uses TLS, libpq's words.
+    SslMode {
+        Disable = "disable",
+        Allow = "allow",
+        Prefer = "prefer",
+        Require = "require",
+        VerifyCa = "verify-ca",
+        VerifyFull = "verify-full",
+    }
+}
+
+choice! {
+    /// How log lines look.
+    LogFormat {
+        /// One line for people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+        /// PgBouncer's own line.
+        Pgbouncer = "pgbouncer",
+    }
+}
+
+choice! {
+    /// The least important events that are logged.
+    LogLevel {
+        Error = "error",
+        Warn = "warn",
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// How server connections spread over several hosts.
+    LoadBalance {
+        /// Each new connection goes to the next host.
+        RoundRobin = "round-robin",
+        /// Stay with one host until it fails.
+        Disable = "disable",
+    }
+}
+
+fn find<C: Choice>(text: &str) -> Result<C, String> {
+    if let Some(&(_, value)) = C::WORDS
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(text))
+    {
+        return Ok(value);
+    }
+    let words: Vec<&str> = C::WORDS.iter().map(|&(word, _)| word).collect();
+    Err(match nearest(text, words.iter().copied()) {
+        Some(word) => format!("unknown value `{text}`, did you mean `{word}`?"),
+        None => format!("unknown value `{text}`: one of {}", words.join(", ")),
+    })
+}

@@ -1,0 +1,206 @@
+//! The tables of a database's, a user's and a peer's own settings. A key that
+//! is unset takes what the next level says: user, then database, then global.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use toml::de::DeValue;
+
+use super::choice::LoadBalance;
+use super::key::{Table, table};
+use super::pool_config::PoolMode;
+use super::value::{Timeout, Value, toml_text, unlike};
+use crate::auth::Masked;
+
+table! {
+    /// A database as its section defines it.
+    pub struct DatabaseConfig {
+        "Server": {
+            dbname: Option<String> = None, reload, built,
+                "The database's name on the server; unset means the name that the client asks for.";
+            host: Option<Vec<String>> = None, reload, built,
+                "Names, IP addresses or socket directories of the servers; unset means the Unix socket in `unix_socket_dir`.";
+            port: Option<u16> = None, reload, built,
+                "Port of all these servers; 5432 unless set.";
+            hosts: Option<Vec<HostEntry>> = None, reload, built,
+                "The servers one by one, each with its own port: `[{ host = \"db1\" }, { host = \"db2\", port = 5433 }]`. TOML only; instead of `host` and `port`.";
+            url: Option<Masked> = None, reload, built,
+                "All of this in one: `postgres://user:password@host1,host2:5433/dbname`; instead of the single keys.";
+            load_balance_hosts: Option<LoadBalance> = None, reload, built,
+                "`round-robin` over several hosts (unless set), or `disable`: stay with one until it fails.";
+            user: Option<String> = None, reload, built,
+                "Log in to the server as this user, whoever the client is; all its clients share one pool.";
+            password: Option<Masked> = None, reload, built,
+                "Password for `user`; unset means that of the user list.";
+            connect_query: Option<String> = None, reload, built,
+                "Run on each new server connection before a client gets it.";
+        }
+        "Startup parameters": {
+            client_encoding: Option<String> = None, reload, built,
+                "Sent to the server when a connection starts.";
+            datestyle: Option<String> = None, reload, built,
+                "Sent to the server when a connection starts.";
+            timezone: Option<String> = None, reload, built,
+                "Sent to the server when a connection starts.";
+            application_name: Option<String> = None, reload, built,
+                "Sent to the server when a connection starts.";
+        }
+        "Pools": {
+            pool_mode: Option<PoolMode> = None, reload, built,
+                "Instead of the global `pool_mode`.";
+            pool_size: Option<u32> = None, reload, built,
+                "Instead of `default_pool_size`.";
+            min_pool_size: Option<u32> = None, reload, built,
+                "Instead of the global `min_pool_size`.";
+            reserve_pool_size: Option<u32> = None, reload, built,
+                "Instead of the global `reserve_pool_size`.";
+            max_db_connections: Option<u32> = None, reload, built,
+                "Instead of the global `max_db_connections`.";
+            max_db_client_connections: Option<u32> = None, reload, built,
+                "Instead of the global `max_db_client_connections`.";
+            server_lifetime: Option<Duration> = None, reload, built,
+                "Instead of the global `server_lifetime`; in an ini, 0 means the global value.";
+            query_wait_timeout: Option<Timeout> = None, reload, built,
+                "Instead of the global `query_wait_timeout`.";
+        }
+        "Authentication": {
+            auth_user: Option<String> = None, reload, not_built,
+                "Instead of the global `auth_user`.";
+            auth_query: Option<String> = None, reload, not_built,
+                "Instead of the global `auth_query`.";
+            auth_dbname: Option<String> = None, reload, not_built,
+                "Instead of the global `auth_dbname`.";
+        }
+    }
+}
+
+table! {
+    /// A user as its section defines it.
+    pub struct UserConfig {
+        "Login": {
+            password: Option<Masked> = None, reload, built,
+                "The user's password, md5 hash or SCRAM verifier. TOML only; an ini has `auth_file`.";
+        }
+        "Pools": {
+            pool_mode: Option<PoolMode> = None, reload, built,
+                "Instead of the database's and the global `pool_mode`.";
+            pool_size: Option<u32> = None, reload, built,
+                "Instead of the database's `pool_size` and `default_pool_size`.";
+            reserve_pool_size: Option<u32> = None, reload, built,
+                "Instead of the database's and the global `reserve_pool_size`.";
+            max_user_connections: Option<u32> = None, reload, built,
+                "Instead of the global `max_user_connections`.";
+            max_user_client_connections: Option<u32> = None, reload, built,
+                "Instead of the global `max_user_client_connections`.";
+            query_wait_timeout: Option<Timeout> = None, reload, built,
+                "Instead of the database's and the global `query_wait_timeout`.";
+        }
+        "Time limits": {
+            query_timeout: Option<Timeout> = None, reload, not_built,
+                "Instead of the global `query_timeout`.";
+            client_idle_timeout: Option<Timeout> = None, reload, not_built,
+                "Instead of the global `client_idle_timeout`.";
+            idle_transaction_timeout: Option<Timeout> = None, reload, not_built,
+                "Instead of the global `idle_transaction_timeout`.";
+            transaction_timeout: Option<Timeout> = None, reload, not_built,
+                "Instead of the global `transaction_timeout`.";
+        }
+    }
+}
+
+table! {
+    /// Another process that cancel requests are handed on to.
+    pub struct PeerConfig {
+        "Peer": {
+            host: Option<String> = None, reload, not_built,
+                "Name, IP address or socket directory.";
+            port: Option<u16> = None, reload, not_built,
+                "Port; 6432 unless set.";
+            pool_size: Option<u32> = None, reload, not_built,
+                "Connections for cancel requests; `default_pool_size` unless set.";
+        }
+    }
+}
+
+table! {
+    /// One server in `hosts`.
+    pub struct HostEntry {
+        "Host": {
+            host: String = String::new(), reload, built,
+                "Name, IP address or socket directory.";
+            port: u16 = 5432, reload, built,
+                "Port of this server.";
+            weight: u32 = 1, reload, not_built,
+                "Share of the connections that this server gets.";
+        }
+    }
+}
+
+impl Value for Vec<HostEntry> {
+    const TYPE: &'static str = "list of servers";
+
+    fn from_ini(_: &str) -> Result<Self, String> {
+        Err("an ini has `host` and `port` instead".to_owned())
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let help = "write [{ host = \"db1\", port = 5432 }]";
+        let items = value.as_array().ok_or_else(|| unlike(value, help))?;
+        let entries: Vec<HostEntry> = items
+            .iter()
+            .map(|item| host_entry(item.get_ref()))
+            .collect::<Result<_, _>>()?;
+        match entries.is_empty() {
+            true => Err(format!("the list is empty: {help}")),
+            false => Ok(entries),
+        }
+    }
+
+    fn to_ini(&self) -> Option<String> {
+        let texts: Vec<String> = self
+            .iter()
+            .map(|entry| format!("{}:{}", entry.host, entry.port))
+            .collect();
+        Some(texts.join(","))
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        let texts: Vec<String> = self
+            .iter()
+            .map(|e| format!("{{ host = {}, port = {} }}", toml_text(&e.host), e.port))
+            .collect();
+        Some(format!("[{}]", texts.join(", ")))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "array", "minItems": 1, "items": {
+            "type": "object",
+            "properties": { "host": String::schema(), "port": u16::schema() },
+            "required": ["host"],
+            "additionalProperties": false,
+        } })
+    }
+}
+
+fn host_entry(value: &DeValue<'_>) -> Result<HostEntry, String> {
+    use super::key::Status;
+    use super::value::Raw;
+
+    let table = value
+        .as_table()
+        .ok_or_else(|| unlike(value, "write { host = \"db1\" }"))?;
+    let mut entry = HostEntry::default();
+    for (name, value) in table {
+        let name = name.get_ref().as_ref();
+        let key = HostEntry::key(name).ok_or_else(|| format!("unknown key `{name}` of a host"))?;
+        if key.status == Status::NotBuilt {
+            return Err(format!("`{name}` is not built yet"));
+        }
+        (key.set)(&mut entry, Raw::Toml(value.get_ref()))
+            .map_err(|error| format!("`{name}`: {error}"))?;
+    }
+    match entry.host.is_empty() {
+        true => Err("a server without `host`".to_owned()),
+        false => Ok(entry),
+    }
+}

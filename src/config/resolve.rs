@@ -1,0 +1,162 @@
+//! What holds for one pool or client: user, database and global settings laid
+//! over each other, in this order of precedence.
+
+use std::sync::Arc;
+
+use super::check::CONSOLE;
+use super::choice::LoadBalance;
+use super::load::Config;
+use super::objects::DatabaseConfig;
+use super::pool_config::{Host, PoolConfig, TcpConfig};
+use super::value::Timeout;
+
+/// The database for names that are not listed.
+const FALLBACK: &str = "*";
+
+const DEFAULT_PORT: u16 = 5432;
+
+impl Config {
+    /// The definition for a database name, that of `*` for names that are not
+    /// listed. `None`: no such database (the console's names are none).
+    pub fn database(&self, name: &str) -> Option<&DatabaseConfig> {
+        if CONSOLE.contains(&name) {
+            return None;
+        }
+        let listed = self.databases.get(name);
+        listed.or_else(|| self.databases.get(FALLBACK))
+    }
+
+    /// Whether a database exists only by `*`.
+    pub fn is_auto_database(&self, name: &str) -> bool {
+        self.database(name).is_some() && (name == FALLBACK || !self.databases.contains_key(name))
+    }
+
+    /// The user whose pool serves this client: the database's forced user or
+    /// the client's own. `None`: no such database.
+    pub fn pool_user<'a>(&'a self, database: &str, login: &'a str) -> Option<&'a str> {
+        Some(self.database(database)?.user.as_deref().unwrap_or(login))
+    }
+
+    /// Client connections of a database; 0: no limit.
+    pub fn max_db_client_connections(&self, database: &str) -> u32 {
+        self.database(database)
+            .and_then(|database| database.max_db_client_connections)
+            .unwrap_or(self.general.max_db_client_connections)
+    }
+
+    /// Client connections of a user, by the name it has logged in with; 0: no
+    /// limit.
+    pub fn max_user_client_connections(&self, login: &str) -> u32 {
+        self.users
+            .get(login)
+            .and_then(|user| user.max_user_client_connections)
+            .unwrap_or(self.general.max_user_client_connections)
+    }
+
+    /// Everything about the pool of `database` for clients that have logged in
+    /// as `login`. `None`: no such database.
+    pub fn pool(&self, database: &str, login: &str) -> Option<PoolConfig> {
+        let general = &self.general;
+        let db = self.database(database)?;
+        let pool_user = db.user.as_deref().unwrap_or(login);
+        let user = self.users.get(pool_user).cloned().unwrap_or_default();
+        let waits = user.query_wait_timeout.or(db.query_wait_timeout);
+        Some(PoolConfig {
+            database: Arc::from(database),
+            user: Arc::from(pool_user),
+            hosts: db.hosts(&general.unix_socket_dir),
+            load_balance_hosts: db.load_balance_hosts != Some(LoadBalance::Disable),
+            dbname: db.dbname.clone().unwrap_or_else(|| database.to_owned()),
+            password: db.password.clone(),
+            pool_mode: user.pool_mode.or(db.pool_mode).unwrap_or(general.pool_mode),
+            pool_size: user
+                .pool_size
+                .or(db.pool_size)
+                .unwrap_or(general.default_pool_size),
+            min_pool_size: db.min_pool_size.unwrap_or(general.min_pool_size),
+            forced_user: db.user.is_some(),
+            reserve_pool_size: user
+                .reserve_pool_size
+                .or(db.reserve_pool_size)
+                .unwrap_or(general.reserve_pool_size),
+            reserve_pool_timeout: general.reserve_pool_timeout.0,
+            max_db_connections: db.max_db_connections.unwrap_or(general.max_db_connections),
+            max_user_connections: user
+                .max_user_connections
+                .unwrap_or(general.max_user_connections),
+            server_round_robin: general.server_round_robin,
+            server_lifetime: Some(db.server_lifetime.unwrap_or(general.server_lifetime)),
+            server_idle_timeout: general.server_idle_timeout.0,
+            server_max_queries: general.server_max_queries,
+            server_connect_timeout: general.server_connect_timeout.0,
+            server_login_retry: general.server_login_retry,
+            server_check_query: check_query(&general.server_check_query),
+            server_check_delay: general.server_check_delay,
+            server_reset_query: general.server_reset_query.clone(),
+            server_reset_query_always: general.server_reset_query_always,
+            connect_query: db.connect_query.clone(),
+            query_wait_timeout: waits.map_or(general.query_wait_timeout.0, |Timeout(wait)| wait),
+            cancel_wait_timeout: general.cancel_wait_timeout.0,
+            max_prepared_statements: general.max_prepared_statements as usize,
+            startup: db.startup(),
+            tcp: self.tcp(),
+        })
+    }
+
+    /// TCP options, for connections to servers and to clients alike.
+    pub fn tcp(&self) -> TcpConfig {
+        let general = &self.general;
+        let user_timeout = general.tcp_user_timeout.0;
+        TcpConfig {
+            keepalive: general.tcp_keepalive,
+            keepcnt: general.tcp_keepcnt,
+            keepidle: general.tcp_keepidle.0,
+            keepintvl: general.tcp_keepintvl.0,
+            user_timeout: (!user_timeout.is_zero()).then_some(user_timeout),
+            socket_buffer: general.tcp_socket_buffer,
+        }
+    }
+}
+
+impl DatabaseConfig {
+    /// The servers; without any, the Unix socket in `socket_dir`.
+    pub fn hosts(&self, socket_dir: &str) -> Vec<Host> {
+        if let Some(entries) = &self.hosts {
+            let hosts = entries.iter().map(|entry| host(&entry.host, entry.port));
+            return hosts.collect();
+        }
+        let port = self.port.unwrap_or(DEFAULT_PORT);
+        match &self.host {
+            Some(names) => names.iter().map(|name| host(name, port)).collect(),
+            None => vec![host(socket_dir, port)],
+        }
+    }
+
+    fn startup(&self) -> Vec<(String, String)> {
+        [
+            ("client_encoding", &self.client_encoding),
+            ("datestyle", &self.datestyle),
+            ("timezone", &self.timezone),
+            ("application_name", &self.application_name),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+        .collect()
+    }
+}
+
+fn host(name: &str, port: u16) -> Host {
+    let name = name.to_owned();
+    match name.starts_with(['/', '@']) {
+        true => Host::Unix { dir: name, port },
+        false => Host::Tcp { host: name, port },
+    }
+}
+
+fn check_query(setting: &str) -> Option<String> {
+    match setting {
+        "" => None,
+        "<empty>" => Some(String::new()),
+        query => Some(query.to_owned()),
+    }
+}

@@ -1,0 +1,256 @@
+//! The table of global settings: `[pgweir]` in TOML, `[pgbouncer]` in an ini.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::choice::{AuthType, LogFormat, LogLevel, SslMode};
+use super::key::table;
+use super::pool_config::PoolMode;
+use super::value::{FileMode, Millis, Timeout};
+
+const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL \
+     ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+table! {
+    /// Global settings; the fields are named as the keys.
+    pub struct Settings {
+        "Where it listens": {
+            listen_addr: Vec<String> = Vec::new(), restart, built,
+                "Addresses to listen on, names or IP addresses; `*` means all, and nothing means the Unix socket only.";
+            listen_port: u16 = 6432, restart, built,
+                "Port to listen on; also part of the Unix socket's name.";
+            listen_backlog: u32 = 128, restart, built,
+                "Connections that the kernel holds until they are accepted.";
+            unix_socket_dir: String = "/tmp".to_owned(), restart, built,
+                "Directory of the Unix socket, of this process and of servers without a host; `@name` is an abstract socket, empty turns it off.";
+            unix_socket_mode: FileMode = FileMode(0o777), restart, built,
+                "Permissions of the Unix socket.";
+            unix_socket_group: Option<String> = None, restart, built,
+                "Group of the Unix socket.";
+            so_reuseport: bool = false, restart, not_built,
+                "Let several processes listen on one port.";
+            peer_id: u32 = 0, restart, not_built,
+                "Number of this process among its peers, which hand on each other's cancel requests.";
+            tcp_defer_accept: bool = true, reload, built,
+                "Accept a connection only when its first bytes have arrived.";
+            tcp_socket_buffer: u32 = 0, reload, built,
+                "Send and receive buffers of sockets in bytes; 0 leaves it to the system.";
+            tcp_keepalive: bool = true, reload, built,
+                "Send keepalive probes on idle TCP connections.";
+            tcp_keepcnt: u32 = 0, reload, built,
+                "Unanswered probes until a connection is dropped; 0 leaves it to the system.";
+            tcp_keepidle: Timeout = Timeout(None), reload, built,
+                "Silence before the first probe; 0 leaves it to the system.";
+            tcp_keepintvl: Timeout = Timeout(None), reload, built,
+                "Time between probes; 0 leaves it to the system.";
+            tcp_user_timeout: Millis = Millis(Duration::ZERO), reload, built,
+                "How long sent data may stay unacknowledged; 0 leaves it to the system.";
+        }
+        "The process": {
+            pidfile: Option<PathBuf> = None, restart, built,
+                "File that holds the process id while it runs.";
+            user: Option<String> = None, restart, not_built,
+                "Unix user to become after start.";
+            workers: u32 = 1, restart, built,
+                "Threads that serve clients; more than 1 is not built yet and refused.";
+            shutdown_timeout: Timeout = Timeout::seconds(60), reload, built,
+                "How long draining may take after SIGTERM or SHUTDOWN WAIT_FOR_CLIENTS; 0 waits for the last client.";
+            conffile: Option<PathBuf> = None, reload, not_built,
+                "File that the next RELOAD reads.";
+            job_name: String = "pgbouncer".to_owned(), restart, obsolete,
+                "Name of the Windows service.";
+            service_name: String = "pgbouncer".to_owned(), restart, obsolete,
+                "Name of the Windows service.";
+            suspend_timeout: Duration = seconds(10), reload, obsolete,
+                "Limit for flushing buffers before a restart with `-R`.";
+        }
+        "Pools": {
+            pool_mode: PoolMode = PoolMode::Session, reload, built,
+                "When a server connection goes back to its pool: when the client leaves (`session`), after each transaction or after each statement.";
+            max_client_conn: u32 = 100, reload, built,
+                "Client connections in all, logged in; further ones are refused.";
+            max_unauthenticated_connections: u32 = 1000, reload, built,
+                "Client connections that have not logged in yet; further ones are closed at once.";
+            default_pool_size: u32 = 20, reload, built,
+                "Server connections of a pool, one pool for each database and user; 0 means no limit.";
+            min_pool_size: u32 = 0, reload, built,
+                "Server connections that a pool keeps open, while it has a client or a forced user.";
+            reserve_pool_size: u32 = 0, reload, built,
+                "Further server connections for a pool whose clients have waited for `reserve_pool_timeout`.";
+            reserve_pool_timeout: Timeout = Timeout::seconds(5), reload, built,
+                "How long a client waits before the reserve is used; 0 turns the reserve off.";
+            max_db_connections: u32 = 0, reload, built,
+                "Server connections of a database over all its users; clients wait for one. 0 means no limit.";
+            max_db_client_connections: u32 = 0, reload, built,
+                "Client connections of a database; further ones are refused. 0 means no limit.";
+            max_user_connections: u32 = 0, reload, built,
+                "Server connections of a user over all databases; clients wait for one. 0 means no limit.";
+            max_user_client_connections: u32 = 0, reload, built,
+                "Client connections of a user; further ones are refused. 0 means no limit.";
+            server_round_robin: bool = false, reload, built,
+                "Use the server connection that has been idle longest, not the one used last.";
+            autodb_idle_timeout: Duration = seconds(3600), reload, not_built,
+                "When an unused database that `*` has made is forgotten.";
+            pool_idle_timeout: Timeout = Timeout(None), reload, not_built,
+                "When an empty pool is forgotten; 0 means never.";
+        }
+        "Protocol and session state": {
+            track_extra_parameters: Vec<String> = vec!["IntervalStyle".to_owned()], restart, built,
+                "Further parameters that follow a client to each server connection; every parameter that the server reports does so anyway.";
+            ignore_startup_parameters: Vec<String> = Vec::new(), reload, built,
+                "Startup parameters that are dropped instead of being sent to the server.";
+            max_prepared_statements: u32 = 200, reload, built,
+                "Named prepared statements that a server connection keeps for clients; 0 turns their tracking off.";
+            server_reset_query: String = "DISCARD ALL".to_owned(), reload, built,
+                "Sent to a server connection that a client leaves, in session mode; empty sends nothing.";
+            server_reset_query_always: bool = false, reload, built,
+                "Send `server_reset_query` in transaction and statement mode too.";
+            server_check_query: String = "<empty>".to_owned(), reload, built,
+                "Sent before an idle server connection is used again; `<empty>` is an empty query, and no text at all turns the check off.";
+            server_check_delay: Duration = seconds(30), reload, built,
+                "How long a server connection may be idle before it is checked.";
+            application_name_add_host: bool = false, reload, not_built,
+                "Add the client's address to its application_name.";
+            disable_pqexec: bool = false, restart, not_built,
+                "Refuse the simple query protocol.";
+            server_fast_close: bool = false, reload, not_built,
+                "Close outdated server connections in session mode without waiting for the client to leave.";
+            query_wait_notify: Timeout = Timeout::seconds(5), reload, not_built,
+                "Send a notice to a client that has waited this long.";
+            login_notify_message: Option<String> = None, reload, not_built,
+                "Notice for each client that has logged in.";
+            max_packet_size: u32 = 2_147_483_647, reload, not_built,
+                "Refuse larger protocol messages.";
+            pkt_buf: u32 = 4096, restart, obsolete,
+                "Size of PgBouncer's buffers.";
+            sbuf_loopcnt: u32 = 5, reload, obsolete,
+                "How often PgBouncer reads from one socket before it turns to the next.";
+        }
+        "Authentication": {
+            auth_type: AuthType = AuthType::Md5, reload, built,
+                "How clients prove who they are: `trust`, `plain`, `md5` (SCRAM for users with a SCRAM verifier), `scram-sha-256`, or `any` (nobody is asked; needs databases with a forced user). `cert`, `hba`, `ldap` and `pam` are not built yet.";
+            auth_file: Option<PathBuf> = None, reload, built,
+                "File with a line `\"user\" \"secret\"` for each user; the secret is a password, an md5 hash or a SCRAM verifier.";
+            auth_hba_file: Option<PathBuf> = None, reload, not_built,
+                "Rules for auth_type=hba.";
+            auth_ident_file: Option<PathBuf> = None, reload, not_built,
+                "User name maps for certificates and peer authentication.";
+            auth_user: Option<String> = None, reload, not_built,
+                "User that runs `auth_query` for users without a secret here.";
+            auth_query: String = AUTH_QUERY.to_owned(), reload, not_built,
+                "Query for the secret of a user.";
+            auth_dbname: Option<String> = None, reload, not_built,
+                "Database in which `auth_query` runs.";
+            auth_ldap_options: Option<String> = None, reload, not_built,
+                "Options for auth_type=ldap.";
+            scram_iterations: u32 = 4096, reload, built,
+                "Iterations for SCRAM verifiers that are made from plain passwords.";
+            admin_users: Vec<String> = Vec::new(), reload, built,
+                "Users that may run every command on the console.";
+            stats_users: Vec<String> = Vec::new(), reload, built,
+                "Users that may run SHOW commands on the console.";
+        }
+        "Time limits": {
+            server_lifetime: Duration = seconds(3600), reload, built,
+                "An unused server connection that is older is closed; 0 means that each serves one client only.";
+            server_idle_timeout: Timeout = Timeout::seconds(600), reload, built,
+                "A server connection that has been idle for longer is closed.";
+            server_max_queries: u64 = 0, reload, built,
+                "A server connection is closed after so many queries, when it is free; 0 means never.";
+            server_connect_timeout: Timeout = Timeout::seconds(15), reload, built,
+                "Limit for connecting and logging in to a server.";
+            server_login_retry: Duration = seconds(15), reload, built,
+                "Pause after a failed login to a server; meanwhile new clients get the error at once.";
+            client_login_timeout: Timeout = Timeout::seconds(60), reload, built,
+                "Limit for a client's login.";
+            query_wait_timeout: Timeout = Timeout::seconds(120), reload, built,
+                "How long a client waits for a server connection before it is disconnected.";
+            cancel_wait_timeout: Timeout = Timeout::seconds(10), reload, built,
+                "Limit for a cancel request, and for cleaning up after a client that vanished.";
+            query_timeout: Timeout = Timeout(None), reload, not_built,
+                "Longest time that a query may run.";
+            client_idle_timeout: Timeout = Timeout(None), reload, not_built,
+                "Longest time that a client may be idle outside of a transaction.";
+            idle_transaction_timeout: Timeout = Timeout(None), reload, not_built,
+                "Longest time that a client may be idle in a transaction.";
+            transaction_timeout: Timeout = Timeout(None), reload, not_built,
+                "Longest time that a transaction may take.";
+        }
+        "Logs and statistics": {
+            logfile: Option<PathBuf> = None, reload, built,
+                "File that the log is appended to, besides standard error; opened again on RELOAD.";
+            log_format: Option<LogFormat> = None, restart, built,
+                "Form of a log line: `text`, `json` or `pgbouncer`; unset means `pgbouncer` for an ini and `text` otherwise.";
+            log_level: LogLevel = LogLevel::Info, reload, built,
+                "Least important events that are logged.";
+            verbose: u32 = 0, reload, built,
+                "More detail in the log, 0 to 3; 1 or more means at least log_level=debug, 2 or more trace.";
+            log_connections: bool = true, reload, built,
+                "Log each login.";
+            log_disconnections: bool = true, reload, built,
+                "Log each disconnect with its reason.";
+            log_pooler_errors: bool = true, reload, built,
+                "Log each error that is sent to a client by the pooler itself.";
+            log_stats: bool = true, reload, built,
+                "Log a line of statistics each `stats_period`.";
+            stats_period: Duration = seconds(60), reload, built,
+                "Time between lines of statistics, and the span of averages.";
+            stats_listen: Option<String> = None, restart, built,
+                "Address and port for `/metrics` and `/healthz`, such as `127.0.0.1:9127`; unset turns it off.";
+            syslog: bool = false, reload, not_built,
+                "Log to syslog.";
+            syslog_ident: String = "pgbouncer".to_owned(), reload, not_built,
+                "Name of the program in syslog.";
+            syslog_facility: String = "daemon".to_owned(), reload, not_built,
+                "Facility in syslog.";
+        }
+        "TLS": {
+            client_tls_sslmode: SslMode = SslMode::Disable, reload, built,
+                "TLS towards clients; only `disable` is built yet: `allow` and `prefer` stay without TLS, and anything above is refused.";
+            server_tls_sslmode: SslMode = SslMode::Prefer, reload, built,
+                "TLS towards servers; not built yet: `disable`, `allow` and `prefer` connect without TLS, and anything above is refused.";
+            client_tls_key_file: Option<PathBuf> = None, reload, not_built,
+                "Private key for clients' connections.";
+            client_tls_cert_file: Option<PathBuf> = None, reload, not_built,
+                "Certificate for clients' connections.";
+            client_tls_ca_file: Option<PathBuf> = None, reload, not_built,
+                "Authorities that may sign clients' certificates.";
+            client_tls_protocols: String = "secure".to_owned(), reload, not_built,
+                "TLS versions for clients.";
+            client_tls_ciphers: String = "default".to_owned(), reload, not_built,
+                "Ciphers for clients, up to TLS 1.2.";
+            client_tls13_ciphers: Option<String> = None, reload, not_built,
+                "Cipher suites for clients, TLS 1.3.";
+            client_tls_ecdhcurve: String = "auto".to_owned(), reload, not_built,
+                "Curve for key exchange with clients.";
+            client_tls_dheparams: String = "auto".to_owned(), reload, not_built,
+                "Parameters of DHE key exchange with clients.";
+            server_tls_ca_file: Option<PathBuf> = None, reload, not_built,
+                "Authorities that may sign servers' certificates.";
+            server_tls_key_file: Option<PathBuf> = None, reload, not_built,
+                "Private key that is shown to servers.";
+            server_tls_cert_file: Option<PathBuf> = None, reload, not_built,
+                "Certificate that is shown to servers.";
+            server_tls_protocols: String = "secure".to_owned(), reload, not_built,
+                "TLS versions for servers.";
+            server_tls_ciphers: String = "default".to_owned(), reload, not_built,
+                "Ciphers for servers, up to TLS 1.2.";
+            server_tls13_ciphers: Option<String> = None, reload, not_built,
+                "Cipher suites for servers, TLS 1.3.";
+        }
+        "Names of hosts": {
+            dns_max_ttl: Duration = seconds(15), reload, not_built,
+                "How long an address is kept.";
+            dns_nxdomain_ttl: Duration = seconds(15), reload, not_built,
+                "How long it is kept that a name does not exist.";
+            dns_zone_check_period: Timeout = Timeout(None), reload, not_built,
+                "How often a zone's serial number is looked at.";
+            resolv_conf: Option<PathBuf> = None, restart, not_built,
+                "File to use instead of /etc/resolv.conf.";
+        }
+    }
+}

@@ -1,0 +1,84 @@
+use std::time::Duration;
+
+use super::ini;
+use crate::config::PoolMode;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn user_goes_before_database_before_global() {
+    let config = ini("
+[pgbouncer]
+pool_mode = session
+default_pool_size = 1
+reserve_pool_size = 2
+max_db_connections = 3
+max_user_connections = 4
+max_db_client_connections = 5
+max_user_client_connections = 6
+query_wait_timeout = 7
+server_lifetime = 8
+min_pool_size = 1
+auth_file = u
+
+[databases]
+plain = host=h
+set = host=h pool_mode=transaction pool_size=10 reserve_pool_size=20 max_db_connections=30 max_db_client_connections=50 query_wait_timeout=70 server_lifetime=80 min_pool_size=9
+forced = host=h user=bob
+zero = host=h server_lifetime=0 query_wait_timeout=-1 pool_size=0
+
+[users]
+bob = pool_mode=statement pool_size=100 reserve_pool_size=200 max_user_connections=400 max_user_client_connections=600 query_wait_timeout=700
+");
+    let plain = config.pool("plain", "eve").unwrap();
+    assert_eq!(plain.pool_mode, PoolMode::Session);
+    assert_eq!((plain.pool_size, plain.reserve_pool_size), (1, 2));
+    assert_eq!(
+        (plain.max_db_connections, plain.max_user_connections),
+        (3, 4)
+    );
+    assert_eq!(plain.query_wait_timeout, Some(7 * SECOND));
+    assert_eq!(plain.server_lifetime, Some(8 * SECOND));
+    assert_eq!(plain.min_pool_size, 1);
+    assert_eq!(config.max_db_client_connections("plain"), 5);
+    assert_eq!(config.max_user_client_connections("eve"), 6);
+
+    let set = config.pool("set", "eve").unwrap();
+    assert_eq!(set.pool_mode, PoolMode::Transaction);
+    assert_eq!((set.pool_size, set.reserve_pool_size), (10, 20));
+    assert_eq!((set.max_db_connections, set.max_user_connections), (30, 4));
+    assert_eq!(set.query_wait_timeout, Some(70 * SECOND));
+    assert_eq!(set.server_lifetime, Some(80 * SECOND));
+    assert_eq!(set.min_pool_size, 9);
+    assert_eq!(config.max_db_client_connections("set"), 50);
+
+    let bob = config.pool("set", "bob").unwrap();
+    assert_eq!(bob.pool_mode, PoolMode::Statement);
+    assert_eq!((bob.pool_size, bob.reserve_pool_size), (100, 200));
+    assert_eq!(
+        (bob.max_db_connections, bob.max_user_connections),
+        (30, 400)
+    );
+    assert_eq!(bob.query_wait_timeout, Some(700 * SECOND));
+    assert_eq!(config.max_user_client_connections("bob"), 600);
+
+    // The pool belongs to the forced user, whoever has logged in.
+    let forced = config.pool("forced", "eve").unwrap();
+    assert_eq!((&*forced.user, forced.pool_size), ("bob", 100));
+    assert_eq!(config.pool_user("forced", "eve"), Some("bob"));
+    assert_eq!(config.pool_user("plain", "eve"), Some("eve"));
+
+    // What 0 and -1 mean in PgBouncer.
+    let zero = config.pool("zero", "eve").unwrap();
+    assert_eq!(zero.server_lifetime, Some(8 * SECOND));
+    assert_eq!(zero.query_wait_timeout, None);
+    assert_eq!(zero.pool_size, 0);
+}
+
+#[test]
+fn the_console_is_no_database() {
+    let config = ini("[databases]\n* = host=h\n");
+    assert!(config.database("anything").is_some());
+    assert!(config.database("pgbouncer").is_none());
+    assert!(config.pool("pgweir", "eve").is_none());
+}
