@@ -342,6 +342,11 @@ impl Backend {
                     return Ok(None);
                 };
                 let deliver = self.ready(status, &mut session)?;
+                if matches!(deliver, Some(Deliver::Forward)) {
+                    add(&shared.counters.query_count, 1);
+                    let ended = status == TxStatus::Idle;
+                    add(&shared.counters.xact_count, u64::from(ended));
+                }
                 if statement_mode && status != TxStatus::Idle {
                     return Err(ServerFault::TransactionInStatementMode);
                 }

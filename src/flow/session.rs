@@ -51,6 +51,8 @@ pub struct Session {
     follow: bool,
     /// The rest of the present message goes to the server (or nowhere).
     rest_forward: bool,
+    /// Its request was refused here: what follows is discarded up to Sync.
+    skipping: bool,
     /// Bytes of the present message still to come.
     rest: usize,
     names: Option<Box<Names>>,
@@ -67,6 +69,7 @@ impl Session {
             mode,
             follow: follow && mode != PoolMode::Session,
             rest_forward: false,
+            skipping: false,
             rest: 0,
             names: None,
             unnamed: None,
@@ -156,6 +159,30 @@ impl Session {
         }
     }
 
+    /// Refuses the request that begins with `input` and waits for a server, by
+    /// an error that leaves the client connected; as PostgreSQL does, the rest
+    /// of an extended request is discarded. Returns how much was taken.
+    pub fn refuse(&mut self, input: &[u8], error: &[u8], to_client: &mut Vec<u8>) -> usize {
+        to_client.extend_from_slice(error);
+        let Ok(Some(header)) = Header::peek(input) else {
+            return 0;
+        };
+        let tag = FrontendTag::from_byte(header.tag);
+        if !matches!(tag, Some(FrontendTag::Query | FrontendTag::FunctionCall)) {
+            self.skipping = true;
+            return 0;
+        }
+        to_client.extend_from_slice(build::ready_for_query(TxStatus::Idle));
+        let taken = header.total.min(input.len());
+        self.begin_rest(header.total - taken, false);
+        taken
+    }
+
+    /// Whether the client is between two requests, as far as it has sent them.
+    pub fn is_between_requests(&self) -> bool {
+        self.rest == 0 && !self.skipping
+    }
+
     fn begin_rest(&mut self, total: usize, forward: bool) {
         self.rest = total;
         self.rest_forward = forward;
@@ -167,9 +194,11 @@ impl Session {
     fn unlinked(&mut self, message: Message<'_>, to_client: &mut Vec<u8>) -> Step {
         match message.tag {
             FrontendTag::Sync if message.total == HEADER_LEN => {
+                self.skipping = false;
                 to_client.extend_from_slice(build::ready_for_query(TxStatus::Idle));
                 Step::Drop
             }
+            _ if self.skipping => Step::Drop,
             // Nothing is buffered; and a COPY that is over leaves these behind
             // (postgres.c: "Accept but ignore these messages").
             FrontendTag::Flush

@@ -1,4 +1,13 @@
-//! One connection to PostgreSQL.
+//! Connections to PostgreSQL: dial, login, lease, cleaning, and the pool that
+//! keeps them.
 
+pub mod cancel;
+pub mod cleanup;
+pub mod dial;
+mod lease;
 pub mod login;
 pub mod login_error;
+pub mod pool;
+
+pub use lease::{Lease, Server, ServerInfo};
+pub use pool::{Farewell, Pool};

@@ -2,3 +2,8 @@
 
 pub mod derived_keys;
 pub mod hashing;
+mod local;
+mod pools;
+
+pub use local::Local;
+pub use pools::Pools;

@@ -1,0 +1,546 @@
+//! A logged-in client: moves bytes between its socket and the server
+//! connection that it holds, as the flow machines say.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing::info;
+
+use super::info::{ClientInfo, Order};
+use crate::admin::snapshot::ClientState;
+use crate::config::PoolMode;
+use crate::flow::{ClientFault, Output, Release, ServerFault, Session, Shared, Stop};
+use crate::net::{Outgoing, Stream};
+use crate::pool::Ticket;
+use crate::server::{Farewell, Lease, Pool};
+use crate::stats::add;
+use crate::wire::build::Refusal;
+
+/// While a client waits for a server connection, this many bytes more are read
+/// from it, so that its going away is noticed.
+const READ_WHILE_WAITING: usize = 16 * 1024;
+/// An incomplete message longer than this is read into its own buffer.
+const CARRY: usize = 16 * 1024;
+/// How long a client that is thrown out may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A client's socket and its state.
+pub struct Client {
+    pub(super) stream: Stream,
+    pub(super) session: Session,
+    pub(super) info: Rc<ClientInfo>,
+    pub(super) pool: Rc<Pool>,
+    /// Bytes of the client that could not be dealt with yet.
+    pub(super) input: Vec<u8>,
+    pub(super) output: Outgoing,
+    hold: Hold,
+    /// When the present transaction got its server connection, and when the
+    /// present query was sent.
+    linked_at: Instant,
+    asked_at: Instant,
+}
+
+enum Hold {
+    Nothing,
+    Waiting(Ticket),
+    Linked(Lease),
+}
+
+/// Why a session is over.
+enum End {
+    /// It said goodbye.
+    Terminate,
+    /// Its socket was closed, or broke.
+    Gone(Option<io::Error>),
+    Fault(ClientFault),
+    ServerGone(Option<io::Error>),
+    ServerFault(ServerFault),
+    Farewell(Rc<Farewell>),
+    Ordered,
+}
+
+impl Client {
+    pub(super) fn new(
+        stream: Stream,
+        session: Session,
+        info: Rc<ClientInfo>,
+        pool: Rc<Pool>,
+    ) -> Client {
+        let now = Instant::now();
+        Client {
+            stream,
+            session,
+            info,
+            pool,
+            input: Vec::new(),
+            output: Outgoing::default(),
+            hold: Hold::Nothing,
+            linked_at: now,
+            asked_at: now,
+        }
+    }
+
+    /// Serves the client until it leaves. If the future is dropped, the server
+    /// connection is given back and cleaned.
+    pub(super) async fn run(mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        Box::pin(self.finish(end)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.info.listen(cx.waker());
+        match self.drive(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// Does whatever can be done now.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            self.obey()?;
+            let mut progress = false;
+            if self.output.poll_flush(&mut self.stream, cx).map_err(gone)?.is_pending() {
+                // The client is slow: nothing more is read for it.
+            } else if matches!(self.hold, Hold::Linked(_)) {
+                progress = self.poll_server(cx)?.is_ready();
+            }
+            if let Hold::Waiting(ticket) = self.hold
+                && let Poll::Ready(outcome) = self.pool.poll_wait(ticket, cx.waker())
+            {
+                self.hold = Hold::Nothing;
+                let lease = outcome.map_err(End::Farewell)?;
+                self.link(lease);
+                let input = std::mem::take(&mut self.input);
+                let taken = self.take_input(&input, true, cx)?;
+                self.keep_input(&input, taken);
+                progress = true;
+            }
+            if self.may_read(cx) {
+                progress |= self.poll_client(cx)?.is_ready();
+            }
+            if !progress {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether more from the client can be dealt with.
+    fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.hold {
+            Hold::Nothing => self.output.is_empty(),
+            Hold::Waiting(_) => self.input.len() < READ_WHILE_WAITING,
+            Hold::Linked(lease) => {
+                let server = &mut **lease;
+                // An error shows when the server is read.
+                let flushed = server.output.poll_flush(&mut server.stream, cx);
+                self.output.is_empty() && flushed.is_ready()
+            }
+        }
+    }
+
+    // ---- from the client ----
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        if self.input.len() > CARRY {
+            return self.poll_client_long(cx);
+        }
+        let pool = self.pool.clone();
+        let mut buffer = pool.local().read_buffer.borrow_mut();
+        let carried = self.input.len();
+        let Some((front, free)) = buffer.split_at_mut_checked(carried) else {
+            return self.poll_client_long(cx);
+        };
+        let n = match self.stream.poll_read_some(cx, free) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(read) => read.map_err(gone)?,
+        };
+        if n == 0 {
+            return Err(End::Gone(None));
+        }
+        add(&self.pool.counters.bytes_received, n as u64);
+        front.copy_from_slice(&self.input);
+        let bytes = buffer.get(..carried + n).unwrap_or_default();
+        let taken = match self.hold {
+            Hold::Waiting(_) => 0,
+            _ => self.take_input(bytes, false, cx)?,
+        };
+        self.keep_input(bytes, taken);
+        Ok(Poll::Ready(()))
+    }
+
+    /// The same for a long message that must be held whole: memory grows with
+    /// what has arrived, not with what was announced.
+    fn poll_client_long(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        let before = self.input.len();
+        self.input.resize(before + 4 * CARRY, 0);
+        let free = self.input.get_mut(before..).unwrap_or_default();
+        let read = self.stream.poll_read_some(cx, free);
+        let n = match &read {
+            Poll::Ready(Ok(n)) => *n,
+            _ => 0,
+        };
+        self.input.truncate(before + n);
+        match read {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Err(error)) => return Err(gone(error)),
+            Poll::Ready(Ok(0)) => return Err(End::Gone(None)),
+            Poll::Ready(Ok(_)) => {}
+        }
+        add(&self.pool.counters.bytes_received, n as u64);
+        if !matches!(self.hold, Hold::Waiting(_)) {
+            let mut input = std::mem::take(&mut self.input);
+            let taken = self.take_input(&input, false, cx)?;
+            if taken < input.len() && taken > 0 {
+                input.drain(..taken);
+            }
+            self.input = if taken < input.len() { input } else { Vec::new() };
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Keeps what was not taken. Nothing is owned while there is nothing.
+    fn keep_input(&mut self, bytes: &[u8], taken: usize) {
+        let left = bytes.get(taken..).unwrap_or_default();
+        if left.is_empty() {
+            if self.input.capacity() > 0 {
+                self.input = Vec::new();
+            }
+        } else {
+            self.input.clear();
+            self.input.extend_from_slice(left);
+        }
+    }
+
+    /// Walks the client's bytes, gets a server connection where they need one,
+    /// and sends on what they say, with one write. `fresh`: the server
+    /// connection has just been given to us.
+    fn take_input(
+        &mut self,
+        bytes: &[u8],
+        mut fresh: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<usize, End> {
+        let pool = self.pool.clone();
+        let local = pool.local();
+        let mut buffer = local.write_buffer.borrow_mut();
+        let mut to_client = Vec::new();
+        let mut at = 0;
+        loop {
+            buffer.clear();
+            let rest = bytes.get(at..).unwrap_or_default();
+            let mut out = Output::new(rest, &mut buffer);
+            let mut shared = Shared {
+                statements: &mut local.statements.borrow_mut(),
+                params: &mut local.params.borrow_mut(),
+                counters: &pool.counters,
+            };
+            let mut server = match &mut self.hold {
+                Hold::Linked(lease) => Some(&mut **lease),
+                _ => None,
+            };
+            let was_busy = server.as_ref().is_some_and(|s| s.backend.is_busy());
+            if let Some(server) = server.as_deref_mut().filter(|_| fresh) {
+                let session = &mut self.session;
+                server.backend.adopt(session, &mut out, &mut to_client, &mut shared);
+            }
+            let result = self.session.from_client(
+                server.as_mut().map(|s| &mut s.backend),
+                rest,
+                &mut out,
+                &mut to_client,
+                &mut shared,
+            );
+            let to_server = out.finish();
+            if let Some(server) = server {
+                if !to_server.is_empty() {
+                    // If the server has gone, reading from it tells why.
+                    let _ = server.output.write(&mut server.stream, cx, to_server);
+                }
+                if !was_busy && server.backend.is_busy() {
+                    self.asked_at = if fresh { self.linked_at } else { Instant::now() };
+                }
+            }
+            if !to_client.is_empty() {
+                add(&pool.counters.bytes_sent, to_client.len() as u64);
+                self.output
+                    .write(&mut self.stream, cx, &to_client)
+                    .map_err(gone)?;
+                to_client.clear();
+            }
+            let (taken, stop) = result.map_err(End::Fault)?;
+            at += taken;
+            fresh = false;
+            match stop {
+                Stop::More { .. } => return Ok(at),
+                Stop::Terminate => return Err(End::Terminate),
+                Stop::NeedServer => match self.pool.try_lease(self.session.params()) {
+                    Some(lease) => {
+                        self.link(lease);
+                        fresh = true;
+                    }
+                    None => {
+                        let now = Instant::now();
+                        self.hold = Hold::Waiting(self.pool.join(now).map_err(End::Farewell)?);
+                        self.info.state.set(ClientState::Waiting);
+                        self.info.request_time.set(now);
+                        return Ok(at);
+                    }
+                },
+            }
+        }
+    }
+
+    fn link(&mut self, lease: Lease) {
+        self.linked_at = lease.info.request_time.get();
+        let counters = &self.pool.counters;
+        add(&counters.server_assignment_count, 1);
+        if self.info.state.get() == ClientState::Waiting {
+            let waited = self.linked_at - self.info.request_time.get();
+            add(&counters.wait_time, waited.as_micros() as u64);
+        }
+        self.info.request_time.set(self.linked_at);
+        self.info.state.set(ClientState::Active);
+        lease.info.link.set(Some(self.info.id));
+        *self.info.link.borrow_mut() = Some(lease.info.clone());
+        self.hold = Hold::Linked(lease);
+    }
+
+    // ---- from the server ----
+
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        let read = self.read_server(cx)?;
+        // The buffers are free again here: a lease that is dropped may need
+        // them.
+        if let (Poll::Ready(()), Hold::Linked(lease)) = (read, &self.hold)
+            && self.session.mode() != PoolMode::Session
+            && lease.input.is_empty()
+            && lease.output.is_empty()
+            && lease.backend.release() == Release::Ready
+        {
+            self.unlink();
+        }
+        Ok(read)
+    }
+
+    fn read_server(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        let Hold::Linked(lease) = &mut self.hold else {
+            return Ok(Poll::Pending);
+        };
+        let server = &mut **lease;
+        let pool = self.pool.clone();
+        let local = pool.local();
+        let mut read_buffer = local.read_buffer.borrow_mut();
+        let carried = std::mem::take(&mut server.input);
+        let long;
+        let bytes = match read_buffer.split_at_mut_checked(carried.len()) {
+            Some((front, free)) if carried.len() <= CARRY => {
+                let n = match server.stream.poll_read_some(cx, free) {
+                    Poll::Pending => {
+                        server.input = carried;
+                        return Ok(Poll::Pending);
+                    }
+                    Poll::Ready(read) => read.map_err(|error| End::ServerGone(Some(error)))?,
+                };
+                if n == 0 {
+                    return Err(End::ServerGone(None));
+                }
+                front.copy_from_slice(&carried);
+                read_buffer.get(..carried.len() + n).unwrap_or_default()
+            }
+            _ => {
+                let n = match server.stream.poll_read_some(cx, &mut read_buffer) {
+                    Poll::Pending => {
+                        server.input = carried;
+                        return Ok(Poll::Pending);
+                    }
+                    Poll::Ready(read) => read.map_err(|error| End::ServerGone(Some(error)))?,
+                };
+                if n == 0 {
+                    return Err(End::ServerGone(None));
+                }
+                let mut all = carried;
+                all.extend_from_slice(read_buffer.get(..n).unwrap_or_default());
+                long = all;
+                &long[..]
+            }
+        };
+        let mut write_buffer = local.write_buffer.borrow_mut();
+        write_buffer.clear();
+        let mut out = Output::new(bytes, &mut write_buffer);
+        let mut shared = Shared {
+            statements: &mut local.statements.borrow_mut(),
+            params: &mut local.params.borrow_mut(),
+            counters: &pool.counters,
+        };
+        let session = Some(&mut self.session);
+        let result = server.backend.from_server(session, bytes, &mut out, &mut shared);
+        let to_client = out.finish();
+        if !to_client.is_empty() {
+            add(&pool.counters.bytes_sent, to_client.len() as u64);
+            self.output.write(&mut self.stream, cx, to_client).map_err(gone)?;
+        }
+        let taken = result.map_err(End::ServerFault)?;
+        let left = bytes.get(taken..).unwrap_or_default();
+        if !left.is_empty() {
+            server.input = left.to_vec();
+        }
+        if !server.backend.is_busy() {
+            let now = Instant::now();
+            let micros = |since: Instant| (now - since).as_micros() as u64;
+            add(&pool.counters.query_time, micros(self.asked_at));
+            self.asked_at = now;
+            if server.backend.release() == Release::Ready {
+                add(&pool.counters.xact_time, micros(self.linked_at));
+                self.linked_at = now;
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Gives the server connection back.
+    fn unlink(&mut self) {
+        *self.info.link.borrow_mut() = None;
+        self.info.state.set(ClientState::Idle);
+        let prepared = self.session.prepared_statements();
+        self.info.prepared_statements.set(prepared);
+        self.hold = Hold::Nothing;
+    }
+
+    // ---- orders, and the end ----
+
+    fn obey(&mut self) -> Result<(), End> {
+        match self.info.ordered() {
+            Order::Nothing => Ok(()),
+            Order::CancelWait => {
+                self.info.obeyed(Order::CancelWait);
+                if let Hold::Waiting(ticket) = self.hold {
+                    self.pool.leave(ticket);
+                    self.hold = Hold::Nothing;
+                    self.info.state.set(ClientState::Idle);
+                    self.refuse_waiting();
+                }
+                Ok(())
+            }
+            Order::Drain => {
+                let between = match &self.hold {
+                    Hold::Nothing => self.input.is_empty() && self.session.is_between_requests(),
+                    Hold::Waiting(_) => false,
+                    Hold::Linked(lease) => lease.backend.release() == Release::Ready,
+                };
+                if between { Err(End::Ordered) } else { Ok(()) }
+            }
+            Order::Leave => Err(End::Ordered),
+        }
+    }
+
+    /// A request that waits was cancelled: the answer is PostgreSQL's.
+    fn refuse_waiting(&mut self) {
+        let mut error = Vec::new();
+        Refusal::error("57014", "canceling statement due to user request").encode(&mut error);
+        let mut to_client = Vec::new();
+        let input = std::mem::take(&mut self.input);
+        let taken = self.session.refuse(&input, &error, &mut to_client);
+        self.keep_input(&input, taken);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // Whatever is wrong with the socket shows when it is read.
+        let _ = self.output.write(&mut self.stream, &mut cx, &to_client);
+    }
+
+    async fn finish(&mut self, end: End) {
+        let (refusal, reason) = last_words(&end, self.ending());
+        if let Hold::Waiting(ticket) = self.hold {
+            self.pool.leave(ticket);
+        }
+        if let (Hold::Linked(lease), End::Terminate) = (&mut self.hold, &end) {
+            lease.let_finish();
+        }
+        // The server connection is free before the client has read its last
+        // message.
+        self.unlink();
+        let age = self.info.connect_time.elapsed().unwrap_or_default().as_secs();
+        let conn = format!("C-{}", self.info.id);
+        let (db, user, addr) = (&self.info.database, &self.info.user, self.info.peer);
+        info!(%conn, %db, %user, %addr, "closing because: {reason} (age={age}s)");
+        if refusal.is_empty() && self.output.is_empty() {
+            return;
+        }
+        let goodbye = async {
+            let mut once = Some(refusal);
+            poll_fn(|cx| {
+                if let Some(refusal) = once.take() {
+                    self.output.write(&mut self.stream, cx, &refusal)?;
+                }
+                self.output.poll_flush(&mut self.stream, cx)
+            })
+            .await?;
+            close_gently(&mut self.stream).await
+        };
+        // A client that does not read is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, goodbye).await;
+    }
+
+    /// The server has said goodbye itself, and the client has read it.
+    fn ending(&self) -> bool {
+        matches!(&self.hold, Hold::Linked(lease) if lease.backend.is_ending())
+    }
+}
+
+/// Ends our direction and reads what the client still sends: closing a TCP
+/// socket with unread bytes would reset the connection, and the last message
+/// with it. Cancel safe.
+pub(super) async fn close_gently(stream: &mut Stream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut nowhere = [0; 512];
+    while stream.read(&mut nowhere).await? > 0 {}
+    Ok(())
+}
+
+fn gone(error: io::Error) -> End {
+    End::Gone(Some(error))
+}
+
+/// What the client is told, if it can be, and what the log says.
+fn last_words(end: &End, server_said_goodbye: bool) -> (Vec<u8>, String) {
+    let refusal = match end {
+        End::Terminate => return (Vec::new(), "client close request".into()),
+        End::Gone(None) => return (Vec::new(), "client unexpected eof".into()),
+        End::Gone(Some(error)) => return (Vec::new(), format!("client socket failed: {error}")),
+        End::Farewell(farewell) => return (farewell.message.clone(), farewell.reason.clone()),
+        End::ServerGone(_) if server_said_goodbye => {
+            return (Vec::new(), "server closed the connection".into());
+        }
+        End::Fault(fault) => Refusal::fatal("08P01", fault.to_string()),
+        End::ServerGone(error) => {
+            let why = match error {
+                Some(error) => error.to_string(),
+                None => "end of file".into(),
+            };
+            Refusal::fatal("08P01", "server conn crashed?")
+                .detail(format!("The server closed the connection: {why}."))
+                .hint("The server's log has the reason.")
+        }
+        End::ServerFault(ServerFault::Parameters(error)) => {
+            Refusal::fatal("08P01", "invalid server parameter").detail(error.clone())
+        }
+        End::ServerFault(fault @ ServerFault::TransactionInStatementMode) => {
+            Refusal::fatal("08P01", fault.to_string())
+                .hint("Use pool_mode = transaction for this database or user.")
+        }
+        End::ServerFault(fault) => {
+            Refusal::fatal("08P01", "server conn crashed?").detail(fault.to_string())
+        }
+        End::Ordered => Refusal::fatal(
+            "57P01",
+            "terminating connection due to administrator command",
+        )
+        .detail("pgweir is shutting down, or the connection was closed by an administrator."),
+    };
+    let mut message = Vec::new();
+    refusal.encode(&mut message);
+    (message, refusal.message)
+}

@@ -1,0 +1,146 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use thiserror::Error;
+use tokio::net::{TcpListener, UnixListener};
+
+use super::Stream;
+
+/// A socket could not be opened for listening.
+#[derive(Debug, Error)]
+#[error("cannot listen on {place}: {source}")]
+pub struct ListenError {
+    pub place: String,
+    source: io::Error,
+}
+
+/// A bound socket, not yet known to a runtime.
+#[derive(Debug)]
+pub enum Bound {
+    Tcp(std::net::TcpListener, SocketAddr),
+    Unix(std::os::unix::net::UnixListener, UnixPath),
+}
+
+/// Removes the socket's file when dropped. Abstract sockets have none.
+#[derive(Debug)]
+pub struct UnixPath(Option<PathBuf>);
+
+impl Drop for UnixPath {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // It may have been removed by somebody else already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Listens on every address that `host` resolves to; `*` is every address of
+/// the machine.
+pub fn tcp(host: &str, port: u16, backlog: u32) -> Result<Vec<Bound>, ListenError> {
+    let failed = |place: String| move |source| ListenError { place, source };
+    if host == "*" {
+        // One socket for both families where there is IPv6, else IPv4 alone.
+        let any6 = SocketAddr::from(([0u16; 8], port));
+        let any4 = SocketAddr::from(([0u8; 4], port));
+        let socket = tcp_socket(any6, backlog, true).or_else(|_| tcp_socket(any4, backlog, false));
+        return Ok(vec![socket.map_err(failed(format!("*:{port}")))?]);
+    }
+    let place = format!("{host}:{port}");
+    let addrs = (host, port).to_socket_addrs().map_err(failed(place))?;
+    let bind =
+        |addr: SocketAddr| tcp_socket(addr, backlog, false).map_err(failed(addr.to_string()));
+    addrs.map(bind).collect()
+}
+
+fn tcp_socket(addr: SocketAddr, backlog: u32, both_families: bool) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(!both_families)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
+    let listener = std::net::TcpListener::from(socket);
+    let local = listener.local_addr()?;
+    Ok(Bound::Tcp(listener, local))
+}
+
+/// Listens on `<dir>/.s.PGSQL.<port>`, or the abstract `@name/.s.PGSQL.<port>`.
+/// A socket file that nobody listens on any more is replaced.
+pub fn unix(dir: &str, port: u16, mode: u32, backlog: u32) -> Result<Bound, ListenError> {
+    let path = format!("{dir}/.s.PGSQL.{port}");
+    unix_socket(&path, mode, backlog).map_err(|source| ListenError {
+        place: path.clone(),
+        source,
+    })
+}
+
+fn unix_socket(path: &str, mode: u32, backlog: u32) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let file = match path.strip_prefix('@') {
+        Some(name) => {
+            socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+            None
+        }
+        None => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            socket.bind(&SockAddr::unix(path)?)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+            Some(Path::new(path).to_owned())
+        }
+    };
+    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
+    Ok(Bound::Unix(socket.into(), UnixPath(file)))
+}
+
+/// A listening socket of a runtime.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, UnixPath),
+}
+
+impl Listener {
+    /// Must be called inside a runtime.
+    pub fn new(bound: Bound) -> io::Result<Listener> {
+        Ok(match bound {
+            Bound::Tcp(listener, _) => Listener::Tcp(TcpListener::from_std(listener)?),
+            Bound::Unix(listener, path) => Listener::Unix(UnixListener::from_std(listener)?, path),
+        })
+    }
+
+    /// The next connection. Cancel safe.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
+            Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl Bound {
+    /// For the log.
+    pub fn place(&self) -> String {
+        match self {
+            Bound::Tcp(_, addr) => addr.to_string(),
+            Bound::Unix(_, UnixPath(path)) => {
+                path.as_ref().map_or("an abstract Unix socket".into(), |p| {
+                    p.display().to_string()
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Bytes that a slow peer has not taken yet.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+/// What could not be written at once. Owns memory only while there is
+/// something in it.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outgoing {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes `bytes` now as far as the socket takes them, and keeps the rest.
+    /// What was kept before goes first.
+    pub fn write<W: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut W,
+        cx: &mut Context<'_>,
+        mut bytes: &[u8],
+    ) -> io::Result<()> {
+        if self.poll_flush(socket, cx)?.is_ready() {
+            while !bytes.is_empty() {
+                match Pin::new(&mut *socket).poll_write(cx, bytes)? {
+                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(n) => bytes = bytes.get(n..).unwrap_or_default(),
+                    Poll::Pending => break,
+                }
+            }
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Ready when nothing is left. Cancel safe.
+    pub fn poll_flush<W: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(left) = self.bytes.get(self.sent..).filter(|left| !left.is_empty()) {
+            match ready!(Pin::new(&mut *socket).poll_write(cx, left))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.sent += n,
+            }
+        }
+        *self = Outgoing::default();
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,129 @@
+//! One type for every kind of connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection to a client or a server.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// An address as the console shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAddr {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl PeerAddr {
+    /// PgBouncer's `addr` column: the IP address, or `unix`.
+    pub fn host(&self) -> String {
+        match self {
+            PeerAddr::Tcp(addr) => addr.ip().to_canonical().to_string(),
+            PeerAddr::Unix => "unix".to_owned(),
+        }
+    }
+
+    /// The port; 0 for a Unix socket.
+    pub fn port(&self) -> u16 {
+        match self {
+            PeerAddr::Tcp(addr) => addr.port(),
+            PeerAddr::Unix => 0,
+        }
+    }
+}
+
+impl std::fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PeerAddr::Tcp(addr) => write!(f, "{}:{}", addr.ip().to_canonical(), addr.port()),
+            PeerAddr::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl Stream {
+    pub fn peer_addr(&self) -> PeerAddr {
+        match self {
+            Stream::Tcp(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
+            Stream::Unix(_) => PeerAddr::Unix,
+        }
+    }
+
+    pub fn local_addr(&self) -> PeerAddr {
+        match self {
+            Stream::Tcp(s) => s.local_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
+            Stream::Unix(_) => PeerAddr::Unix,
+        }
+    }
+
+    /// Pid of the process at the other end of a Unix socket; 0 otherwise.
+    pub fn peer_pid(&self) -> u32 {
+        let cred = match self {
+            Stream::Tcp(_) => return 0,
+            Stream::Unix(s) => s.peer_cred(),
+        };
+        let pid = cred.ok().and_then(|cred| cred.pid());
+        pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
+    }
+
+    /// Reads what is there into `buffer`; Ready(0) is the end. Cancel safe:
+    /// nothing is lost when it is pending.
+    pub fn poll_read_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(self).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets have no buffer of their own to flush.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}

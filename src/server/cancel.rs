@@ -1,0 +1,63 @@
+//! Cancel requests to servers.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::dial;
+use super::lease::ServerInfo;
+use crate::config::TcpConfig;
+
+/// Code of a CancelRequest packet (src/include/libpq/pqcomm.h).
+const CANCEL_REQUEST_CODE: u32 = 80_877_102;
+
+/// Asks the server to cancel what this connection is running, and waits until
+/// it has passed the signal on: it closes the socket after that
+/// (backend_startup.c, `ProcessCancelRequestPacket`). Until then the
+/// connection counts as having a cancel under way, so that nobody else gets
+/// it. `limit` bounds the wait.
+pub async fn cancel(
+    info: &Rc<ServerInfo>,
+    tcp: &TcpConfig,
+    limit: Option<Duration>,
+) -> io::Result<()> {
+    let Some(key) = &info.key else {
+        return Ok(());
+    };
+    let _under_way = UnderWay::new(info.clone());
+    let request = async {
+        let mut stream = dial::connect(&info.host, tcp).await?;
+        let mut packet = Vec::new();
+        packet.extend_from_slice(&(12 + key.secret.len() as u32).to_be_bytes());
+        packet.extend_from_slice(&CANCEL_REQUEST_CODE.to_be_bytes());
+        packet.extend_from_slice(&key.pid.to_be_bytes());
+        packet.extend_from_slice(&key.secret);
+        stream.write_all(&packet).await?;
+        // Nothing is ever answered; only the end is of interest.
+        let mut nothing = [0; 16];
+        while stream.read(&mut nothing).await? > 0 {}
+        Ok(())
+    };
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, request).await?,
+        None => request.await,
+    }
+}
+
+struct UnderWay(Rc<ServerInfo>);
+
+impl UnderWay {
+    fn new(info: Rc<ServerInfo>) -> Self {
+        info.cancels.set(info.cancels.get() + 1);
+        UnderWay(info)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.cancels.set(self.0.cancels.get() - 1);
+        self.0.cancels_over.notify_waiters();
+    }
+}

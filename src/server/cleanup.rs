@@ -1,0 +1,137 @@
+//! Housekeeping on a server connection while no client holds it.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use thiserror::Error;
+
+use super::lease::Server;
+use super::pool::Pool;
+use crate::flow::{Output, OwnQuery, ServerFault, Shared};
+use crate::worker::Local;
+
+/// Why a connection could not be made usable again.
+#[derive(Debug, Error)]
+pub enum CleanupError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Fault(#[from] ServerFault),
+    #[error("server closed the connection")]
+    Closed,
+    #[error("{query:?} failed: {error}")]
+    Query { query: String, error: String },
+}
+
+/// Brings an abandoned connection to a clean state: ends what its client left
+/// open (COPY, pipeline), cancels what is running unless `let_finish`, reads
+/// what is still owed, and rolls back.
+pub async fn resynchronise(
+    server: &mut Server,
+    pool: &Pool,
+    let_finish: bool,
+) -> Result<(), CleanupError> {
+    let mut out = Vec::new();
+    server.backend.abandon(&mut out);
+    send(server, &out).await?;
+    if server.backend.is_busy() && !let_finish {
+        let config = pool.config();
+        // If it fails, the query is waited for instead.
+        if let Err(error) =
+            super::cancel::cancel(&server.info, &config.tcp, config.cancel_wait_timeout).await
+        {
+            tracing::warn!(conn = %pool.log_server(&server.info), %error, "cancel request failed");
+        }
+    }
+    settle(server, pool).await?;
+    let mut out = Vec::new();
+    if server.backend.rollback(&mut out) {
+        send(server, &out).await?;
+        settle(server, pool).await?;
+        check(server, "ROLLBACK")?;
+    }
+    Ok(())
+}
+
+/// Runs a query of our own; its rows are thrown away.
+pub async fn run(server: &mut Server, pool: &Pool, query: &str) -> Result<(), CleanupError> {
+    let mut out = Vec::new();
+    server
+        .backend
+        .own_query(OwnQuery::Housekeeping, query.as_bytes(), &mut out);
+    send(server, &out).await?;
+    settle(server, pool).await?;
+    check(server, query)
+}
+
+fn check(server: &mut Server, query: &str) -> Result<(), CleanupError> {
+    match server.backend.take_own_error() {
+        None => Ok(()),
+        Some(error) => Err(CleanupError::Query {
+            query: query.to_owned(),
+            error,
+        }),
+    }
+}
+
+async fn send(server: &mut Server, bytes: &[u8]) -> io::Result<()> {
+    let mut bytes = Some(bytes);
+    poll_fn(|cx| {
+        if let Some(bytes) = bytes.take() {
+            server.output.write(&mut server.stream, cx, bytes)?;
+        }
+        server.output.poll_flush(&mut server.stream, cx)
+    })
+    .await
+}
+
+/// Reads until nothing is owed.
+async fn settle(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> {
+    poll_fn(|cx| {
+        while !server.backend.is_settled() {
+            ready!(poll_discard(server, pool, cx))?;
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Reads once and walks what came; nobody gets it. Cancel safe.
+pub fn poll_discard(
+    server: &mut Server,
+    pool: &Pool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), CleanupError>> {
+    let local = pool.local();
+    let mut buffer = local.read_buffer.borrow_mut();
+    let n = ready!(server.stream.poll_read_some(cx, &mut buffer))?;
+    if n == 0 {
+        return Poll::Ready(Err(CleanupError::Closed));
+    }
+    server
+        .input
+        .extend_from_slice(buffer.get(..n).unwrap_or_default());
+    let input = std::mem::take(&mut server.input);
+    let taken = discard(server, &input, pool, local)?;
+    server.input = input.get(taken..).unwrap_or_default().to_vec();
+    Poll::Ready(Ok(()))
+}
+
+fn discard(
+    server: &mut Server,
+    input: &[u8],
+    pool: &Pool,
+    local: &Local,
+) -> Result<usize, ServerFault> {
+    let mut nowhere = Vec::new();
+    let mut shared = Shared {
+        statements: &mut local.statements.borrow_mut(),
+        params: &mut local.params.borrow_mut(),
+        counters: &pool.counters,
+    };
+    let mut out = Output::new(input, &mut nowhere);
+    server
+        .backend
+        .from_server(None, input, &mut out, &mut shared)
+}

@@ -1,0 +1,114 @@
+//! A server connection and the right to use it.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::Notify;
+
+use super::login::BackendKey;
+use super::pool::Pool;
+use crate::admin::snapshot::ServerState;
+use crate::config::Host;
+use crate::flow::Backend;
+use crate::net::{Outgoing, PeerAddr, Stream};
+
+/// A connection to PostgreSQL that has logged in.
+#[derive(Debug)]
+pub struct Server {
+    pub stream: Stream,
+    pub backend: Backend,
+    pub info: Rc<ServerInfo>,
+    /// An incomplete message from the server.
+    pub input: Vec<u8>,
+    pub output: Outgoing,
+}
+
+/// What others may know of a server connection while somebody uses it.
+#[derive(Debug)]
+pub struct ServerInfo {
+    pub id: u64,
+    pub host: Host,
+    pub peer: PeerAddr,
+    pub local: PeerAddr,
+    pub key: Option<BackendKey>,
+    pub born: Instant,
+    pub connect_time: SystemTime,
+    /// When a client last took it.
+    pub request_time: Cell<Instant>,
+    pub state: Cell<ServerState>,
+    /// To be closed as soon as it is released.
+    pub close_needed: Cell<bool>,
+    /// Id of the client that holds it.
+    pub link: Cell<Option<u64>>,
+    pub application_name: RefCell<String>,
+    pub prepared_statements: Cell<usize>,
+    /// Cancel requests for it that are under way. Until they are over nobody
+    /// else may have the connection: a late one would hit the wrong query.
+    pub cancels: Cell<u32>,
+    pub cancels_over: Notify,
+}
+
+/// The right to use a server connection. However it ends, dropping it gives
+/// the connection back: [`Backend::release`] decides what becomes of it.
+pub struct Lease {
+    server: Option<Box<Server>>,
+    pool: Rc<Pool>,
+    let_finish: bool,
+}
+
+impl Lease {
+    pub(super) fn new(server: Box<Server>, pool: Rc<Pool>) -> Lease {
+        server.info.state.set(ServerState::Active);
+        server.info.request_time.set(Instant::now());
+        Lease {
+            server: Some(server),
+            pool,
+            let_finish: false,
+        }
+    }
+
+    /// The client said goodbye in order: what it has sent runs to its end, as
+    /// PostgreSQL would let it, instead of being cancelled.
+    pub fn let_finish(&mut self) {
+        self.let_finish = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.info.link.set(None);
+            self.pool.take_back(server, self.let_finish);
+        }
+    }
+}
+
+// The server is there until drop.
+#[allow(clippy::expect_used)]
+impl Deref for Lease {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        self.server
+            .as_deref()
+            .expect("BUG: a lease without a server")
+    }
+}
+
+#[allow(clippy::expect_used)]
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Server {
+        self.server
+            .as_deref_mut()
+            .expect("BUG: a lease without a server")
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lease").field(&self.server).finish()
+    }
+}

@@ -1,0 +1,49 @@
+//! What all connections of a worker share. Nothing of it leaves the thread.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::derived_keys::DerivedKeys;
+use crate::flow::{ParamTable, Statements};
+
+/// Size of the read buffer in bytes: what one read can bring.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A worker's shared state.
+pub struct Local {
+    pub statements: RefCell<Statements>,
+    pub params: RefCell<ParamTable>,
+    /// Everything is read into this one buffer. Borrowed only within a poll.
+    pub read_buffer: RefCell<Box<[u8]>>,
+    /// Rewritten output is collected here. Borrowed only within a poll.
+    pub write_buffer: RefCell<Vec<u8>>,
+    pub derived_keys: DerivedKeys,
+    ids: Arc<AtomicU64>,
+}
+
+impl Local {
+    /// `ids` is shared by all workers.
+    pub fn new(ids: Arc<AtomicU64>, derived_keys: DerivedKeys) -> Local {
+        Local {
+            statements: RefCell::default(),
+            params: RefCell::default(),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
+            write_buffer: RefCell::default(),
+            derived_keys,
+            ids,
+        }
+    }
+
+    /// A number for a new connection, client or server.
+    pub fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Local")
+    }
+}
