@@ -213,6 +213,18 @@ fn lists_state_config_version() {
     );
 }
 
+#[test]
+fn docs_list_every_column() {
+    let docs = include_str!("../../../docs/console.md");
+    let (snapshot, view) = (Snapshot::default(), view());
+    for show in Show::ALL {
+        let columns = show.table(&snapshot, &view).columns;
+        let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+        let line = format!("| SHOW {} | {} |\n", show.word(), names.join(", "));
+        assert!(docs.contains(&line), "docs/console.md must have {line}");
+    }
+}
+
 fn printed(show: Show) -> Vec<String> {
     let (snapshot, view) = (snapshot(), view());
     let cell = |value: &Value<'_>| match value {
