@@ -84,17 +84,37 @@ pub struct PoolRow {
     /// How long the oldest waiting client has waited.
     pub maxwait: Duration,
     pub pool_mode: PoolMode,
+    /// Whether clients are spread over the hosts (`round-robin`).
     pub load_balance_hosts: bool,
+    /// Whether there is more than one; SHOW POOLS tells how they are used only
+    /// then.
+    pub several_hosts: bool,
     /// Effective bounds, for metrics.
     pub pool_size: u32,
     pub totals: Totals,
 }
 
+impl PoolRow {
+    /// Server connections that count against the pool's bounds, in whatever
+    /// state; those that only carry a cancel request do not.
+    pub fn servers(&self) -> usize {
+        self.sv_active
+            + self.sv_being_canceled
+            + self.sv_idle
+            + self.sv_used
+            + self.sv_tested
+            + self.sv_login
+    }
+}
+
 /// Everything that is to be seen at one moment, merged over the workers.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// Clients of the console included, with database `pgbouncer` whatever
+    /// name they connected to.
     pub clients: Vec<SocketRow<ClientState>>,
     pub servers: Vec<SocketRow<ServerState>>,
+    /// Without the console's own, which SHOW adds.
     pub pools: Vec<PoolRow>,
     /// Clients that have not logged in yet.
     pub login_clients: usize,

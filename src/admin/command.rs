@@ -1,0 +1,203 @@
+//! What an operator types at the console.
+//!
+//! PgBouncer takes one command per Query message: a word and at most one
+//! argument, an optional `;`, any case, words bare (`[0-9a-z_]+`) or in double
+//! quotes. What does not have this shape is invalid, several commands in one
+//! message among it (doc/usage.md, src/admin.c of PgBouncer 1.25).
+
+mod scan;
+
+use thiserror::Error;
+
+use crate::admin::show::Show;
+use crate::admin::table::{Column, Type};
+use crate::process::ShutdownMode;
+use scan::{Scanner, Word};
+
+/// A command that PgBouncer knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `SHOW HELP`.
+    Help,
+    /// `SHOW x`, or its alias `SELECT x`.
+    Show(Show),
+    /// `SHOW` of a PostgreSQL parameter that drivers ask for.
+    ShowParameter(&'static Parameter),
+    /// `SET` of such a parameter: answered, and without effect.
+    SetParameter(&'static Parameter),
+    /// `RELOAD`.
+    Reload,
+    /// `SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]`.
+    Shutdown(ShutdownMode),
+    /// PgBouncer has it, pgweir not yet.
+    NotBuilt {
+        /// The command in capitals, as in `SHOW MEM`.
+        name: String,
+        /// Whether PgBouncer refuses it to those who may only look.
+        admin_only: bool,
+    },
+}
+
+impl Command {
+    /// Whether only a member of `admin_users` may use it.
+    pub fn admin_only(&self) -> bool {
+        match self {
+            Command::Help
+            | Command::Show(_)
+            | Command::ShowParameter(_)
+            | Command::SetParameter(_) => false,
+            Command::Reload | Command::Shutdown(_) => true,
+            Command::NotBuilt { admin_only, .. } => *admin_only,
+        }
+    }
+}
+
+/// Why a text is no command. The text of the error is what the client sees.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    #[error("invalid command '{0}', use SHOW HELP;")]
+    Invalid(String),
+    /// A word that is longer than any command, argument or value may be.
+    #[error("bad arguments")]
+    BadArguments,
+}
+
+/// A PostgreSQL parameter with the value that the console claims to have.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parameter {
+    pub column: Column,
+    pub value: &'static str,
+}
+
+const fn parameter(name: &'static str, value: &'static str) -> Parameter {
+    Parameter {
+        column: (name, Type::Text),
+        value,
+    }
+}
+
+/// Some drivers ask for or set these whatever they are connected to.
+static PARAMETERS: [Parameter; 5] = [
+    parameter("client_encoding", "UTF-8"),
+    parameter("default_transaction_isolation", "read committed"),
+    parameter("standard_conforming_strings", "on"),
+    parameter("datestyle", "ISO"),
+    parameter("timezone", "GMT"),
+];
+
+/// Commands of PgBouncer that are not built; whether they take an argument.
+const NOT_BUILT: [(&str, bool); 9] = [
+    ("DISABLE", true),
+    ("ENABLE", true),
+    ("KILL", true),
+    ("KILL_CLIENT", true),
+    ("PAUSE", true),
+    ("RECONNECT", true),
+    ("RESUME", true),
+    ("SUSPEND", false),
+    ("WAIT_CLOSE", true),
+];
+
+/// SHOW commands of PgBouncer that are not built; whether they need an admin.
+const SHOW_NOT_BUILT: [(&str, bool); 8] = [
+    ("ACTIVE_SOCKETS", false),
+    ("DNS_HOSTS", false),
+    ("DNS_ZONES", false),
+    ("FDS", true),
+    ("MEM", false),
+    ("PEERS", false),
+    ("PEER_POOLS", false),
+    ("SOCKETS", false),
+];
+
+// PgBouncer's limits in bytes, quotes included.
+const MAX_COMMAND: usize = 15;
+const MAX_ARGUMENT: usize = 63;
+const MAX_VALUE: usize = 255;
+
+/// Parses the text of one Query message.
+pub fn parse(text: &str) -> Result<Command, CommandError> {
+    let invalid = || CommandError::Invalid(text.to_owned());
+    if let Some((command, argument)) = Scanner::new(text).command() {
+        let command = command.at_most(MAX_COMMAND)?;
+        let argument = argument.map_or(Ok(String::new()), |word| word.at_most(MAX_ARGUMENT))?;
+        return simple(&command, &argument).ok_or_else(invalid);
+    }
+    let (key, value) = Scanner::new(text).set().ok_or_else(invalid)?;
+    let key = key.at_most(MAX_ARGUMENT)?;
+    value.at_most(MAX_VALUE)?;
+    if key.is_empty() {
+        return Err(CommandError::BadArguments);
+    }
+    Ok(match fake(&key) {
+        Some(parameter) => Command::SetParameter(parameter),
+        None => not_built("SET", true),
+    })
+}
+
+fn simple(command: &str, argument: &str) -> Option<Command> {
+    let is = |word: &str| command.eq_ignore_ascii_case(word);
+    if is("SHOW") || is("SELECT") {
+        return show(argument);
+    }
+    if is("RELOAD") {
+        return argument.is_empty().then_some(Command::Reload);
+    }
+    if is("SHUTDOWN") {
+        return shutdown_mode(argument).map(Command::Shutdown);
+    }
+    NOT_BUILT
+        .iter()
+        .find(|(name, takes_argument)| is(name) && (*takes_argument || argument.is_empty()))
+        .map(|(name, _)| not_built(name, true))
+}
+
+fn show(what: &str) -> Option<Command> {
+    if let Some(parameter) = fake(what) {
+        return Some(Command::ShowParameter(parameter));
+    }
+    if what.eq_ignore_ascii_case("HELP") {
+        return Some(Command::Help);
+    }
+    if let Some(show) = Show::from_word(what) {
+        return Some(Command::Show(show));
+    }
+    SHOW_NOT_BUILT
+        .iter()
+        .find(|(name, _)| what.eq_ignore_ascii_case(name))
+        .map(|(name, admin_only)| not_built(&format!("SHOW {name}"), *admin_only))
+}
+
+fn shutdown_mode(argument: &str) -> Option<ShutdownMode> {
+    match argument.to_ascii_uppercase().as_str() {
+        "" => Some(ShutdownMode::Immediate),
+        "WAIT_FOR_SERVERS" => Some(ShutdownMode::WaitForServers),
+        "WAIT_FOR_CLIENTS" => Some(ShutdownMode::WaitForClients),
+        _ => None,
+    }
+}
+
+fn fake(name: &str) -> Option<&'static Parameter> {
+    PARAMETERS
+        .iter()
+        .find(|parameter| name.eq_ignore_ascii_case(parameter.column.0))
+}
+
+fn not_built(name: &str, admin_only: bool) -> Command {
+    Command::NotBuilt {
+        name: name.to_owned(),
+        admin_only,
+    }
+}
+
+impl Word {
+    fn at_most(self, bytes: usize) -> Result<String, CommandError> {
+        if self.raw_len > bytes {
+            return Err(CommandError::BadArguments);
+        }
+        Ok(self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,343 @@
+//! A client of database `pgbouncer`: simple protocol, one command per Query.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use pgwire::messages::startup::{Authentication, ParameterStatus};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::PGBOUNCER_VERSION;
+use super::command::{self, Command};
+use super::reply::{self, CONFIG_FILE_ERROR, Failure, NOT_SUPPORTED, PROTOCOL_VIOLATION};
+use super::show::{CONSOLE, Show};
+use super::snapshot::Snapshot;
+use super::view::ConsoleView;
+use crate::process::{Handle, ShutdownMode};
+
+/// Who is at the console.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The user as logged in.
+    pub user: String,
+    /// Member of `admin_users` (or the process's own user on the Unix socket):
+    /// may do what changes something. Others may only look.
+    pub admin: bool,
+    /// The connection's name in the log, as in `C-7`.
+    pub conn: String,
+    /// The client's address in the log.
+    pub addr: String,
+}
+
+/// A message of a client is a command and fits easily; type byte and length
+/// not counted.
+const MAX_BODY: usize = 64 * 1024;
+/// Type byte and length.
+const HEADER: usize = 5;
+/// A long table is written in pieces of about this size.
+const PIECE: usize = 64 * 1024;
+
+/// What a client gets when it has logged in: AuthenticationOk, the console's
+/// parameters, `key_data` (an encoded BackendKeyData, or nothing) and
+/// ReadyForQuery. Then it is [`serve`]'s.
+pub fn welcome(key_data: &[u8]) -> io::Result<BytesMut> {
+    let server_version = format!("{PGBOUNCER_VERSION}/bouncer");
+    let parameters = [
+        ("server_version", server_version.as_str()),
+        ("client_encoding", "UTF8"),
+        ("server_encoding", "UTF8"),
+        ("DateStyle", "ISO"),
+        ("TimeZone", "GMT"),
+        ("standard_conforming_strings", "on"),
+        ("is_superuser", "on"),
+    ];
+    let mut out = BytesMut::new();
+    reply::put(&Authentication::Ok, &mut out)?;
+    for (name, value) in parameters {
+        let status = ParameterStatus::new(name.to_owned(), value.to_owned());
+        reply::put(&status, &mut out)?;
+    }
+    out.extend_from_slice(key_data);
+    reply::ready(&mut out)?;
+    Ok(out)
+}
+
+/// Serves a client that has been welcomed, until it leaves or breaks the
+/// protocol. Returns why, in PgBouncer's words for `closing because: ...`; an
+/// error is one of `io`. `view` is called for each command that needs one.
+///
+/// Dropping the future may cut a reply short: only `io` can be given up then.
+pub async fn serve<S, V>(io: S, who: Identity, handle: Handle, view: V) -> io::Result<&'static str>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    V: Fn() -> ConsoleView,
+{
+    let mut console = Console {
+        io,
+        who,
+        handle,
+        view,
+    };
+    let mut input = BytesMut::new();
+    let reason = loop {
+        match next_message(&mut console.io, &mut input).await? {
+            Received::Message(kind, body) => {
+                if let Some(reason) = console.message(kind, &body).await? {
+                    break reason;
+                }
+            }
+            Received::Eof => break "client unexpected eof",
+            Received::Bad { message, reason } => break console.fatal(message, reason).await?,
+        }
+    };
+    // The peer may be gone already; the reason says so where it matters.
+    let _ = console.io.shutdown().await;
+    Ok(reason)
+}
+
+enum Received {
+    Message(u8, BytesMut),
+    Eof,
+    /// Nothing sensible can follow.
+    Bad {
+        message: String,
+        reason: &'static str,
+    },
+}
+
+/// Reads one whole message. Memory grows with what has arrived, not with what
+/// the header announces.
+async fn next_message(
+    io: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+) -> io::Result<Received> {
+    loop {
+        if let Some((header, rest)) = input.split_at_checked(HEADER)
+            && let [kind, length @ ..] = header
+            && let Ok(length) = <[u8; 4]>::try_from(length)
+        {
+            let kind = *kind;
+            // The length counts itself.
+            let Some(body) = u32::from_be_bytes(length).checked_sub(4) else {
+                return Ok(Received::Bad {
+                    message: format!("bad packet header: '{}'", hex(header)),
+                    reason: "bad packet header",
+                });
+            };
+            let body = usize::try_from(body).unwrap_or(usize::MAX);
+            if body > MAX_BODY {
+                return Ok(Received::Bad {
+                    message: format!(
+                        "packet too large: the console takes at most {MAX_BODY} bytes"
+                    ),
+                    reason: "packet too large",
+                });
+            }
+            if rest.len() >= body {
+                input.advance(HEADER);
+                let body = input.split_to(body);
+                if input.is_empty() {
+                    // An idle console keeps no buffer.
+                    *input = BytesMut::new();
+                }
+                return Ok(Received::Message(kind, body));
+            }
+        }
+        input.reserve(1024);
+        if io.read_buf(input).await? == 0 {
+            return Ok(Received::Eof);
+        }
+    }
+}
+
+struct Console<S, V> {
+    io: S,
+    who: Identity,
+    handle: Handle,
+    view: V,
+}
+
+/// What became of a command.
+enum Outcome {
+    /// The reply, or its last piece.
+    Reply(BytesMut),
+    Failed(Failure),
+    /// There is no reply: the process is leaving.
+    Leaving,
+}
+
+impl<S, V> Console<S, V>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    V: Fn() -> ConsoleView,
+{
+    /// Answers one message; `Some` is why to close.
+    async fn message(&mut self, kind: u8, body: &[u8]) -> io::Result<Option<&'static str>> {
+        let unsupported = match kind {
+            b'Q' => return self.query(body).await,
+            b'X' => return Ok(Some("client close request")),
+            b'P' | b'B' | b'E' => {
+                "extended query protocol not supported by admin console".to_owned()
+            }
+            other => format!("unsupported packet type for admin console: {other}"),
+        };
+        self.failed(&error(unsupported)).await?;
+        let reason = "bad packet";
+        self.fatal(reason.to_owned(), reason).await.map(Some)
+    }
+
+    async fn query(&mut self, body: &[u8]) -> io::Result<Option<&'static str>> {
+        let Some(end) = memchr::memchr(0, body) else {
+            let reason = "incomplete query";
+            return self.fatal(reason.to_owned(), reason).await.map(Some);
+        };
+        let text = String::from_utf8_lossy(body.get(..end).unwrap_or_default());
+        let outcome = match command::parse(&text) {
+            Ok(command) if command.admin_only() && !self.who.admin => {
+                Outcome::Failed(error("admin access needed"))
+            }
+            Ok(command) => self.run(command).await?,
+            Err(mistake) => Outcome::Failed(error(mistake.to_string())),
+        };
+        match outcome {
+            Outcome::Reply(reply) => self.send(&reply).await?,
+            Outcome::Failed(failure) => self.failed(&failure).await?,
+            Outcome::Leaving => return self.wait_for_the_end().await.map(Some),
+        }
+        Ok(None)
+    }
+
+    async fn run(&mut self, command: Command) -> io::Result<Outcome> {
+        let mut out = BytesMut::new();
+        match command {
+            Command::Help => {
+                reply::notice("Console usage", Some(help()), &mut out)?;
+                reply::done("SHOW", &mut out)?;
+            }
+            Command::Show(show) => return self.show(show).await,
+            Command::ShowParameter(parameter) => {
+                reply::columns(std::slice::from_ref(&parameter.column), &mut out)?;
+                reply::row(&[parameter.value.into()], &mut out)?;
+                reply::done("SHOW", &mut out)?;
+            }
+            Command::SetParameter(_) => {
+                reply::notice("SET ignored", None, &mut out)?;
+                reply::done("SET", &mut out)?;
+            }
+            Command::Reload => {
+                tracing::info!("RELOAD command issued");
+                if let Err(mistakes) = self.handle.reload().await {
+                    return Ok(Outcome::Failed(Failure {
+                        code: CONFIG_FILE_ERROR,
+                        detail: Some(mistakes),
+                        ..error("RELOAD failed, see logs for additional details")
+                    }));
+                }
+                reply::done("RELOAD", &mut out)?;
+            }
+            Command::Shutdown(mode) => {
+                tracing::info!("{} command issued", shutdown_words(mode));
+                self.handle.shutdown(mode);
+                if mode == ShutdownMode::Immediate {
+                    return Ok(Outcome::Leaving);
+                }
+                reply::done("SHUTDOWN", &mut out)?;
+            }
+            Command::NotBuilt { name, .. } => {
+                return Ok(Outcome::Failed(Failure {
+                    code: NOT_SUPPORTED,
+                    ..error(format!("{name} is not built into pgweir yet"))
+                }));
+            }
+        }
+        Ok(Outcome::Reply(out))
+    }
+
+    async fn show(&mut self, show: Show) -> io::Result<Outcome> {
+        let snapshot = if !show.needs_snapshot() {
+            Snapshot::default()
+        } else if let Some(snapshot) = self.handle.snapshot().await {
+            snapshot
+        } else {
+            return Ok(Outcome::Failed(error("pooler is shutting down")));
+        };
+        let view = (self.view)();
+        let table = show.table(&snapshot, &view);
+        let mut out = BytesMut::new();
+        reply::columns(table.columns, &mut out)?;
+        for values in &table.rows {
+            reply::row(values, &mut out)?;
+            if out.len() >= PIECE {
+                self.io.write_all(&out).await?;
+                out.clear();
+            }
+        }
+        reply::done("SHOW", &mut out)?;
+        Ok(Outcome::Reply(out))
+    }
+
+    /// Sends an error that leaves the console open.
+    async fn failed(&mut self, failure: &Failure) -> io::Result<()> {
+        self.log(&failure.message);
+        let mut out = BytesMut::new();
+        failure.put(&mut out)?;
+        reply::ready(&mut out)?;
+        self.send(&out).await
+    }
+
+    /// Sends the last message of this connection.
+    async fn fatal(&mut self, message: String, reason: &'static str) -> io::Result<&'static str> {
+        self.log(&message);
+        let mut out = BytesMut::new();
+        Failure::fatal(message).put(&mut out)?;
+        self.send(&out).await?;
+        Ok(reason)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.io.write_all(bytes).await?;
+        self.io.flush().await
+    }
+
+    /// The connection stays open until the process has gone, as with
+    /// PgBouncer: its end is the reply.
+    async fn wait_for_the_end(&mut self) -> io::Result<&'static str> {
+        let mut ignored = [0; 512];
+        while self.io.read(&mut ignored).await? > 0 {}
+        Ok("client unexpected eof")
+    }
+
+    fn log(&self, reason: &str) {
+        let Identity {
+            user, conn, addr, ..
+        } = &self.who;
+        tracing::warn!(%conn, db = CONSOLE, %user, %addr, reason, "pooler error");
+    }
+}
+
+/// Nearly everything has the same SQLSTATE, as with PgBouncer.
+fn error(message: impl Into<String>) -> Failure {
+    Failure::error(PROTOCOL_VIOLATION, message)
+}
+
+/// What SHOW HELP says: exactly what is built.
+fn help() -> String {
+    let shows = Show::ALL.map(Show::word).join("|");
+    format!(
+        "\n\tSHOW HELP|{shows}\n\tRELOAD\n\tSHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS"
+    )
+}
+
+fn shutdown_words(mode: ShutdownMode) -> &'static str {
+    match mode {
+        ShutdownMode::Immediate => "SHUTDOWN",
+        ShutdownMode::WaitForServers => "SHUTDOWN WAIT_FOR_SERVERS",
+        ShutdownMode::WaitForClients => "SHUTDOWN WAIT_FOR_CLIENTS",
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,425 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::*;
+use crate::admin::snapshot::{ClientState, PoolRow, ServerState, SocketRow};
+use crate::admin::table::Value;
+use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
+use crate::config::PoolMode;
+use crate::stats::{Averages, Totals};
+
+/// Names with PgBouncer's type letters: s text, i int4, N numeric.
+fn columns(show: Show) -> String {
+    let snapshot = Snapshot::default();
+    let view = view();
+    let columns = show.table(&snapshot, &view).columns;
+    let letters: String = columns
+        .iter()
+        .map(|(_, kind)| match kind {
+            Type::Text => 's',
+            Type::Int4 => 'i',
+            Type::Numeric => 'N',
+        })
+        .collect();
+    let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+    format!("{letters} {}", names.join(","))
+}
+
+#[test]
+fn columns_are_pgbouncers() {
+    let sockets = "ssssssisissiiississii \
+        type,user,database,replication,state,addr,port,local_addr,local_port,connect_time,\
+        request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,application_name,\
+        prepared_statements,id";
+    assert_eq!(columns(Show::Clients), sockets);
+    assert_eq!(columns(Show::Servers), sockets);
+    assert_eq!(
+        columns(Show::Pools),
+        "ssiiiiiiiiiiiiiss \
+         database,user,cl_active,cl_waiting,cl_active_cancel_req,cl_waiting_cancel_req,sv_active,\
+         sv_active_cancel,sv_being_canceled,sv_idle,sv_used,sv_tested,sv_login,maxwait,maxwait_us,\
+         pool_mode,load_balance_hosts"
+    );
+    assert_eq!(
+        columns(Show::Databases),
+        "ssissiiiissiiiiii \
+         name,host,port,database,force_user,pool_size,min_pool_size,reserve_pool_size,\
+         server_lifetime,pool_mode,load_balance_hosts,max_connections,current_connections,\
+         max_client_connections,current_client_connections,paused,disabled"
+    );
+    assert_eq!(
+        columns(Show::Users),
+        "ssssiiii \
+         name,pool_size,reserve_pool_size,pool_mode,max_user_connections,current_connections,\
+         max_user_client_connections,current_client_connections"
+    );
+    assert_eq!(
+        columns(Show::Stats),
+        "sNNNNNNNNNNNNNNNNNNNNNNNN \
+         database,total_server_assignment_count,total_xact_count,total_query_count,total_received,\
+         total_sent,total_xact_time,total_query_time,total_wait_time,total_client_parse_count,\
+         total_server_parse_count,total_bind_count,total_client_login_count,\
+         avg_server_assignment_count,avg_xact_count,avg_query_count,avg_recv,avg_sent,\
+         avg_xact_time,avg_query_time,avg_wait_time,avg_client_parse_count,\
+         avg_server_parse_count,avg_bind_count,avg_client_login_count"
+    );
+    assert_eq!(
+        columns(Show::StatsTotals),
+        "sNNNNNNNNNNNN \
+         database,server_assignment_count,xact_count,query_count,bytes_received,bytes_sent,\
+         xact_time,query_time,wait_time,client_parse_count,server_parse_count,bind_count,\
+         client_login_count"
+    );
+    assert_eq!(
+        columns(Show::StatsAverages),
+        "sNNNNNNNNNNNN \
+         database,server_assignment_count,xact_count,query_count,bytes_received,bytes_sent,\
+         xact_time,query_time,wait_time,avg_client_parse_count,avg_server_parse_count,\
+         avg_bind_count,avg_client_login_count"
+    );
+    assert_eq!(columns(Show::Totals), "sN name,value");
+    assert_eq!(columns(Show::Lists), "si list,items");
+    assert_eq!(columns(Show::Config), "ssss key,value,default,changeable");
+    assert_eq!(columns(Show::State), "ss key,value");
+    assert_eq!(columns(Show::Version), "s version");
+}
+
+#[test]
+fn every_row_fills_its_columns() {
+    let (snapshot, view) = (snapshot(), view());
+    for show in Show::ALL {
+        let table = show.table(&snapshot, &view);
+        assert!(!table.rows.is_empty(), "{show:?}");
+        for row in &table.rows {
+            assert_eq!(row.len(), table.columns.len(), "{show:?}");
+            for (value, (name, kind)) in row.iter().zip(table.columns) {
+                let number = matches!(value, Value::Number(_));
+                let text = matches!(value, Value::Text(_) | Value::Null);
+                let right = if *kind == Type::Text { text } else { number };
+                assert!(right, "{show:?}.{name}: {value:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_and_servers() {
+    let rows = printed(Show::Clients);
+    assert_eq!(
+        rows,
+        [
+            "C|alice|app|none|active|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
+             2026-11-20 21:43:12 UTC|0|0|0|0x2|0xb|0||psql|3|2",
+            "C|bob|app|none|waiting|unix|6432|unix|6432|2026-11-20 21:43:11 UTC|\
+             2026-11-20 21:43:12 UTC|7|250000|0|0x3||0||psql|3|3",
+            "C|root|pgbouncer|none|idle|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
+             2026-11-20 21:43:12 UTC|0|0|0|0x80000004||0||psql|3|4",
+        ]
+    );
+    let rows = printed(Show::Servers);
+    assert_eq!(rows.len(), 1);
+    assert!(
+        rows[0].starts_with("S|alice|app|none|being_canceled|"),
+        "{rows:?}"
+    );
+    assert!(rows[0].ends_with("|1|0xb|0x2|4711||psql|3|11"), "{rows:?}");
+}
+
+#[test]
+fn pools_with_the_consoles_own() {
+    assert_eq!(
+        printed(Show::Pools),
+        [
+            "app|alice|1|2|3|4|5|6|7|8|9|10|11|7|250000|transaction|round-robin",
+            "pgbouncer|pgbouncer|1|0|0|0|0|0|0|0|0|0|0|0|0|statement|NULL",
+            "web|bob|0|0|0|0|1|0|0|0|0|0|0|0|0|session|NULL",
+        ]
+    );
+}
+
+#[test]
+fn databases_with_what_is_connected() {
+    assert_eq!(
+        printed(Show::Databases),
+        [
+            "app|db1,db2|5432|appdb|NULL|20|1|2|3600|transaction|disable|50|50|100|2|0|0",
+            "pgbouncer|NULL|6432|pgbouncer|pgbouncer|2|0|0|0|statement|NULL|0|0|0|1|0|0",
+        ]
+    );
+}
+
+#[test]
+fn users_with_what_is_connected() {
+    assert_eq!(
+        printed(Show::Users),
+        [
+            "alice|       20|        5|session|7|50|8|1",
+            "bob|||NULL|0|1|0|1",
+            "pgbouncer|||NULL|0|0|0|0",
+        ]
+    );
+}
+
+#[test]
+fn stats_sum_pools_and_what_is_gone() {
+    let rows = printed(Show::Stats);
+    assert_eq!(
+        rows[0],
+        "app|1|2|30|4000|5000|60|700|8|9|10|11|12|\
+         0|1|15|2000|2500|30|23|8|4|5|5|6"
+    );
+    assert!(
+        rows[1].starts_with("pgbouncer|0|0|0|0|0|0|0|0|0|0|0|3|0|"),
+        "{rows:?}"
+    );
+    assert!(rows[2].starts_with("web|0|0|100|"), "{rows:?}");
+    assert_eq!(
+        printed(Show::StatsTotals)[0],
+        "app|1|2|30|4000|5000|60|700|8|9|10|11|12"
+    );
+    assert_eq!(
+        printed(Show::StatsAverages)[0],
+        "app|0|1|15|2000|2500|30|23|8|4|5|5|6"
+    );
+    let sums = printed(Show::Totals);
+    assert_eq!(sums.len(), 24);
+    assert_eq!(sums[2], "total_query_count|130");
+    assert_eq!(sums[3], "total_client_bytes|4000");
+    assert_eq!(sums[11], "total_client_login_count|15");
+    assert_eq!(sums[14], "avg_query_count|65");
+    assert_eq!(sums[20], "avg_ps_client_parse_count|4");
+}
+
+#[test]
+fn lists_state_config_version() {
+    assert_eq!(
+        printed(Show::Lists).join(" "),
+        "databases|2 users|3 peers|0 pools|3 peer_pools|0 free_clients|0 used_clients|8 \
+         login_clients|5 free_servers|0 used_servers|1 dns_names|0 dns_zones|0 dns_queries|0 \
+         dns_pending|0"
+    );
+    assert_eq!(
+        printed(Show::State),
+        ["active|no", "paused|yes", "suspended|no"]
+    );
+    assert_eq!(
+        printed(Show::Config),
+        ["pool_mode|transaction|session|yes", "logfile|NULL|NULL|no"]
+    );
+    let version = printed(Show::Version).remove(0);
+    assert!(
+        version.starts_with("PgBouncer 1.25.2 (pgweir "),
+        "{version}"
+    );
+}
+
+#[test]
+fn docs_list_every_column() {
+    let docs = include_str!("../../../docs/console.md");
+    let (snapshot, view) = (Snapshot::default(), view());
+    for show in Show::ALL {
+        let columns = show.table(&snapshot, &view).columns;
+        let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+        let line = format!("| SHOW {} | {} |\n", show.word(), names.join(", "));
+        assert!(docs.contains(&line), "docs/console.md must have {line}");
+    }
+}
+
+fn printed(show: Show) -> Vec<String> {
+    let (snapshot, view) = (snapshot(), view());
+    let cell = |value: &Value<'_>| match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Text(text) => text.to_string(),
+        Value::Number(number) => number.to_string(),
+    };
+    let rows = show.table(&snapshot, &view).rows;
+    rows.iter()
+        .map(|row| row.iter().map(cell).collect::<Vec<_>>().join("|"))
+        .collect()
+}
+
+fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
+    let connected = Duration::from_secs(1_795_210_991);
+    SocketRow {
+        id,
+        user: user.to_owned(),
+        database: database.to_owned(),
+        state,
+        addr: "10.0.0.1".to_owned(),
+        port: 5000,
+        local_addr: "10.0.0.9".to_owned(),
+        local_port: 6432,
+        connect_time: SystemTime::UNIX_EPOCH + connected,
+        request_time: SystemTime::UNIX_EPOCH + connected + Duration::from_secs(1),
+        wait: Duration::ZERO,
+        close_needed: false,
+        link: None,
+        remote_pid: 0,
+        application_name: "psql".to_owned(),
+        prepared_statements: 3,
+        worker: 0,
+    }
+}
+
+fn pool(database: &str, user: &str) -> PoolRow {
+    PoolRow {
+        database: database.to_owned(),
+        user: user.to_owned(),
+        cl_active: 0,
+        cl_waiting: 0,
+        cl_active_cancel_req: 0,
+        cl_waiting_cancel_req: 0,
+        sv_active: 1,
+        sv_active_cancel: 0,
+        sv_being_canceled: 0,
+        sv_idle: 0,
+        sv_used: 0,
+        sv_tested: 0,
+        sv_login: 0,
+        maxwait: Duration::ZERO,
+        pool_mode: PoolMode::Session,
+        load_balance_hosts: true,
+        several_hosts: false,
+        pool_size: 20,
+        totals: Totals {
+            query_count: 100,
+            ..Totals::default()
+        },
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let waiting = SocketRow {
+        addr: "unix".to_owned(),
+        port: 6432,
+        local_addr: "unix".to_owned(),
+        wait: Duration::from_micros(7_250_000),
+        ..socket(3, "bob", "app", ClientState::Waiting)
+    };
+    let active = SocketRow {
+        link: Some(11),
+        ..socket(2, "alice", "app", ClientState::Active)
+    };
+    let server = SocketRow {
+        link: Some(2),
+        close_needed: true,
+        remote_pid: 4711,
+        ..socket(11, "alice", "app", ServerState::BeingCanceled)
+    };
+    let busy = PoolRow {
+        cl_active: 1,
+        cl_waiting: 2,
+        cl_active_cancel_req: 3,
+        cl_waiting_cancel_req: 4,
+        sv_active: 5,
+        sv_active_cancel: 6,
+        sv_being_canceled: 7,
+        sv_idle: 8,
+        sv_used: 9,
+        sv_tested: 10,
+        sv_login: 11,
+        maxwait: Duration::from_micros(7_250_000),
+        pool_mode: PoolMode::Transaction,
+        several_hosts: true,
+        totals: Totals {
+            server_assignment_count: 1,
+            xact_count: 2,
+            query_count: 29,
+            bytes_received: 4000,
+            bytes_sent: 5000,
+            xact_time: 60,
+            query_time: 700,
+            wait_time: 8,
+            client_parse_count: 9,
+            server_parse_count: 10,
+            bind_count: 11,
+            client_login_count: 12,
+            ..Totals::default()
+        },
+        ..pool("app", "alice")
+    };
+    Snapshot {
+        // Not in order, and one that has not logged in yet.
+        clients: vec![
+            waiting,
+            socket(0x8000_0004, "root", "pgbouncer", ClientState::Idle),
+            active,
+            socket(5, "eve", "app", ClientState::Login),
+        ],
+        servers: vec![server],
+        pools: vec![pool("web", "bob"), busy],
+        login_clients: 5,
+        past: vec![
+            (
+                "pgbouncer".to_owned(),
+                Totals {
+                    client_login_count: 3,
+                    ..Totals::default()
+                },
+            ),
+            (
+                "app".to_owned(),
+                Totals {
+                    query_count: 1,
+                    ..Totals::default()
+                },
+            ),
+        ],
+    }
+}
+
+/// One second after the start: averages cover two seconds.
+fn view() -> ConsoleView {
+    let start = Instant::now();
+    ConsoleView {
+        now: start + Duration::from_secs(1),
+        listen_port: 6432,
+        state: PoolerState::Paused,
+        databases: vec![DatabaseRow {
+            name: "app".to_owned(),
+            host: Some("db1,db2".to_owned()),
+            port: 5432,
+            database: "appdb".to_owned(),
+            force_user: None,
+            pool_size: 20,
+            min_pool_size: 1,
+            reserve_pool_size: 2,
+            server_lifetime: Duration::from_secs(3600),
+            pool_mode: Some(PoolMode::Transaction),
+            load_balance_hosts: Some("disable"),
+            max_connections: 50,
+            max_client_connections: 100,
+            paused: false,
+            disabled: false,
+        }],
+        users: vec![
+            UserRow {
+                name: "bob".to_owned(),
+                ..UserRow::default()
+            },
+            UserRow {
+                name: "alice".to_owned(),
+                pool_size: Some(20),
+                reserve_pool_size: Some(5),
+                pool_mode: Some(PoolMode::Session),
+                max_user_connections: 7,
+                max_user_client_connections: 8,
+            },
+        ],
+        config: vec![
+            ConfigRow {
+                key: "pool_mode".to_owned(),
+                value: Some("transaction".to_owned()),
+                default: Some("session".to_owned()),
+                changeable: true,
+            },
+            ConfigRow {
+                key: "logfile".to_owned(),
+                value: None,
+                default: None,
+                changeable: false,
+            },
+        ],
+        averages: Arc::new(Averages::new(start)),
+    }
+}

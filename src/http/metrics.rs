@@ -1,0 +1,305 @@
+//! What Prometheus gets. Every family stands once, in [`FAMILIES`]: name,
+//! help, labels and where its values come from; `docs/metrics.md` is tested
+//! against it.
+//!
+//! Labels are database, user and a fixed set of states: as many series as
+//! pools, never as many as clients.
+
+use prometheus::core::Collector;
+use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
+
+use crate::admin::snapshot::{ClientState, PoolRow, Snapshot};
+
+/// Whether a value may fall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// One metric with all its series.
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+    samples: fn(&Snapshot, &mut Put<'_>),
+}
+
+/// Takes label values, in the order of the labels, and a value.
+type Put<'a> = dyn FnMut(&[&str], f64) + 'a;
+
+const POOL: &[&str] = &["database", "user"];
+const POOL_STATE: &[&str] = &["database", "user", "state"];
+
+const MICROSECONDS: f64 = 1e-6;
+
+/// A counter of each pool.
+macro_rules! pool_counter {
+    ($name:literal, $field:ident, $help:literal) => {
+        pool_counter!($name, $field * 1.0, $help)
+    };
+    ($name:literal, $field:ident * $scale:expr, $help:literal) => {
+        Family {
+            name: $name,
+            kind: Kind::Counter,
+            labels: POOL,
+            help: $help,
+            samples: |snapshot, put| {
+                for pool in &snapshot.pools {
+                    put(&pool_labels(pool), pool.totals.$field as f64 * $scale);
+                }
+            },
+        }
+    };
+}
+
+/// Every family there is.
+pub static FAMILIES: [Family; 27] = [
+    Family {
+        name: "pgweir_build_info",
+        kind: Kind::Gauge,
+        labels: &["version"],
+        help: "Always 1; the label is the version that runs.",
+        samples: |_, put| put(&[env!("CARGO_PKG_VERSION")], 1.0),
+    },
+    Family {
+        name: "pgweir_clients",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Client connections, those of the console included: login, idle, active (linked to \
+               a server connection) or waiting (for one).",
+        samples: clients,
+    },
+    Family {
+        name: "pgweir_pool_clients",
+        kind: Kind::Gauge,
+        labels: POOL_STATE,
+        help: "Clients of a pool by state as in SHOW POOLS: active (idle ones included), waiting, \
+               active_cancel_req, waiting_cancel_req.",
+        samples: pool_clients,
+    },
+    Family {
+        name: "pgweir_pool_servers",
+        kind: Kind::Gauge,
+        labels: POOL_STATE,
+        help: "Server connections of a pool by state as in SHOW POOLS: active, active_cancel, \
+               being_canceled, idle, used, tested, login.",
+        samples: pool_servers,
+    },
+    Family {
+        name: "pgweir_pool_size",
+        kind: Kind::Gauge,
+        labels: POOL,
+        help: "The pool's pool_size; 0 is no limit.",
+        samples: |snapshot, put| {
+            for pool in &snapshot.pools {
+                put(&pool_labels(pool), pool.pool_size.into());
+            }
+        },
+    },
+    Family {
+        name: "pgweir_pool_max_wait_seconds",
+        kind: Kind::Gauge,
+        labels: POOL,
+        help: "How long the first client in the pool's queue has waited so far; 0 with nobody in it.",
+        samples: |snapshot, put| {
+            for pool in &snapshot.pools {
+                put(&pool_labels(pool), pool.maxwait.as_secs_f64());
+            }
+        },
+    },
+    pool_counter!(
+        "pgweir_server_assignments_total",
+        server_assignment_count,
+        "Server connections given to clients."
+    ),
+    pool_counter!(
+        "pgweir_transactions_total",
+        xact_count,
+        "Transactions that ended."
+    ),
+    pool_counter!("pgweir_queries_total", query_count, "Queries that ended."),
+    pool_counter!(
+        "pgweir_client_received_bytes_total",
+        bytes_received,
+        "Bytes received from clients."
+    ),
+    pool_counter!(
+        "pgweir_client_sent_bytes_total",
+        bytes_sent,
+        "Bytes sent to clients."
+    ),
+    pool_counter!(
+        "pgweir_transaction_seconds_total",
+        xact_time * MICROSECONDS,
+        "Time in which clients held a transaction."
+    ),
+    pool_counter!(
+        "pgweir_query_seconds_total",
+        query_time * MICROSECONDS,
+        "Time in which servers worked on queries."
+    ),
+    pool_counter!(
+        "pgweir_client_wait_seconds_total",
+        wait_time * MICROSECONDS,
+        "Time in which clients waited for a server connection."
+    ),
+    pool_counter!(
+        "pgweir_client_parses_total",
+        client_parse_count,
+        "Named statements that clients prepared."
+    ),
+    pool_counter!(
+        "pgweir_server_parses_total",
+        server_parse_count,
+        "Named statements prepared on servers."
+    ),
+    pool_counter!(
+        "pgweir_binds_total",
+        bind_count,
+        "Bind messages to named statements."
+    ),
+    pool_counter!(
+        "pgweir_client_logins_total",
+        client_login_count,
+        "Logins that succeeded."
+    ),
+    pool_counter!(
+        "pgweir_server_connects_total",
+        server_connect_count,
+        "Server connections opened."
+    ),
+    pool_counter!(
+        "pgweir_server_connect_failures_total",
+        server_connect_failed_count,
+        "Server connections that could not be opened."
+    ),
+    pool_counter!(
+        "pgweir_server_closes_total",
+        server_close_count,
+        "Server connections closed, for whatever reason."
+    ),
+    pool_counter!(
+        "pgweir_parameter_syncs_total",
+        parameter_sync_count,
+        "Times that a client's parameters were set on a server connection ahead of its request."
+    ),
+    pool_counter!(
+        "pgweir_query_wait_timeouts_total",
+        query_wait_timeout_count,
+        "Clients dropped or refused because of query_wait_timeout."
+    ),
+    pool_counter!(
+        "pgweir_server_cleanups_total",
+        cleanup_count,
+        "Server connections cleaned after their client vanished."
+    ),
+    pool_counter!(
+        "pgweir_server_cleanup_failures_total",
+        cleanup_failed_count,
+        "Server connections closed because they could not be cleaned."
+    ),
+    pool_counter!(
+        "pgweir_cancel_requests_total",
+        cancel_count,
+        "Cancel requests forwarded to a server."
+    ),
+    pool_counter!(
+        "pgweir_server_errors_total",
+        server_error_count,
+        "Errors that servers reported to clients."
+    ),
+];
+
+/// A snapshot in Prometheus' text format.
+pub fn render(snapshot: &Snapshot) -> prometheus::Result<String> {
+    let registry = Registry::new();
+    for family in &FAMILIES {
+        let opts = Opts::new(family.name, family.help);
+        match family.kind {
+            Kind::Counter => {
+                let counter = CounterVec::new(opts, family.labels)?;
+                fill(snapshot, family, |labels, value| {
+                    counter.get_metric_with_label_values(labels)?.inc_by(value);
+                    Ok(())
+                })?;
+                register(&registry, counter)?;
+            }
+            Kind::Gauge => {
+                let gauge = GaugeVec::new(opts, family.labels)?;
+                fill(snapshot, family, |labels, value| {
+                    gauge.get_metric_with_label_values(labels)?.set(value);
+                    Ok(())
+                })?;
+                register(&registry, gauge)?;
+            }
+        }
+    }
+    TextEncoder::new().encode_to_string(&registry.gather())
+}
+
+fn fill(
+    snapshot: &Snapshot,
+    family: &Family,
+    put: impl Fn(&[&str], f64) -> prometheus::Result<()>,
+) -> prometheus::Result<()> {
+    let mut result = Ok(());
+    (family.samples)(snapshot, &mut |labels, value| {
+        if result.is_ok() {
+            result = put(labels, value);
+        }
+    });
+    result
+}
+
+fn register(registry: &Registry, metric: impl Collector + 'static) -> prometheus::Result<()> {
+    registry.register(Box::new(metric))
+}
+
+fn pool_labels(pool: &PoolRow) -> [&str; 2] {
+    [&pool.database, &pool.user]
+}
+
+fn clients(snapshot: &Snapshot, put: &mut Put<'_>) {
+    let count = |state| {
+        let clients = snapshot.clients.iter();
+        clients.filter(|client| client.state == state).count() as f64
+    };
+    put(&["login"], snapshot.login_clients as f64);
+    put(&["idle"], count(ClientState::Idle));
+    put(&["active"], count(ClientState::Active));
+    put(&["waiting"], count(ClientState::Waiting));
+}
+
+fn pool_clients(snapshot: &Snapshot, put: &mut Put<'_>) {
+    for pool in &snapshot.pools {
+        for (state, count) in [
+            ("active", pool.cl_active),
+            ("waiting", pool.cl_waiting),
+            ("active_cancel_req", pool.cl_active_cancel_req),
+            ("waiting_cancel_req", pool.cl_waiting_cancel_req),
+        ] {
+            put(&[&pool.database, &pool.user, state], count as f64);
+        }
+    }
+}
+
+fn pool_servers(snapshot: &Snapshot, put: &mut Put<'_>) {
+    for pool in &snapshot.pools {
+        for (state, count) in [
+            ("active", pool.sv_active),
+            ("active_cancel", pool.sv_active_cancel),
+            ("being_canceled", pool.sv_being_canceled),
+            ("idle", pool.sv_idle),
+            ("used", pool.sv_used),
+            ("tested", pool.sv_tested),
+            ("login", pool.sv_login),
+        ] {
+            put(&[&pool.database, &pool.user, state], count as f64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::*;
+use crate::config::PoolMode;
+use crate::stats::Totals;
+
+fn pool(database: &str, user: &str, totals: Totals) -> PoolRow {
+    PoolRow {
+        database: database.to_owned(),
+        user: user.to_owned(),
+        cl_active: 1,
+        cl_waiting: 2,
+        cl_active_cancel_req: 3,
+        cl_waiting_cancel_req: 4,
+        sv_active: 5,
+        sv_active_cancel: 6,
+        sv_being_canceled: 7,
+        sv_idle: 8,
+        sv_used: 9,
+        sv_tested: 10,
+        sv_login: 11,
+        maxwait: Duration::from_millis(2500),
+        pool_mode: PoolMode::Transaction,
+        load_balance_hosts: true,
+        several_hosts: false,
+        pool_size: 20,
+        totals,
+    }
+}
+
+/// Every counter another value.
+fn distinct() -> Totals {
+    Totals {
+        server_assignment_count: 101,
+        xact_count: 102,
+        query_count: 103,
+        bytes_received: 104,
+        bytes_sent: 105,
+        xact_time: 106_000_000,
+        query_time: 107_500_000,
+        wait_time: 108_000_000,
+        client_parse_count: 109,
+        server_parse_count: 110,
+        bind_count: 111,
+        client_login_count: 112,
+        server_connect_count: 113,
+        server_connect_failed_count: 114,
+        server_close_count: 115,
+        parameter_sync_count: 116,
+        query_wait_timeout_count: 117,
+        cleanup_count: 118,
+        cleanup_failed_count: 119,
+        cancel_count: 120,
+        server_error_count: 121,
+    }
+}
+
+fn rendered() -> String {
+    let snapshot = Snapshot {
+        pools: vec![
+            pool("app", "alice", distinct()),
+            pool("we\"b\n", "bob", Totals::default()),
+        ],
+        login_clients: 3,
+        ..Snapshot::default()
+    };
+    render(&snapshot).unwrap()
+}
+
+#[test]
+fn every_counter_is_there_in_its_unit() {
+    let text = rendered();
+    for (name, value) in distinct().each() {
+        let value = match name {
+            "xact_time" => "106".to_owned(),
+            "query_time" => "107.5".to_owned(),
+            "wait_time" => "108".to_owned(),
+            _ => value.to_string(),
+        };
+        let sample = format!("_total{{database=\"app\",user=\"alice\"}} {value}\n");
+        assert_eq!(text.matches(&sample).count(), 1, "{name}:\n{text}");
+    }
+    let line = "pgweir_query_seconds_total{database=\"app\",user=\"alice\"} 107.5\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn gauges_of_pools_and_clients() {
+    let text = rendered();
+    for line in [
+        "pgweir_clients{state=\"login\"} 3\n",
+        "pgweir_clients{state=\"waiting\"} 0\n",
+        "pgweir_pool_clients{database=\"app\",state=\"waiting\",user=\"alice\"} 2\n",
+        "pgweir_pool_servers{database=\"app\",state=\"login\",user=\"alice\"} 11\n",
+        "pgweir_pool_size{database=\"app\",user=\"alice\"} 20\n",
+        "pgweir_pool_max_wait_seconds{database=\"app\",user=\"alice\"} 2.5\n",
+        // A name from outside stays inside its label.
+        "pgweir_queries_total{database=\"we\\\"b\\n\",user=\"bob\"} 0\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    let version = format!("{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&version), "{text}");
+}
+
+#[test]
+fn families_are_named_and_described_well() {
+    let text = rendered();
+    let mut names = HashSet::new();
+    for family in &FAMILIES {
+        let name = family.name;
+        assert!(names.insert(name), "{name} stands twice");
+        assert!(name.starts_with("pgweir_"), "{name}");
+        let counter = family.kind == Kind::Counter;
+        assert_eq!(name.ends_with("_total"), counter, "{name}");
+        assert!(family.help.ends_with(['.', '0']), "{name}");
+        assert!(text.contains(&format!("# HELP {name} {}\n", family.help)));
+        let kind = if counter { "counter" } else { "gauge" };
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name}");
+    }
+}
+
+#[test]
+fn docs_list_every_family() {
+    let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for family in &FAMILIES {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let labels = family.labels.join(", ");
+        table += &format!(
+            "| `{}` | {kind} | {labels} | {} |\n",
+            family.name, family.help
+        );
+    }
+    let docs = include_str!("../../../docs/metrics.md");
+    let written: String = docs
+        .lines()
+        .filter(|line| line.starts_with("| ") || line.starts_with("|-"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(
+        written == table,
+        "docs/metrics.md must have this table:\n{table}"
+    );
+}

@@ -1,0 +1,203 @@
+//! The log: who writes it, in which of three formats, and where to.
+//!
+//! # How to log
+//! An event is a constant message and fields, never a formatted sentence:
+//! `tracing::info!(%conn, db, user, %addr, reason, age, "closing because")`.
+//! These fields mean the same everywhere:
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `conn` | the connection: `C-7` a client, `S-8` a server connection, by id |
+//! | `db`, `user` | its database and user; left out while they are not known |
+//! | `addr` | its peer, `host:port`; for a server connection the server |
+//! | `reason` | why, as a text without line breaks |
+//! | `age` | how old the connection is, in whole seconds |
+//! | `fatal` | `true` on the last ERROR before the process ends |
+//!
+//! # Formats
+//! - [`Format::Text`]: time, level, message, then `key=value` for each field.
+//! - [`Format::Json`]: one object per line, each field a member.
+//! - [`Format::Pgbouncer`]: PgBouncer's line. The four fields of the
+//!   connection make its prefix, and the messages that log parsers know are
+//!   worded as PgBouncer words them ([`wording`] has the table); of any other
+//!   message the remaining fields follow it. Levels are INFO as LOG, DEBUG,
+//!   and TRACE as NOISE.
+//!
+//! Text from outside cannot break out of its line: control characters are
+//! escaped in every format. Times are UTC.
+//!
+//! Lines are written at once, by the thread that logs, to stderr and the
+//! log file. A line that the file does not take goes to stderr.
+
+mod line;
+mod sink;
+pub mod wording;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use thiserror::Error;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use crate::stats::Average;
+use line::{LineFormat, Style};
+use sink::{Sink, Writer};
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+    Pgbouncer,
+}
+
+/// What to log and where to.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub format: Format,
+    /// Filter directives as in `info` or `info,pgweir::pool=debug`; see
+    /// [`directives`] for PgBouncer's `verbose`.
+    pub level: String,
+    pub stderr: bool,
+    /// Appended to, and created where it is missing.
+    pub logfile: Option<PathBuf>,
+}
+
+/// Why there is no log as asked for.
+#[derive(Debug, Error)]
+pub enum LogError {
+    #[error("cannot open logfile {}: {error}", path.display())]
+    Open { path: PathBuf, error: io::Error },
+    #[error("cannot understand log level \"{level}\": {error}")]
+    Level { level: String, error: String },
+    #[error("the process has a log already")]
+    Twice,
+}
+
+/// Changes the log while it is in use; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    sink: Arc<Sink>,
+    filter: reload::Handle<EnvFilter, Registry>,
+}
+
+/// Starts the process's log. To be called once, before the first event.
+pub fn init(options: &Options) -> Result<LogHandle, LogError> {
+    let (subscriber, handle) = subscriber(options, SystemTime::now)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    Ok(handle)
+}
+
+/// The filter for PgBouncer's `verbose` (`-v` given so many times): 0 is LOG,
+/// 1 DEBUG, more NOISE. Libraries stay at LOG.
+pub fn directives(verbose: u32) -> String {
+    let level = match verbose {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    format!("info,pgweir={level}")
+}
+
+/// Logs the averages of a `stats_period`.
+pub fn stats(average: &Average) {
+    tracing::info!(
+        xacts = average.xact_count,
+        queries = average.query_count,
+        client_parses = average.client_parse_count,
+        server_parses = average.server_parse_count,
+        binds = average.bind_count,
+        bytes_in = average.bytes_received,
+        bytes_out = average.bytes_sent,
+        xact_us = average.xact_time,
+        query_us = average.query_time,
+        wait_us = average.wait_time,
+        "stats"
+    );
+}
+
+impl LogHandle {
+    /// Opens the log file anew, after it was moved away (HUP, RELOAD). When it
+    /// cannot be opened the old one stays in use.
+    pub fn reopen(&self) -> Result<(), LogError> {
+        self.sink.reopen()
+    }
+
+    /// Writes to this file from now on, or to none. When it cannot be opened
+    /// the old one stays in use.
+    pub fn set_logfile(&self, logfile: Option<&Path>) -> Result<(), LogError> {
+        self.sink.set_logfile(logfile)
+    }
+
+    /// Replaces the filter directives.
+    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
+        let filter = filter(level)?;
+        let refused = |error: reload::Error| LogError::Level {
+            level: level.to_owned(),
+            error: error.to_string(),
+        };
+        self.filter.reload(filter).map_err(refused)
+    }
+}
+
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    let refused = |error: String| LogError::Level {
+        level: level.to_owned(),
+        error,
+    };
+    // A misspelt level would be taken for the name of a module and silence
+    // everything else.
+    for word in level.split(',') {
+        let word = word.trim();
+        // An empty one would parse as ERROR.
+        let level = !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+        if !level && !word.contains(['=', '[']) {
+            return Err(refused(format!("there is no level \"{word}\"")));
+        }
+    }
+    EnvFilter::builder()
+        .parse(level)
+        .map_err(|error| refused(error.to_string()))
+}
+
+/// The log without the process: a test brings its own clock.
+fn subscriber(
+    options: &Options,
+    now: fn() -> SystemTime,
+) -> Result<(impl Subscriber + Send + Sync + use<>, LogHandle), LogError> {
+    let sink = Arc::new(Sink::new(options.stderr, options.logfile.as_deref())?);
+    let (filter, filter_handle) = reload::Layer::new(filter(&options.level)?);
+    let layer = fmt::layer()
+        .with_writer(Writer(sink.clone()))
+        .with_ansi(false)
+        .log_internal_errors(false);
+    let line = |style| LineFormat {
+        style,
+        now,
+        pid: std::process::id(),
+    };
+    let layer = match options.format {
+        Format::Text => layer.event_format(line(Style::Text)).boxed(),
+        Format::Pgbouncer => layer.event_format(line(Style::Pgbouncer)).boxed(),
+        Format::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed(),
+    };
+    let subscriber = Registry::default().with(filter).with(layer);
+    let handle = LogHandle {
+        sink,
+        filter: filter_handle,
+    };
+    Ok((subscriber, handle))
+}
+
+#[cfg(test)]
+mod tests;
