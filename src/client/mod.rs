@@ -7,5 +7,5 @@ mod login;
 mod session;
 mod startup;
 
-pub use info::{ClientInfo, Order};
+pub use info::{ClientInfo, LONG_KEY, Order};
 pub use startup::serve;

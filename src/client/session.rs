@@ -42,6 +42,15 @@ pub struct Client {
     /// present query was sent.
     linked_at: Instant,
     asked_at: Instant,
+    log_disconnections: bool,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Hold::Waiting(ticket) = self.hold {
+            self.pool.leave(ticket);
+        }
+    }
 }
 
 enum Hold {
@@ -69,6 +78,7 @@ impl Client {
         session: Session,
         info: Rc<ClientInfo>,
         pool: Rc<Pool>,
+        log_disconnections: bool,
     ) -> Client {
         let now = Instant::now();
         Client {
@@ -81,6 +91,7 @@ impl Client {
             hold: Hold::Nothing,
             linked_at: now,
             asked_at: now,
+            log_disconnections,
         }
     }
 
@@ -104,7 +115,12 @@ impl Client {
         loop {
             self.obey()?;
             let mut progress = false;
-            if self.output.poll_flush(&mut self.stream, cx).map_err(gone)?.is_pending() {
+            if self
+                .output
+                .poll_flush(&mut self.stream, cx)
+                .map_err(gone)?
+                .is_pending()
+            {
                 // The client is slow: nothing more is read for it.
             } else if matches!(self.hold, Hold::Linked(_)) {
                 progress = self.poll_server(cx)?.is_ready();
@@ -198,7 +214,11 @@ impl Client {
             if taken < input.len() && taken > 0 {
                 input.drain(..taken);
             }
-            self.input = if taken < input.len() { input } else { Vec::new() };
+            self.input = if taken < input.len() {
+                input
+            } else {
+                Vec::new()
+            };
         }
         Ok(Poll::Ready(()))
     }
@@ -246,7 +266,9 @@ impl Client {
             let was_busy = server.as_ref().is_some_and(|s| s.backend.is_busy());
             if let Some(server) = server.as_deref_mut().filter(|_| fresh) {
                 let session = &mut self.session;
-                server.backend.adopt(session, &mut out, &mut to_client, &mut shared);
+                server
+                    .backend
+                    .adopt(session, &mut out, &mut to_client, &mut shared);
             }
             let result = self.session.from_client(
                 server.as_mut().map(|s| &mut s.backend),
@@ -262,7 +284,11 @@ impl Client {
                     let _ = server.output.write(&mut server.stream, cx, to_server);
                 }
                 if !was_busy && server.backend.is_busy() {
-                    self.asked_at = if fresh { self.linked_at } else { Instant::now() };
+                    self.asked_at = if fresh {
+                        self.linked_at
+                    } else {
+                        Instant::now()
+                    };
                 }
             }
             if !to_client.is_empty() {
@@ -378,11 +404,15 @@ impl Client {
             counters: &pool.counters,
         };
         let session = Some(&mut self.session);
-        let result = server.backend.from_server(session, bytes, &mut out, &mut shared);
+        let result = server
+            .backend
+            .from_server(session, bytes, &mut out, &mut shared);
         let to_client = out.finish();
         if !to_client.is_empty() {
             add(&pool.counters.bytes_sent, to_client.len() as u64);
-            self.output.write(&mut self.stream, cx, to_client).map_err(gone)?;
+            self.output
+                .write(&mut self.stream, cx, to_client)
+                .map_err(gone)?;
         }
         let taken = result.map_err(End::ServerFault)?;
         let left = bytes.get(taken..).unwrap_or_default();
@@ -462,10 +492,17 @@ impl Client {
         // The server connection is free before the client has read its last
         // message.
         self.unlink();
-        let age = self.info.connect_time.elapsed().unwrap_or_default().as_secs();
+        let age = self
+            .info
+            .connect_time
+            .elapsed()
+            .unwrap_or_default()
+            .as_secs();
         let conn = format!("C-{}", self.info.id);
         let (db, user, addr) = (&self.info.database, &self.info.user, self.info.peer);
-        info!(%conn, %db, %user, %addr, "closing because: {reason} (age={age}s)");
+        if self.log_disconnections {
+            info!(%conn, %db, %user, %addr, reason, age, "closing because");
+        }
         if refusal.is_empty() && self.output.is_empty() {
             return;
         }

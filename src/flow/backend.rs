@@ -72,7 +72,8 @@ pub struct Backend {
     /// them.
     rest: usize,
     rest_forward: bool,
-    own_error: Option<String>,
+    /// Body of the ErrorResponse to the last housekeeping query.
+    own_error: Option<Vec<u8>>,
     /// The server is about to close, or must not be used again.
     ending: bool,
     queries: u64,
@@ -184,6 +185,26 @@ impl Backend {
         self.params = session.params.clone();
     }
 
+    /// Appends the query that gives the session these parameters, without a
+    /// client: housekeeping. If the server refuses, [`Backend::assume`] what it
+    /// was before. False: it has them already.
+    pub fn set_parameters(&mut self, wanted: &Rc<Params>, out: &mut Vec<u8>) -> bool {
+        let changes = self.params.changes_to(wanted);
+        if changes.is_empty() {
+            return false;
+        }
+        let mut sql = Vec::new();
+        set_statement(&mut sql, &changes);
+        self.own_query(OwnQuery::Housekeeping, &sql, out);
+        self.params = wanted.clone();
+        true
+    }
+
+    /// The server is known to have these parameters.
+    pub fn assume(&mut self, params: Rc<Params>) {
+        self.params = params;
+    }
+
     /// Appends a query of our own; its answer will be swallowed.
     pub fn own_query(&mut self, query: OwnQuery, sql: &[u8], out: &mut Vec<u8>) {
         build::query(out, sql);
@@ -197,8 +218,9 @@ impl Backend {
         });
     }
 
-    /// The error that the last housekeeping query met, if it did.
-    pub fn take_own_error(&mut self) -> Option<String> {
+    /// The error that the last housekeeping query met, if it did: the body of
+    /// the ErrorResponse.
+    pub fn take_own_error(&mut self) -> Option<Vec<u8>> {
         self.own_error.take()
     }
 
@@ -438,7 +460,9 @@ impl Backend {
                 self.status = status;
                 self.ambiguous = false;
                 match (query, error) {
-                    (OwnQuery::Parameters, Some(error)) => Err(ServerFault::Parameters(error)),
+                    (OwnQuery::Parameters, Some(error)) => {
+                        Err(ServerFault::Parameters(error_fields::summary(&error)))
+                    }
                     (OwnQuery::Parameters, None) => {
                         if let Some(session) = session {
                             session.params = self.params.clone();
@@ -467,7 +491,7 @@ impl Backend {
         }) = self.replies.front_mut()
         {
             *answered = true;
-            *error = Some(error_fields::summary(body));
+            *error = Some(body.to_vec());
             return Deliver::Swallow;
         }
         self.copy_in = false;

@@ -5,8 +5,9 @@ use memchr::memmem;
 use crate::wire::frame::put_header;
 use crate::wire::names::split_nul;
 
+/// How bad an error of the server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Severity {
+pub enum Severity {
     Error,
     /// FATAL or PANIC: the server closes the connection afterwards.
     Fatal,
@@ -23,7 +24,7 @@ fn fields(mut body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 }
 
 /// From the field that is never translated (`V`, since 9.6).
-pub(super) fn severity(body: &[u8]) -> Severity {
+pub fn severity(body: &[u8]) -> Severity {
     match fields(body).find(|(kind, _)| *kind == b'V') {
         Some((_, b"FATAL" | b"PANIC")) => Severity::Fatal,
         _ => Severity::Error,
@@ -31,7 +32,7 @@ pub(super) fn severity(body: &[u8]) -> Severity {
 }
 
 /// Message and SQLSTATE, for people.
-pub(super) fn summary(body: &[u8]) -> String {
+pub fn summary(body: &[u8]) -> String {
     let get = |wanted: u8| {
         let mut all = fields(body).filter(|(kind, _)| *kind == wanted);
         all.next().map(|(_, value)| String::from_utf8_lossy(value))
@@ -43,7 +44,7 @@ pub(super) fn summary(body: &[u8]) -> String {
 
 /// The whole message again with `"from"` replaced by `"to"` in its text.
 /// `None`: there is no `"from"`.
-pub(super) fn rename(body: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+pub fn rename(body: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     let quoted = [b"\"", from, b"\""].concat();
     let at = memmem::find(body, &quoted)?;
     let mut message = Vec::new();
@@ -52,6 +53,24 @@ pub(super) fn rename(body: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     message.extend_from_slice(to);
     message.extend_from_slice(body.get(at + 1 + from.len()..)?);
     Some(message)
+}
+
+/// The whole message again, as a FATAL one.
+pub fn as_fatal(body: &[u8]) -> Vec<u8> {
+    let mut fatal = Vec::new();
+    for (kind, value) in fields(body) {
+        fatal.push(kind);
+        fatal.extend_from_slice(match kind {
+            b'S' | b'V' => b"FATAL",
+            _ => value,
+        });
+        fatal.push(0);
+    }
+    fatal.push(0);
+    let mut message = Vec::new();
+    put_header(&mut message, b'E', fatal.len());
+    message.extend_from_slice(&fatal);
+    message
 }
 
 #[cfg(test)]

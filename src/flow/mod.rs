@@ -10,7 +10,7 @@
 //!   connections, so that equal things are one thing.
 
 mod backend;
-mod error_fields;
+pub mod error_fields;
 mod output;
 mod params;
 mod replies;

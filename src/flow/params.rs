@@ -72,6 +72,15 @@ impl Params {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Name and value of all.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().map(|p| (&*p.name, &*p.value))
+    }
+
     /// What a server reports: name and value, in the order of names.
     pub fn reported(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let reported = self.list.iter().filter(|p| p.reported);

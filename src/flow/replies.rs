@@ -75,7 +75,7 @@ pub(super) enum Reply {
     Own {
         query: OwnQuery,
         answered: bool,
-        error: Option<String>,
+        error: Option<Vec<u8>>,
     },
 }
 

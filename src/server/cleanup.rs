@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use thiserror::Error;
@@ -20,8 +21,9 @@ pub enum CleanupError {
     Fault(#[from] ServerFault),
     #[error("server closed the connection")]
     Closed,
-    #[error("{query:?} failed: {error}")]
-    Query { query: String, error: String },
+    /// `body` is that of the ErrorResponse.
+    #[error("{query:?} failed: {}", error_fields::summary(body))]
+    Query { query: String, body: Vec<u8> },
 }
 
 /// Brings an abandoned connection to a clean state: ends what its client left
@@ -65,12 +67,32 @@ pub async fn run(server: &mut Server, pool: &Pool, query: &str) -> Result<(), Cl
     check(server, query)
 }
 
+/// Gives the session these parameters, and returns them as the server reports
+/// them. If it refuses, the session is as before.
+pub async fn set_parameters(
+    server: &mut Server,
+    pool: &Pool,
+    wanted: &Rc<Params>,
+) -> Result<Rc<Params>, CleanupError> {
+    let before = server.backend.params().clone();
+    let mut out = Vec::new();
+    if server.backend.set_parameters(wanted, &mut out) {
+        send(server, &out).await?;
+        settle(server, pool).await?;
+        if let Err(error) = check(server, "set_config") {
+            server.backend.assume(before);
+            return Err(error);
+        }
+    }
+    Ok(server.backend.params().clone())
+}
+
 fn check(server: &mut Server, query: &str) -> Result<(), CleanupError> {
     match server.backend.take_own_error() {
         None => Ok(()),
-        Some(error) => Err(CleanupError::Query {
+        Some(body) => Err(CleanupError::Query {
             query: query.to_owned(),
-            error,
+            body,
         }),
     }
 }

@@ -4,11 +4,13 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
+use lru::LruCache;
 use slab::Slab;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -45,6 +47,9 @@ impl Farewell {
     }
 }
 
+/// How many different sets of startup parameters a pool remembers.
+const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+
 /// Opening a connection has failed; no new attempt before `retry_at`.
 struct Failure {
     retry_at: Instant,
@@ -62,6 +67,7 @@ pub struct Pool {
     credential: RefCell<Credential>,
     /// What the server reported at the last login.
     welcome: RefCell<Option<Rc<Params>>>,
+    known: RefCell<LruCache<Rc<Params>, Rc<Params>>>,
     failure: RefCell<Option<Failure>>,
     next_host: Cell<usize>,
     servers: RefCell<Slab<Rc<ServerInfo>>>,
@@ -91,6 +97,7 @@ impl Pool {
             book: RefCell::new(book),
             credential: RefCell::new(credential),
             welcome: RefCell::new(None),
+            known: RefCell::new(LruCache::new(KNOWN_PARAMETERS)),
             failure: RefCell::new(None),
             next_host: Cell::new(0),
             servers: RefCell::new(Slab::new()),
@@ -170,10 +177,26 @@ impl Pool {
     /// is told.
     pub fn close(&self, farewell: &Rc<Farewell>) {
         self.closing.set(true);
-        for waker in self.book.borrow_mut().fail_all(farewell) {
+        let wakers = self.book.borrow_mut().fail_all(farewell);
+        for waker in wakers {
             waker.wake();
         }
+        let idle = self.book.borrow_mut().retain_idle(|_| false);
+        for server in idle {
+            self.hang_up(server, "server shutting down");
+        }
         self.wake();
+    }
+
+    /// Parameters that a login asked for and the server has accepted, as the
+    /// server reports them.
+    pub fn known_parameters(&self, asked: &Params) -> Option<Rc<Params>> {
+        self.known.borrow_mut().get(asked).cloned()
+    }
+
+    /// Remembers what [`Pool::known_parameters`] returns.
+    pub fn learn_parameters(&self, asked: Rc<Params>, reported: Rc<Params>) {
+        self.known.borrow_mut().put(asked, reported);
     }
 
     // ---- handing out ----
@@ -359,7 +382,10 @@ impl Pool {
     fn hang_up(&self, mut server: Box<Server>, reason: &str) {
         let age = server.info.born.elapsed().as_secs();
         let conn = self.log_server(&server.info);
-        info!(%conn, "closing because: {reason} (age={age}s)");
+        let config = self.config();
+        let (db, user) = (&config.database, &config.user);
+        let addr = dial::place(&server.info.host);
+        info!(%conn, %db, %user, %addr, reason, age, "closing because");
         add(&self.counters.server_close_count, 1);
         self.servers
             .borrow_mut()
@@ -569,7 +595,7 @@ impl Pool {
         let place = dial::place(host);
         let db = &config.database;
         let user = &config.user;
-        warn!(db = %db, user = %user, addr = %place, "{error}");
+        warn!(%db, %user, addr = %place, reason = %error, "cannot open a server connection");
         add(&self.counters.server_connect_failed_count, 1);
         let cached = Farewell::refusal(
             &Refusal::fatal(
@@ -794,8 +820,8 @@ async fn open(pool: Rc<Pool>) {
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);
     let addr = dial::place(host);
-    let from = server.info.local;
-    info!(%conn, %db, %user, %addr, "new connection to server (from {from})");
+    let local_addr = server.info.local;
+    info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
     pool.book.borrow_mut().opened();
     match &config.connect_query {
         None => pool.reuse(server),
@@ -806,9 +832,9 @@ async fn open(pool: Rc<Pool>) {
             pool.housekeeping(server, move |pool, server| {
                 Box::pin(async move {
                     match cleanup::run(server, &pool, &query).await {
-                        Err(cleanup::CleanupError::Query { query, error }) => {
+                        Err(error @ cleanup::CleanupError::Query { .. }) => {
                             let conn = pool.log_server(&server.info);
-                            warn!(%conn, %error, "connect_query failed: {query}");
+                            warn!(%conn, reason = %error, "connect_query failed");
                             Ok(())
                         }
                         other => other,

@@ -1,9 +1,243 @@
 //! A thread with its runtime, clients and server connections.
 
+mod accept;
+mod census;
 pub mod derived_keys;
 pub mod hashing;
 mod local;
 mod pools;
+mod snapshot;
+mod terms;
+mod thread;
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+pub use census::{Admission, Census};
 pub use local::Local;
 pub use pools::Pools;
+pub use terms::{Terms, View};
+pub use thread::{Command, WorkerHandle, start};
+
+use crate::client::{ClientInfo, Order};
+use crate::config::PoolConfig;
+use crate::process::Handle;
+use crate::server::login::Credential;
+use crate::server::{Farewell, Pool};
+use crate::wire::build::Refusal;
+
+/// Everything that lives on one thread.
+#[derive(Debug)]
+pub struct Worker {
+    local: Rc<Local>,
+    pools: Rc<Pools>,
+    terms: RefCell<Arc<Terms>>,
+    census: Arc<Census>,
+    handle: Handle,
+    view: View,
+    /// Clients by the process id that they were told.
+    clients: RefCell<HashMap<u32, Rc<ClientInfo>>>,
+    newcomers: Cell<u32>,
+    /// Clients that are to leave: also those that are only logging in.
+    draining: Cell<bool>,
+}
+
+impl Worker {
+    fn new(
+        local: Local,
+        terms: Arc<Terms>,
+        census: Arc<Census>,
+        handle: Handle,
+        view: View,
+    ) -> Rc<Worker> {
+        Rc::new(Worker {
+            local: Rc::new(local),
+            pools: Rc::default(),
+            terms: RefCell::new(terms),
+            census,
+            handle,
+            view,
+            clients: RefCell::default(),
+            newcomers: Cell::new(0),
+            draining: Cell::new(false),
+        })
+    }
+
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// The configuration in force.
+    pub fn terms(&self) -> Arc<Terms> {
+        self.terms.borrow().clone()
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// What the console shows beside snapshots.
+    pub fn view(&self) -> impl Fn() -> crate::admin::ConsoleView + 'static {
+        let view = self.view.clone();
+        move || view()
+    }
+
+    /// The pool for this configuration.
+    pub fn pool(&self, config: PoolConfig, credential: Credential) -> Rc<Pool> {
+        let fresh = credential.scram_keys.is_some();
+        let again = credential.clone();
+        let pool = self.pools.get_or_start(config, credential, &self.local);
+        if fresh {
+            pool.set_credential(again);
+        }
+        pool
+    }
+
+    pub fn find_pool(&self, client: &ClientInfo) -> Option<Rc<Pool>> {
+        let terms = self.terms();
+        let user = terms.config.pool_user(&client.database, &client.user)?;
+        self.pools.get(&client.database, user)
+    }
+
+    // ---- clients ----
+
+    /// Somebody who has not logged in; `None`: there are too many.
+    pub fn newcomer(self: &Rc<Self>) -> Option<Newcomer> {
+        let max = self.terms().config.general.max_unauthenticated_connections;
+        if self.newcomers.get() >= max {
+            return None;
+        }
+        self.newcomers.set(self.newcomers.get() + 1);
+        Some(Newcomer(self.clone()))
+    }
+
+    /// Counts a client against `max_client_conn` and the like.
+    pub fn admit(&self, database: &str, user: &str) -> Result<Admission, Refusal> {
+        if self.draining.get() {
+            return Err(Refusal::fatal("57P01", "pooler is shutting down"));
+        }
+        let terms = self.terms();
+        self.census.admit(&terms.config, database, user)
+    }
+
+    /// Makes a logged-in client known to the console and to cancel requests,
+    /// until the guard is dropped.
+    pub fn enlist(self: &Rc<Self>, info: Rc<ClientInfo>) -> Listed {
+        let pool = self.find_pool(&info);
+        if let Some(pool) = &pool {
+            pool.count_client(1);
+        }
+        if self.draining.get() {
+            info.order(Order::Drain);
+        }
+        self.clients.borrow_mut().insert(info.pid, info.clone());
+        Listed {
+            worker: self.clone(),
+            pid: info.pid,
+            pool,
+        }
+    }
+
+    /// A process id that no client has, and a secret. `len`: how much of it
+    /// the client is told.
+    pub fn new_key(&self, len: usize) -> (u32, [u8; crate::client::LONG_KEY], usize) {
+        let clients = self.clients.borrow();
+        loop {
+            // Positive, as pids are; 0 is nobody.
+            let pid = rand::random::<u32>() & 0x7fff_ffff;
+            if pid != 0 && !clients.contains_key(&pid) {
+                return (pid, rand::random(), len);
+            }
+        }
+    }
+
+    /// The client with this cancel key.
+    pub fn find_by_key(&self, pid: u32, key: &[u8]) -> Option<Rc<ClientInfo>> {
+        let client = self.clients.borrow().get(&pid)?.clone();
+        let secret = client.secret.get(..client.secret_len)?;
+        bool::from(secret.ct_eq(key)).then_some(client)
+    }
+
+    // ---- orders from the process ----
+
+    fn take_terms(&self, terms: Arc<Terms>) {
+        *self.terms.borrow_mut() = terms.clone();
+        let gone = Farewell::refusal(
+            &Refusal::fatal("08P01", "database removed")
+                .hint("It is no longer in the configuration."),
+        );
+        let removed = self.pools.reconfigure(
+            |old| {
+                let database = &old.database;
+                // A forced user is the pool's user whoever logs in.
+                let new = terms.config.pool(database, &old.user)?;
+                (new.user == old.user).then_some(new)
+            },
+            &gone,
+        );
+        for client in self.clients.borrow().values() {
+            let config = terms.config.database(&client.database);
+            if config.is_none() && !removed.is_empty() {
+                client.order(Order::Leave);
+            }
+        }
+    }
+
+    /// Asks every client to leave when its transaction is over.
+    fn drain(&self) {
+        self.draining.set(true);
+        for client in self.clients.borrow().values() {
+            client.order(Order::Drain);
+        }
+    }
+
+    /// Fails who waits, closes idle server connections, and opens none.
+    fn close_pools(&self) {
+        self.draining.set(true);
+        let farewell = Farewell::refusal(&Refusal::fatal("57P01", "server shutting down"));
+        for pool in self.pools.each() {
+            pool.close(&farewell);
+        }
+    }
+
+    fn client_count(&self) -> usize {
+        self.clients.borrow().len()
+    }
+
+    fn servers_in_use(&self) -> usize {
+        self.pools
+            .each()
+            .iter()
+            .map(|pool| pool.servers().len())
+            .sum()
+    }
+}
+
+/// A connection that has not logged in.
+pub struct Newcomer(Rc<Worker>);
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.0.newcomers.set(self.0.newcomers.get() - 1);
+    }
+}
+
+/// A client that is in the list.
+pub struct Listed {
+    worker: Rc<Worker>,
+    pid: u32,
+    pool: Option<Rc<Pool>>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.worker.clients.borrow_mut().remove(&self.pid);
+        if let Some(pool) = &self.pool {
+            pool.count_client(-1);
+        }
+    }
+}

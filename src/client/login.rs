@@ -1,0 +1,345 @@
+//! Lets a client in: who it is, which database, which parameters.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tracing::info;
+
+use super::auth::{self, Authenticated, LoginError, authenticate};
+use super::info::{ClientInfo, LONG_KEY};
+use super::session::Client;
+use super::startup::{Begun, Failure};
+use crate::admin::console::Identity;
+use crate::auth::{Masked, Method, Secret};
+use crate::config::{CONSOLE, PoolConfig};
+use crate::flow::{Params, Session, error_fields};
+use crate::net::Stream;
+use crate::server::login::Credential;
+use crate::server::{Farewell, Pool, cleanup};
+use crate::stats::add;
+use crate::wire::TxStatus;
+use crate::wire::build::{self, Refusal};
+use crate::wire::startup::{Startup, split_options};
+use crate::worker::{Admission, Worker};
+
+/// The newest minor version of protocol 3 that is spoken.
+const NEWEST_MINOR: u16 = 2;
+/// PostgreSQL cuts longer names (NAMEDATALEN - 1).
+const MAX_NAME: usize = 63;
+
+/// A client that has been told that it may begin.
+pub(super) struct Welcomed {
+    session: Session,
+    info: ClientInfo,
+    pool: Rc<Pool>,
+    admission: Admission,
+    log_disconnections: bool,
+}
+
+impl Welcomed {
+    pub fn into_client(self, stream: Stream, _: &Worker) -> (Client, Admission) {
+        let info = Rc::new(self.info);
+        let client = Client::new(
+            stream,
+            self.session,
+            info,
+            self.pool,
+            self.log_disconnections,
+        );
+        (client, self.admission)
+    }
+}
+
+/// From the startup packet to ReadyForQuery. Not cancel safe.
+pub(super) async fn login(
+    stream: &mut Stream,
+    startup: Startup,
+    worker: &Rc<Worker>,
+) -> Result<Begun, Failure> {
+    negotiate(stream, &startup).await?;
+    let terms = worker.terms();
+    let general = &terms.config.general;
+    let user = name(&startup, "user")?
+        .filter(|user| !user.is_empty())
+        .ok_or_else(|| Refusal::fatal("28000", "no username supplied"))?;
+    let database = name(&startup, "database")?.filter(|db| !db.is_empty());
+    let database = database.unwrap_or_else(|| user.clone());
+    if wants_replication(&startup) {
+        return Err(
+            Refusal::fatal("0A000", "replication connections are not supported")
+                .hint("Connect to the server directly for replication.")
+                .into(),
+        );
+    }
+    let console = CONSOLE.contains(&database.as_str());
+    let admission = match console {
+        true => None,
+        false => Some(worker.admit(&database, &user)?),
+    };
+    if general.log_connections {
+        let addr = stream.peer_addr();
+        let (tls, replication) = ("no", "no");
+        info!(db = %database, %user, %addr, tls, replication, "login attempt");
+    }
+    let authenticated = prove(stream, &user, worker).await?;
+    let Some(admission) = admission else {
+        return enter_console(stream, &user, worker).await;
+    };
+    let unknown = || Refusal::fatal("08P01", format!("no such database: {database}"));
+    let config = terms.config.pool(&database, &user).ok_or_else(|| {
+        unknown().hint("Add it to the databases of the configuration, or a \"*\" for all others.")
+    })?;
+    let any = Method::parse(general.auth_type.as_str()) == Some(Method::Any);
+    if any && !config.forced_user {
+        return Err(Refusal::fatal("08P01", "bouncer config error")
+            .hint("auth_type = any needs a user in the database's definition.")
+            .into());
+    }
+    let credential = credential(&config, &user, &authenticated, worker);
+    let pool = worker.pool(config, credential);
+    let asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
+    let params = agree_on_parameters(&pool, &asked).await?;
+
+    let key = worker.new_key(if startup.minor >= 2 { LONG_KEY } else { 4 });
+    let mut out = Vec::new();
+    build::authentication_ok(&mut out);
+    for (name, value) in params.reported() {
+        build::parameter_status(&mut out, name, value);
+    }
+    let (pid, secret, len) = &key;
+    build::backend_key_data(&mut out, *pid, secret.get(..*len).unwrap_or_default());
+    out.extend_from_slice(build::ready_for_query(TxStatus::Idle));
+    stream.write_all(&out).await?;
+
+    add(&pool.counters.client_login_count, 1);
+    let application_name = params.get(b"application_name").unwrap_or_default().to_vec();
+    let config = pool.config();
+    let info = ClientInfo::new(
+        worker.local().next_id(),
+        key,
+        Arc::from(user),
+        config.database.clone(),
+        (stream.peer_addr(), stream.local_addr(), stream.peer_pid()),
+        &application_name,
+    );
+    let follow = config.max_prepared_statements > 0;
+    Ok(Begun::Client(Box::new(Welcomed {
+        session: Session::new(config.pool_mode, follow, params),
+        info,
+        pool,
+        admission,
+        log_disconnections: general.log_disconnections,
+    })))
+}
+
+/// Answers a minor version that we do not speak, or options that we do not
+/// know. Manual, "Message Formats", NegotiateProtocolVersion.
+async fn negotiate(stream: &mut Stream, startup: &Startup) -> Result<(), Failure> {
+    let names = startup.parameters.iter().map(|(name, _)| name.as_slice());
+    let unknown: Vec<&[u8]> = names.filter(|name| name.starts_with(b"_pq_.")).collect();
+    if startup.minor > NEWEST_MINOR || !unknown.is_empty() {
+        let mut out = Vec::new();
+        let minor = startup.minor.min(NEWEST_MINOR);
+        build::negotiate_protocol_version(&mut out, minor, &unknown);
+        stream.write_all(&out).await?;
+    }
+    Ok(())
+}
+
+/// Names of users and databases are looked up as text.
+fn name(startup: &Startup, key: &str) -> Result<Option<String>, Refusal> {
+    let Some(bytes) = startup.get(key) else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Refusal::fatal("08P01", format!("{key} name is not valid UTF-8")))?;
+    if text.len() >= 128 {
+        return Err(Refusal::fatal("08P01", format!("{key}name too long")));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+fn wants_replication(startup: &Startup) -> bool {
+    let value = startup.get("replication").unwrap_or_default();
+    !value.is_empty()
+        && !["false", "off", "no", "0", "f", "n"]
+            .iter()
+            .any(|no| value.eq_ignore_ascii_case(no.as_bytes()))
+}
+
+async fn prove(
+    stream: &mut Stream,
+    user: &str,
+    worker: &Rc<Worker>,
+) -> Result<Authenticated, Failure> {
+    let terms = worker.terms();
+    let method = Method::parse(terms.config.general.auth_type.as_str());
+    let method = method.ok_or_else(|| Refusal::fatal("08P01", "bouncer config error"))?;
+    let secret = terms.users.get(user);
+    authenticate(stream, user, method, secret, &terms.auth)
+        .await
+        .map_err(|error| match error {
+            LoginError::Gone(error) => Failure::Gone(error),
+            LoginError::Refused(auth::Refusal {
+                sqlstate,
+                message,
+                hint,
+                reason,
+            }) => {
+                let addr = stream.peer_addr();
+                info!(%user, %addr, reason, "authentication failed");
+                let mut refusal = Refusal::fatal(sqlstate, message);
+                refusal.hint = hint.map(str::to_owned);
+                refusal.into()
+            }
+        })
+}
+
+async fn enter_console(
+    stream: &mut Stream,
+    user: &str,
+    worker: &Rc<Worker>,
+) -> Result<Begun, Failure> {
+    let terms = worker.terms();
+    let general = &terms.config.general;
+    let is_in = |list: &[String]| list.iter().any(|name| name == user);
+    let admin = is_in(&general.admin_users);
+    if !admin && !is_in(&general.stats_users) {
+        return Err(Refusal::fatal("08P01", "not allowed")
+            .hint("Add the user to admin_users or stats_users.")
+            .into());
+    }
+    let (pid, secret, _) = worker.new_key(4);
+    let mut key = Vec::new();
+    build::backend_key_data(&mut key, pid, secret.get(..4).unwrap_or_default());
+    stream
+        .write_all(&crate::admin::console::welcome(&key)?)
+        .await?;
+    Ok(Begun::Console(Identity {
+        user: user.to_owned(),
+        admin,
+        conn: format!("C-{}", worker.local().next_id()),
+        addr: stream.peer_addr().to_string(),
+    }))
+}
+
+/// What we can prove to the server on behalf of this user.
+fn credential(
+    config: &PoolConfig,
+    login: &str,
+    authenticated: &Authenticated,
+    worker: &Worker,
+) -> Credential {
+    let terms = worker.terms();
+    let mut credential = Credential {
+        user: config.user.to_string(),
+        ..Credential::default()
+    };
+    let mut password = |plain: &Masked| match Secret::parse(plain.reveal()) {
+        Secret::Md5(hash) => credential.md5 = Some(hash),
+        _ => credential.password = Some(plain.clone()),
+    };
+    if let Some(plain) = &config.password {
+        password(plain);
+    } else {
+        match terms.users.get(&config.user) {
+            Some(Secret::Plain(plain)) => password(plain),
+            Some(Secret::Md5(hash)) => credential.md5 = Some(hash.clone()),
+            _ => {}
+        }
+    }
+    if *config.user == *login {
+        credential.scram_keys = authenticated.scram_keys.clone();
+        if credential.password.is_none() {
+            credential.password = authenticated.plain.clone();
+        }
+    }
+    credential
+}
+
+/// The session's settings that the startup packet asks for.
+fn asked_parameters(startup: &Startup, ignored: &[String]) -> Result<Params, Refusal> {
+    let is_ignored = |name: &[u8]| {
+        let mut ignored = ignored.iter();
+        ignored.any(|i| name.eq_ignore_ascii_case(i.as_bytes()))
+    };
+    let mut params = Params::default();
+    for (name, value) in &startup.parameters {
+        let own: [&[u8]; 3] = [b"user", b"database", b"replication"];
+        if own.contains(&name.as_slice()) || name.starts_with(b"_pq_.") || is_ignored(name) {
+            continue;
+        }
+        if name != b"options" {
+            params.set(name, value, false);
+            continue;
+        }
+        let settings = split_options(value).ok_or_else(|| {
+            Refusal::fatal(
+                "08P01",
+                "unsupported options startup parameter: only '-c config=val' and \
+                 '--config=val' are allowed",
+            )
+        })?;
+        for (name, value) in settings.iter().filter(|(name, _)| !is_ignored(name)) {
+            params.set(name, value, false);
+        }
+    }
+    Ok(params)
+}
+
+/// The session's parameters: what the server reports, and on top what the
+/// client asks for. The server says whether it accepts that, and how it spells
+/// it; the answer is remembered.
+async fn agree_on_parameters(pool: &Rc<Pool>, asked: &Params) -> Result<Rc<Params>, Failure> {
+    let local = pool.local();
+    let welcome = match pool.welcome() {
+        Some(welcome) => welcome,
+        None => {
+            // The first client of a pool waits for its first connection.
+            drop(pool.lease(&Rc::default()).await.map_err(told)?);
+            let gone = || Refusal::fatal("08P01", "server conn crashed?");
+            pool.welcome().ok_or_else(gone)?
+        }
+    };
+    if asked.is_empty() {
+        return Ok(welcome);
+    }
+    let mut wanted = (*welcome).clone();
+    for (name, value) in asked.iter() {
+        wanted.set(name, value, false);
+    }
+    let wanted = local.params.borrow_mut().intern(wanted);
+    // Everything is decided by `wanted`: the server's own values and the
+    // client's. Nothing needs to be asked for a plain application_name.
+    if asked.iter().all(is_plain_application_name) {
+        return Ok(wanted);
+    }
+    if let Some(known) = pool.known_parameters(&wanted) {
+        return Ok(known);
+    }
+    let mut lease = pool.lease(&wanted).await.map_err(told)?;
+    match cleanup::set_parameters(&mut lease, pool, &wanted).await {
+        Ok(reported) => {
+            pool.learn_parameters(wanted, reported.clone());
+            Ok(reported)
+        }
+        Err(cleanup::CleanupError::Query { body, .. }) => Err(Failure::Told(
+            error_fields::as_fatal(&body),
+            error_fields::summary(&body),
+        )),
+        Err(error) => Err(Refusal::fatal("08P01", "server conn crashed?")
+            .detail(error.to_string())
+            .into()),
+    }
+}
+
+/// PostgreSQL takes it as it is: guc.c, `check_application_name`.
+fn is_plain_application_name((name, value): (&[u8], &[u8])) -> bool {
+    let printable = value.iter().all(|b| (0x20..0x7f).contains(b));
+    name.eq_ignore_ascii_case(b"application_name") && printable && value.len() <= MAX_NAME
+}
+
+fn told(farewell: Rc<Farewell>) -> Failure {
+    Failure::Told(farewell.message.clone(), farewell.reason.clone())
+}

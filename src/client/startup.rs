@@ -1,0 +1,175 @@
+//! From an accepted socket to a client that is being served.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing::{debug, info, warn};
+
+use super::session::close_gently;
+use super::{cancel, login};
+use crate::admin;
+use crate::net::Stream;
+use crate::wire::build::Refusal;
+use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
+use crate::worker::Worker;
+
+/// How long somebody who is refused may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Serves one connection from its first byte to its last.
+///
+/// Until it has logged in it counts against `max_unauthenticated_connections`
+/// and must be done within `client_login_timeout`.
+pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
+    let terms = worker.terms();
+    let Some(newcomer) = worker.newcomer() else {
+        let max = terms.config.general.max_unauthenticated_connections;
+        let refusal = Refusal::fatal("53300", "too many unauthenticated connections")
+            .detail(format!("{max} connections are logging in."))
+            .hint("Raise max_unauthenticated_connections, or lower client_login_timeout.");
+        return refuse(stream, &refusal).await;
+    };
+    let limit = terms.config.general.client_login_timeout.0;
+    let begun = Box::pin(async {
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, &worker))
+                .await
+                .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit)))),
+            None => begin(&mut stream, &worker).await,
+        }
+    })
+    .await;
+    drop(newcomer);
+    match begun {
+        Ok(Begun::Client(welcomed)) => {
+            let (client, _admission) = welcomed.into_client(stream, &worker);
+            let listed = worker.enlist(client.info.clone());
+            client.run().await;
+            drop(listed);
+        }
+        Ok(Begun::Console(who)) => {
+            let console = admin::console::serve(stream, who, worker.handle(), worker.view());
+            if let Err(error) = Box::pin(console).await {
+                debug!(reason = %error, "console connection failed");
+            }
+        }
+        Ok(Begun::Cancel { pid, key }) => {
+            // Never answered; closed when it has been dealt with.
+            Box::pin(cancel::request(&worker, pid, &key)).await;
+        }
+        Err(Failure::Refused(refusal)) => {
+            let addr = stream.peer_addr();
+            if terms.config.general.log_pooler_errors {
+                warn!(%addr, reason = %refusal.message, "pooler error");
+            }
+            Box::pin(refuse(stream, &refusal)).await;
+        }
+        Err(Failure::Told(message, reason)) => {
+            let addr = stream.peer_addr();
+            info!(%addr, reason, "login failed");
+            Box::pin(tell(stream, &message)).await;
+        }
+        Err(Failure::Gone(error)) => {
+            let addr = stream.peer_addr();
+            debug!(%addr, reason = %error, "client went away while logging in");
+        }
+    }
+}
+
+/// What a connection turned out to be.
+pub(super) enum Begun {
+    Client(Box<login::Welcomed>),
+    Console(admin::console::Identity),
+    Cancel { pid: u32, key: Vec<u8> },
+}
+
+/// Why it came to nothing.
+pub(super) enum Failure {
+    Refused(Refusal),
+    /// An ErrorResponse of the server's, and the text of it.
+    Told(Vec<u8>, String),
+    Gone(std::io::Error),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::Gone(error)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure::Refused(refusal)
+    }
+}
+
+async fn begin(stream: &mut Stream, worker: &Rc<Worker>) -> Result<Begun, Failure> {
+    match first_packet(stream).await? {
+        First::Cancel { pid, key } => Ok(Begun::Cancel { pid, key }),
+        First::Startup(startup) => login::login(stream, startup, worker).await,
+    }
+}
+
+enum First {
+    Startup(Startup),
+    Cancel { pid: u32, key: Vec<u8> },
+}
+
+/// Reads up to the startup or cancel packet and not a byte beyond. Requests for
+/// encryption are declined, each once (`ProcessStartupPacket`).
+async fn first_packet(stream: &mut Stream) -> Result<First, Failure> {
+    let (mut ssl_done, mut gss_done) = (false, false);
+    loop {
+        let mut field = [0; 4];
+        stream.read_exact(&mut field).await?;
+        let length = startup::packet_length(field).map_err(refused)?;
+        // At most MAX_STARTUP_PACKET bytes.
+        let mut packet = vec![0; length - 4];
+        stream.read_exact(&mut packet).await?;
+        match startup::decode(&packet).map_err(refused)? {
+            FirstPacket::SslRequest if !ssl_done => {
+                ssl_done = true;
+                stream.write_all(b"N").await?;
+            }
+            FirstPacket::GssEncRequest if !gss_done => {
+                gss_done = true;
+                stream.write_all(b"N").await?;
+            }
+            FirstPacket::SslRequest | FirstPacket::GssEncRequest => {
+                return Err(Refusal::fatal("08P01", "client re-sent startup pkt").into());
+            }
+            FirstPacket::Cancel { pid, key } => return Ok(First::Cancel { pid, key }),
+            FirstPacket::Startup(startup) => return Ok(First::Startup(startup)),
+        }
+    }
+}
+
+fn refused(error: StartupError) -> Failure {
+    let sqlstate = match error {
+        StartupError::Version { .. } | StartupError::OldProtocol => "0A000",
+        _ => "08P01",
+    };
+    Refusal::fatal(sqlstate, error.to_string()).into()
+}
+
+fn login_timeout(limit: Duration) -> Refusal {
+    Refusal::fatal("08P01", "client_login_timeout")
+        .detail(format!("Not logged in within {} s.", limit.as_secs_f64()))
+        .hint("If server connections come slowly, raise client_login_timeout or pool_size.")
+}
+
+async fn refuse(stream: Stream, refusal: &Refusal) {
+    let mut message = Vec::new();
+    refusal.encode(&mut message);
+    tell(stream, &message).await;
+}
+
+async fn tell(mut stream: Stream, message: &[u8]) {
+    let goodbye = async {
+        stream.write_all(message).await?;
+        close_gently(&mut stream).await
+    };
+    // Somebody who does not read is not waited for.
+    let _ = tokio::time::timeout(LAST_WORDS, goodbye).await;
+}

@@ -1,0 +1,45 @@
+//! Accepts connections.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Worker;
+use crate::client;
+use crate::net::listener::Listener;
+use crate::net::{Stream, apply_tcp_options};
+
+/// Pause after a connection could not be accepted, usually because no file
+/// descriptor is left: they come back as clients leave.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until dropped. Errors are logged once, until it works again.
+pub async fn accept(listener: Listener, worker: Rc<Worker>) {
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                if failing {
+                    info!("accepting connections again");
+                    failing = false;
+                }
+                let tcp = worker.terms().config.tcp();
+                if let Stream::Tcp(socket) = &stream
+                    && apply_tcp_options(socket, &tcp).is_err()
+                {
+                    // It is gone already.
+                    continue;
+                }
+                tokio::task::spawn_local(client::serve(stream, worker.clone()));
+            }
+            Err(error) => {
+                if !failing {
+                    warn!(reason = %error, "cannot accept connections");
+                    failing = true;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What the console and `/metrics` show of a worker.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Worker;
+use crate::admin::snapshot::{ClientState, PoolRow, ServerState, Snapshot, SocketRow};
+use crate::client::ClientInfo;
+use crate::server::{Pool, ServerInfo};
+
+impl Worker {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let now = Moment {
+            instant: Instant::now(),
+            system: SystemTime::now(),
+        };
+        let clients = self.clients.borrow();
+        let mut clients: Vec<_> = clients.values().map(|c| client_row(c, &now)).collect();
+        clients.sort_by_key(|row| row.id);
+        let mut servers = Vec::new();
+        let mut pools = Vec::new();
+        for pool in self.pools.each() {
+            pools.push(self.pool_row(&pool, &now));
+            let config = pool.config();
+            for (_, info) in pool.servers().iter() {
+                let mut row = server_row(info, &now);
+                row.database = config.database.to_string();
+                row.user = config.user.to_string();
+                servers.push(row);
+            }
+        }
+        servers.sort_by_key(|row| row.id);
+        pools.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
+        Snapshot {
+            clients,
+            servers,
+            pools,
+            login_clients: self.newcomers.get() as usize,
+            ..Snapshot::default()
+        }
+    }
+
+    fn pool_row(&self, pool: &Pool, now: &Moment) -> PoolRow {
+        let config = pool.config();
+        let book = pool.book();
+        let check_delay = config.server_check_delay;
+        let checked = config.server_check_query.is_some();
+        let used = |since: Instant| checked && now.instant >= since + check_delay;
+        let sv_used = book.idle().filter(|(_, since)| used(*since)).count();
+        let state = |state: ServerState| {
+            let servers = pool.servers();
+            servers
+                .iter()
+                .filter(|(_, info)| info.state.get() == state)
+                .count()
+        };
+        let clients = self.clients.borrow();
+        let mine = clients.values().filter(|client| {
+            *client.database == *config.database
+                && self
+                    .find_pool(client)
+                    .is_some_and(|p| std::ptr::eq(&*p, pool))
+        });
+        let (mut cl_active, mut cl_waiting) = (0, 0);
+        for client in mine {
+            match client.state.get() {
+                ClientState::Waiting => cl_waiting += 1,
+                _ => cl_active += 1,
+            }
+        }
+        let canceled = pool.servers();
+        let canceled = canceled
+            .iter()
+            .filter(|(_, info)| info.cancels.get() > 0 && info.state.get() == ServerState::Active);
+        PoolRow {
+            database: config.database.to_string(),
+            user: config.user.to_string(),
+            cl_active,
+            // Logins that wait for their first connection are in the queue too.
+            cl_waiting: cl_waiting.max(book.waiting_count()),
+            cl_active_cancel_req: canceled.map(|(_, info)| info.cancels.get() as usize).sum(),
+            cl_waiting_cancel_req: 0,
+            sv_active: state(ServerState::Active),
+            sv_active_cancel: 0,
+            sv_being_canceled: state(ServerState::BeingCanceled),
+            sv_idle: book.idle_count() - sv_used,
+            sv_used,
+            sv_tested: state(ServerState::Tested),
+            sv_login: book.opening_count() as usize,
+            maxwait: book.oldest_wait().map_or(Duration::ZERO, |since| {
+                now.instant.saturating_duration_since(since)
+            }),
+            pool_mode: config.pool_mode,
+            load_balance_hosts: config.load_balance_hosts,
+            several_hosts: config.hosts.len() > 1,
+            pool_size: config.pool_size,
+            totals: pool.counters.totals(),
+        }
+    }
+}
+
+/// One moment on both clocks.
+struct Moment {
+    instant: Instant,
+    system: SystemTime,
+}
+
+impl Moment {
+    fn system_time(&self, instant: Instant) -> SystemTime {
+        self.system - self.instant.saturating_duration_since(instant)
+    }
+}
+
+fn client_row(info: &ClientInfo, now: &Moment) -> SocketRow<ClientState> {
+    let state = info.state.get();
+    let since = info.request_time.get();
+    SocketRow {
+        id: info.id,
+        user: info.user.to_string(),
+        database: info.database.to_string(),
+        state,
+        addr: info.peer.host(),
+        port: info.peer.port(),
+        local_addr: info.local.host(),
+        local_port: info.local.port(),
+        connect_time: info.connect_time,
+        request_time: now.system_time(since),
+        wait: match state {
+            ClientState::Waiting => now.instant.saturating_duration_since(since),
+            _ => Duration::ZERO,
+        },
+        close_needed: false,
+        link: info.link.borrow().as_ref().map(|server| server.id),
+        remote_pid: info.peer_pid,
+        application_name: info.application_name.borrow().to_string(),
+        prepared_statements: info.prepared_statements.get(),
+        worker: 0,
+    }
+}
+
+fn server_row(info: &ServerInfo, now: &Moment) -> SocketRow<ServerState> {
+    SocketRow {
+        id: info.id,
+        user: String::new(),
+        database: String::new(),
+        state: info.state.get(),
+        addr: info.peer.host(),
+        port: info.peer.port(),
+        local_addr: info.local.host(),
+        local_port: info.local.port(),
+        connect_time: info.connect_time,
+        request_time: now.system_time(info.request_time.get()),
+        wait: Duration::ZERO,
+        close_needed: info.close_needed.get(),
+        link: info.link.get(),
+        remote_pid: info.key.as_ref().map_or(0, |key| key.pid as u32),
+        application_name: info.application_name.borrow().clone(),
+        prepared_statements: info.prepared_statements.get(),
+        worker: 0,
+    }
+}

@@ -1,0 +1,127 @@
+//! The thread itself, and how the process speaks to it.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::accept::accept;
+use super::derived_keys::DerivedKeys;
+use super::{Census, Local, Terms, View, Worker};
+use crate::admin::snapshot::Snapshot;
+use crate::net::listener::{Bound, Listener};
+use crate::process::Handle;
+
+/// How often a worker that is to leave looks whether it may.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+
+/// What the process asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    Snapshot(oneshot::Sender<Snapshot>),
+    Terms(Arc<Terms>),
+    /// Closes the listening sockets.
+    StopListening,
+    /// Lets clients finish their transactions, then disconnects them. Answers
+    /// when none is left.
+    Drain(oneshot::Sender<()>),
+    /// Waits until the clients have left by themselves.
+    WaitForClients(oneshot::Sender<()>),
+    /// Turns waiting clients away; answers when no server connection is in
+    /// use.
+    WaitForServers(oneshot::Sender<()>),
+    /// Says goodbye to idle servers and ends the thread.
+    End,
+}
+
+/// What a worker is started with.
+pub struct Start {
+    pub listeners: Vec<Bound>,
+    pub terms: Arc<Terms>,
+    pub census: Arc<Census>,
+    pub ids: Arc<AtomicU64>,
+    pub derived_keys: DerivedKeys,
+    pub handle: Handle,
+    pub view: View,
+}
+
+/// The process's end.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    pub commands: mpsc::UnboundedSender<Command>,
+    pub thread: std::thread::JoinHandle<io::Result<()>>,
+}
+
+/// Starts a worker thread.
+pub fn start(number: usize, start: Start) -> io::Result<WorkerHandle> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().build_local(Default::default())?;
+            runtime.block_on(run(start, receiver))?;
+            // The tasks that are left would try to clean up in a runtime that
+            // is going down; the process ends anyway.
+            std::mem::forget(runtime);
+            Ok(())
+        })?;
+    Ok(WorkerHandle { commands, thread })
+}
+
+async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
+    let local = Local::new(start.ids, start.derived_keys);
+    let worker = Worker::new(local, start.terms, start.census, start.handle, start.view);
+    let mut listening: Vec<JoinHandle<()>> = Vec::new();
+    for bound in start.listeners {
+        let listener = Listener::new(bound)?;
+        listening.push(tokio::task::spawn_local(accept(listener, worker.clone())));
+    }
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Snapshot(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(worker.snapshot());
+            }
+            Command::Terms(terms) => worker.take_terms(terms),
+            Command::StopListening => stop_listening(&mut listening).await,
+            Command::Drain(done) => {
+                worker.drain();
+                tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
+            }
+            Command::WaitForClients(done) => {
+                tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
+            }
+            Command::WaitForServers(done) => {
+                worker.close_pools();
+                tell_when(done, worker.clone(), |worker| worker.servers_in_use() == 0);
+            }
+            Command::End => break,
+        }
+    }
+    stop_listening(&mut listening).await;
+    worker.close_pools();
+    Ok(())
+}
+
+async fn stop_listening(listening: &mut Vec<JoinHandle<()>>) {
+    for task in listening.drain(..) {
+        task.abort();
+        // The socket is closed when the task has ended.
+        let _ = task.await;
+    }
+}
+
+fn tell_when(done: oneshot::Sender<()>, worker: Rc<Worker>, is_so: fn(&Worker) -> bool) {
+    tokio::task::spawn_local(async move {
+        while !is_so(&worker) {
+            tokio::time::sleep(DRAIN_CHECK).await;
+        }
+        // The process may have stopped waiting.
+        let _ = done.send(());
+    });
+}
