@@ -211,9 +211,18 @@ fn includes_go_on_in_the_same_section() {
 }
 
 #[test]
-fn an_include_of_itself_ends_after_ten_files() {
+fn includes_end_somewhere() {
+    let names: Vec<String> = (0..12).map(|n| format!("{n}.ini")).collect();
+    let texts: Vec<String> = (1..13).map(|n| format!("%include {n}.ini")).collect();
+    let files: Vec<(&str, &str)> = names
+        .iter()
+        .zip(&texts)
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let error = load_files(&files, &[], &[]).unwrap_err().to_string();
+    assert_eq!(error, "10.ini:1: %include goes deeper than 10 files");
     let error = mistakes("p.ini", "%include p.ini\n");
-    assert_eq!(error, "p.ini:1: %include goes deeper than 10 files");
+    assert_eq!(error, "p.ini:1: p.ini includes itself");
     let error = mistakes("p.ini", "\n%include gone.ini");
     assert_eq!(error, "p.ini:2: gone.ini: entity not found");
 }
