@@ -25,6 +25,7 @@ mod settings;
 mod show;
 mod toml;
 mod url;
+mod userlist;
 mod value;
 
 pub use capacity::{Capacity, Demand, TooMuch};
