@@ -254,3 +254,15 @@ table! {
         }
     }
 }
+
+impl Settings {
+    /// `log_level`, or more where `verbose` asks for more.
+    pub fn effective_log_level(&self) -> LogLevel {
+        let verbose = match self.verbose {
+            0 => LogLevel::Error,
+            1 => LogLevel::Debug,
+            _ => LogLevel::Trace,
+        };
+        self.log_level.max(verbose)
+    }
+}

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::ini;
-use crate::config::PoolMode;
+use crate::config::{LogLevel, PoolMode, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -81,4 +81,20 @@ fn the_console_is_no_database() {
     assert!(config.database("anything").is_some());
     assert!(config.database("pgbouncer").is_none());
     assert!(config.pool("pgweir", "eve").is_none());
+}
+
+#[test]
+fn verbose_adds_to_the_log_level() {
+    let level = |log_level, verbose| {
+        let settings = Settings {
+            log_level,
+            verbose,
+            ..Settings::default()
+        };
+        settings.effective_log_level()
+    };
+    assert_eq!(level(LogLevel::Warn, 0), LogLevel::Warn);
+    assert_eq!(level(LogLevel::Warn, 1), LogLevel::Debug);
+    assert_eq!(level(LogLevel::Trace, 1), LogLevel::Trace);
+    assert_eq!(level(LogLevel::Info, 3), LogLevel::Trace);
 }
