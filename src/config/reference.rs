@@ -37,18 +37,18 @@ pgweir reads its own `pgweir.toml`, or a `pgbouncer.ini` as it is. Names are the
 /// The text of docs/settings.md.
 pub fn settings_markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
-    text += "\n# Global settings\n";
+    text += "\n## Global settings\n";
     text += &tables::<Settings>();
-    text += "\n# Settings of a database\n";
+    text += "\n## Settings of a database\n";
     text += &tables::<DatabaseConfig>();
-    text += "\n# Settings of a user\n";
+    text += "\n## Settings of a user\n";
     text += &tables::<UserConfig>();
-    text += "\n# Known, but not built yet\n\n| setting | of | default | |\n|---|---|---|---|\n";
+    text += "\n## Known, but not built yet\n\n| setting | of | default | |\n|---|---|---|---|\n";
     text += &rest::<Settings>("global", Status::NotBuilt);
     text += &rest::<DatabaseConfig>("database", Status::NotBuilt);
     text += &rest::<UserConfig>("user", Status::NotBuilt);
     text += &rest::<PeerConfig>("peer", Status::NotBuilt);
-    text += "\n# Without meaning in pgweir\n\nRead over in an ini, refused in TOML.\n\n";
+    text += "\n## Without meaning in pgweir\n\nRead over in an ini, refused in TOML.\n\n";
     text += "| setting | of | default | |\n|---|---|---|---|\n";
     text += &rest::<Settings>("global", Status::Obsolete);
     text
@@ -141,15 +141,30 @@ fn tables<T: Table>() -> String {
     for key in built::<T>() {
         if key.heading != heading {
             heading = key.heading;
-            text += &format!("\n## {heading}\n\n| setting | type | default | reload | |\n");
+            text += &format!("\n### {heading}\n\n| setting | type | default | reload | |\n");
             text += "|---|---|---|---|---|\n";
         }
         let reload = if key.reloadable { "yes" } else { "no" };
-        let (name, kind, doc) = (key.name, key.kind, key.doc);
+        let (name, kind, doc) = (key.name, kind(key), key.doc);
         let default = default_text(key);
         text += &format!("| `{name}` | {kind} | {default} | {reload} | {doc} |\n");
     }
     text
+}
+
+/// The type, or the words that a setting can be.
+fn kind<T: Table>(key: &Key<T>) -> String {
+    let schema = (key.schema)();
+    match schema.get("enum").and_then(Json::as_array) {
+        Some(words) => {
+            let words = words.iter().filter_map(Json::as_str);
+            words
+                .map(|word| format!("`{word}`"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+        None => key.kind.to_owned(),
+    }
 }
 
 fn rest<T: Table>(of: &str, status: Status) -> String {

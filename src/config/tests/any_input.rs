@@ -54,6 +54,20 @@ proptest! {
     }
 
     #[test]
+    fn any_database_url_is_survived(url in "(postgres://)?[a-z@:/%,?=&0-9\\[\\]]{0,30}|\\PC*") {
+        let _ = super::load_files(&[], &[format!("a={url}"), url], &[]);
+    }
+
+    #[test]
+    fn any_environment_is_survived(
+        key in prop::sample::select(Settings::KEYS.iter().map(|k| k.name).collect::<Vec<_>>()),
+        value in "\\PC{0,20}",
+    ) {
+        let name = format!("PGWEIR_{}", key.to_ascii_uppercase());
+        let _ = super::load_files(&[("p.ini", "")], &[], &[(&name, &value)]);
+    }
+
+    #[test]
     fn nearly_right_lines_are_survived(lines in prop::collection::vec(line(), 0..12)) {
         let text = lines.join("\n");
         load("p.ini", &text);
