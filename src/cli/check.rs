@@ -77,8 +77,8 @@ fn report(
     let logins: BTreeSet<String> = users.iter().map(|(name, _)| name.to_owned()).collect();
     let mut good = true;
     for demand in config.demand(&logins) {
-        let at_most = format!("{}: at most {demand}", demand.host);
-        line(&mut text, "server", &at_most);
+        let server = format!("{}: {demand}", demand.host);
+        line(&mut text, "server", &server);
         let fits = args.capacity().map(|capacity| demand.fits(&capacity));
         if let Some(Err(error)) = fits {
             line(&mut text, "error", &error.to_string());
@@ -244,8 +244,8 @@ clients   at most 100
 database  app: db1:5432, db2:7 dbname=app session pool_size=20 min_pool_size=2 reserve_pool_size=1
 database  reports: db1:5432 dbname=app session pool_size=20 min_pool_size=2 user=reader
 user      bob: password=*** pool_size=10
-server    db1:5432: at most 52 connections (app 32, reports 20)
-server    db2:7: at most 32 connections (app 32)
+server    db1:5432: up to 52 connections (app 32, reports 20)
+server    db2:7: up to 32 connections (app 32)
 "
         );
     }
@@ -256,7 +256,7 @@ server    db2:7: at most 32 connections (app 32)
         assert!(fits("68").is_ok());
         let text = fits("67").unwrap_err();
         assert!(
-            text.contains("error     db1:5432: pools may open 52"),
+            text.contains("error     db1:5432: pools may open up to 52"),
             "{text}"
         );
         assert!(!text.contains("error     db2"), "{text}");

@@ -125,10 +125,9 @@ impl Demand {
     }
 }
 
-/// `60 connections (app 40, reports 20)`.
+/// `up to 60 connections (app 40, reports 20)`.
 impl fmt::Display for Demand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = |most: Option<u64>| most.map_or("any number of".to_owned(), |n| n.to_string());
         let parts: Vec<String> = self
             .databases
             .iter()
@@ -137,8 +136,10 @@ impl fmt::Display for Demand {
                 None => format!("{name} without a bound"),
             })
             .collect();
-        let total = number(self.total());
-        write!(f, "{total} connections ({})", parts.join(", "))
+        match self.total() {
+            Some(total) => write!(f, "up to {total} connections ({})", parts.join(", ")),
+            None => write!(f, "any number of connections ({})", parts.join(", ")),
+        }
     }
 }
 

@@ -126,8 +126,8 @@ bob = max_user_connections=4
     assert_eq!(
         text,
         [
-            "h:5432: 21 connections (forced 7, shared 14)",
-            "i:5432: 28 connections (bounded 14, shared 14)",
+            "h:5432: up to 21 connections (forced 7, shared 14)",
+            "i:5432: up to 28 connections (bounded 14, shared 14)",
         ]
     );
     let mut capacity = Capacity {
@@ -142,7 +142,7 @@ bob = max_user_connections=4
     capacity.instances = 2;
     assert_eq!(
         demand[1].fits(&capacity).unwrap_err().to_string(),
-        "i:5432: pools may open 28 connections (bounded 14, shared 14), but 14 connections are \
+        "i:5432: pools may open up to 28 connections (bounded 14, shared 14), but 14 connections are \
          usable: (40 max_connections - 3 reserved - 2 others) * 0.8 share / 2 instances"
     );
     // Nobody is known who may log in: only max_db_connections is a bound.
