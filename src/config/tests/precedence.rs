@@ -76,6 +76,26 @@ bob = pool_mode=statement pool_size=100 reserve_pool_size=200 max_user_connectio
 }
 
 #[test]
+fn servers_have_a_list_for_the_console() {
+    let config = super::load_files(
+        &[(
+            "p.ini",
+            "[databases]\na = host=h,i port=7\nb =\n[pgbouncer]\nauth_type=trust\n",
+        )],
+        &["c=postgres://u@x:8,y:9/d".to_owned()],
+        &[],
+    )
+    .unwrap();
+    let shown = |name: &str| {
+        let database = config.database(name).unwrap();
+        (database.host_list(), database.first_port())
+    };
+    assert_eq!(shown("a"), (Some("h,i".to_owned()), 7));
+    assert_eq!(shown("b"), (None, 5432));
+    assert_eq!(shown("c"), (Some("x,y".to_owned()), 8));
+}
+
+#[test]
 fn the_console_is_no_database() {
     let config = ini("[databases]\n* = host=h\n");
     assert!(config.database("anything").is_some());
