@@ -104,33 +104,22 @@ impl Check<'_> {
     fn general(&mut self) {
         let general = self.draft.general.clone();
         let section = &Section::General;
-        if matches!(
-            general.auth_type,
-            AuthType::Cert | AuthType::Hba | AuthType::Ldap | AuthType::Pam
-        ) {
-            let word = general.auth_type.word();
-            self.mistake(
-                section,
-                "auth_type",
-                format!("auth_type={word} is not built yet"),
-            );
+        if !general.auth_type.is_built() {
+            let message = format!("auth_type={} is not built yet", general.auth_type.word());
+            self.mistake(section, "auth_type", message);
         }
         for (key, mode) in [
             ("client_tls_sslmode", general.client_tls_sslmode),
             ("server_tls_sslmode", general.server_tls_sslmode),
         ] {
             let word = mode.word();
-            match mode {
-                SslMode::Disable => {}
-                SslMode::Allow | SslMode::Prefer => {
-                    if self.draft.report.place(section, key).is_some() {
-                        let message =
-                            format!("TLS is not built yet: {key}={word} connects without it");
-                        self.notice(section, key, &message);
-                    }
-                }
-                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                    self.mistake(section, key, format!("{key}={word} is not built yet"));
+            if !mode.is_built() {
+                self.mistake(section, key, format!("{key}={word} is not built yet"));
+            } else if mode != SslMode::Disable && self.draft.report.place(section, key).is_some() {
+                let message = format!("TLS is not built yet: {key}={word} connects without it");
+                match key {
+                    "client_tls_sslmode" => self.strict(section, key, &message),
+                    _ => self.notice(section, key, &message),
                 }
             }
         }

@@ -13,6 +13,14 @@ pub trait Choice: Copy + PartialEq + 'static {
     /// Each word and what it means.
     const WORDS: &'static [(&'static str, Self)];
 
+    /// Words that are known, but not built yet.
+    const NOT_BUILT: &'static [Self] = &[];
+
+    /// Whether the value does what it says.
+    fn is_built(self) -> bool {
+        !Self::NOT_BUILT.contains(&self)
+    }
+
     /// The word for this value.
     fn word(self) -> &'static str {
         Self::WORDS
@@ -23,13 +31,20 @@ pub trait Choice: Copy + PartialEq + 'static {
 }
 
 macro_rules! choice {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
+    (
+        $(#[$meta:meta])*
+        $name:ident {
+            $($(#[$doc:meta])* $variant:ident = $word:literal,)*
+            $(; not built: $($missing:ident),*)?
+        }
+    ) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$doc])* $variant,)* }
 
         impl Choice for $name {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant),)*];
+            $(const NOT_BUILT: &'static [Self] = &[$($name::$missing),*];)?
         }
         choice!(value $name);
     };
@@ -54,8 +69,8 @@ macro_rules! choice {
             }
 
             fn schema() -> Json {
-                let words: Vec<_> = $name::WORDS.iter().map(|(word, _)| word).collect();
-                json!({ "enum": words })
+                let built = $name::WORDS.iter().filter(|(_, value)| value.is_built());
+                json!({ "enum": built.map(|(word, _)| word).collect::<Vec<_>>() })
             }
         }
     };
@@ -88,6 +103,7 @@ choice! {
         Hba = "hba",
         Ldap = "ldap",
         Pam = "pam",
+        ; not built: Cert, Hba, Ldap, Pam
     }
 }
 
@@ -100,6 +116,7 @@ choice! {
         Require = "require",
         VerifyCa = "verify-ca",
         VerifyFull = "verify-full",
+        ; not built: Require, VerifyCa, VerifyFull
     }
 }
 

@@ -37,14 +37,17 @@ pub(super) fn parse(
     let mut parser = Parser {
         draft,
         read,
+        files: Vec::new(),
         section: None,
     };
-    parser.file(file, text, 0);
+    parser.file(file, text);
 }
 
 struct Parser<'a> {
     draft: &'a mut Draft,
     read: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// The file being read, and those that have included it.
+    files: Vec<Arc<str>>,
     /// Included files go on in the section of their parent, and it in theirs.
     section: Option<Current>,
 }
@@ -61,16 +64,18 @@ enum Current {
 }
 
 impl Parser<'_> {
-    fn file(&mut self, file: &Arc<str>, text: &str, depth: usize) {
+    fn file(&mut self, file: &Arc<str>, text: &str) {
+        self.files.push(Arc::clone(file));
         for (index, line) in text.lines().enumerate() {
             let place = Place::line(file, index + 1);
-            if let Err(message) = self.line(line, &place, depth) {
+            if let Err(message) = self.line(line, &place) {
                 self.draft.report.mistake(&place, message);
             }
         }
+        self.files.pop();
     }
 
-    fn line(&mut self, line: &str, place: &Place, depth: usize) -> Result<(), String> {
+    fn line(&mut self, line: &str, place: &Place) -> Result<(), String> {
         let line = line.trim();
         if line.is_empty() || line.starts_with([';', '#']) {
             return Ok(());
@@ -78,7 +83,7 @@ impl Parser<'_> {
         if let Some(name) = line.strip_prefix("%include")
             && name.starts_with([' ', '\t'])
         {
-            return self.include(name.trim(), depth);
+            return self.include(name.trim());
         }
         if let Some(header) = line.strip_prefix('[') {
             let (name, rest) = header
@@ -86,7 +91,7 @@ impl Parser<'_> {
                 .ok_or("a section header without `]`")?;
             self.header(name)?;
             // PgBouncer goes on reading behind the header.
-            return self.line(rest, place, depth);
+            return self.line(rest, place);
         }
         let (key, rest) = split_key(line)?;
         let value = rest
@@ -97,14 +102,17 @@ impl Parser<'_> {
         self.key(&key, value, place)
     }
 
-    fn include(&mut self, name: &str, depth: usize) -> Result<(), String> {
-        if depth >= MAX_INCLUDE_DEPTH {
+    fn include(&mut self, name: &str) -> Result<(), String> {
+        if self.files.iter().any(|file| **file == *name) {
+            return Err(format!("{name} includes itself"));
+        }
+        if self.files.len() > MAX_INCLUDE_DEPTH {
             return Err(format!(
                 "%include goes deeper than {MAX_INCLUDE_DEPTH} files"
             ));
         }
         let text = (self.read)(Path::new(name)).map_err(|error| format!("{name}: {error}"))?;
-        self.file(&Arc::from(name), &text, depth + 1);
+        self.file(&Arc::from(name), &text);
         Ok(())
     }
 

@@ -34,6 +34,8 @@ pub struct Key<S: 'static> {
     pub toml: fn(&S) -> Option<String>,
     /// Whether the value is the same in both.
     pub same: fn(&S, &S) -> bool,
+    /// Takes the value over from another.
+    pub copy: fn(&mut S, &S),
     /// JSON schema of the TOML value.
     pub schema: fn() -> Json,
 }
@@ -87,6 +89,7 @@ macro_rules! table {
                 get: |table| $crate::config::value::Value::to_ini(&table.$field),
                 toml: |table| $crate::config::value::Value::to_toml(&table.$field),
                 same: |a, b| a.$field == b.$field,
+                copy: |table, from| table.$field = from.$field.clone(),
                 schema: <$type as $crate::config::value::Value>::schema,
             },)*)*];
         }

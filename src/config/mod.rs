@@ -4,8 +4,11 @@
 //! [`Config::load`] reads a file into them, [`Config::pool`] says what holds for
 //! one pool.
 
+mod capacity;
 mod check;
 mod choice;
+mod convert;
+mod diff;
 mod draft;
 mod env;
 mod ini;
@@ -16,20 +19,27 @@ mod nearest;
 mod number;
 mod objects;
 mod pool_config;
+mod reference;
 mod resolve;
 mod settings;
+mod show;
 mod toml;
 mod url;
+mod userlist;
 mod value;
 
+pub use capacity::{Capacity, Demand, TooMuch};
 pub use check::CONSOLE;
 pub use choice::{AuthType, Choice, LoadBalance, LogFormat, LogLevel, SslMode};
+pub use diff::{Change, Changes, ObjectChanges};
 pub use key::{Key, Status, Table};
 pub use load::{Config, Inputs, Source};
 pub use mistake::{LoadError, Mistake, Place};
 pub use objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
 pub use pool_config::{Host, PoolConfig, PoolMode, TcpConfig};
+pub use reference::{json_schema, sample_ini, sample_toml, settings_markdown};
 pub use settings::Settings;
+pub use show::SettingRow;
 pub use value::{FileMode, Millis, Raw, Timeout, Value};
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ table! {
     pub struct UserConfig {
         "Login": {
             password: Option<Masked> = None, reload, built,
-                "The user's password, md5 hash or SCRAM verifier. TOML only; an ini has `auth_file`.";
+                "The user's password, md5 hash or SCRAM verifier; goes before what `auth_file` says.";
         }
         "Pools": {
             pool_mode: Option<PoolMode> = None, reload, built,

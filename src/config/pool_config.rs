@@ -1,6 +1,7 @@
 //! What holds for one pool after user, database and global settings have been
 //! laid over each other (in this order of precedence).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,17 @@ pub enum Host {
     /// A directory (`/var/run/postgresql`) or an abstract name (`@pg`); the
     /// socket is `<dir>/.s.PGSQL.<port>`.
     Unix { dir: String, port: u16 },
+}
+
+/// `db1:5432`, `[::1]:5432`, `/tmp/.s.PGSQL.5432`.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Host::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Host::Unix { dir, port } => write!(f, "{dir}/.s.PGSQL.{port}"),
+        }
+    }
 }
 
 /// Everything a pool (database, user) needs to know. A limit of 0 means "no

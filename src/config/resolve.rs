@@ -132,6 +132,22 @@ impl DatabaseConfig {
         }
     }
 
+    /// The servers' names as SHOW DATABASES has them, with commas between; `None`
+    /// for the default Unix socket.
+    pub fn host_list(&self) -> Option<String> {
+        if let Some(entries) = &self.hosts {
+            let names: Vec<&str> = entries.iter().map(|entry| &*entry.host).collect();
+            return Some(names.join(","));
+        }
+        Some(self.host.as_ref()?.join(","))
+    }
+
+    /// The port of the first server.
+    pub fn first_port(&self) -> u16 {
+        let first = self.hosts.as_ref().and_then(|entries| entries.first());
+        first.map_or(self.port.unwrap_or(DEFAULT_PORT), |entry| entry.port)
+    }
+
     fn startup(&self) -> Vec<(String, String)> {
         [
             ("client_encoding", &self.client_encoding),

@@ -72,7 +72,7 @@ table! {
             pool_mode: PoolMode = PoolMode::Session, reload, built,
                 "When a server connection goes back to its pool: when the client leaves (`session`), after each transaction or after each statement.";
             max_client_conn: u32 = 100, reload, built,
-                "Client connections in all, logged in; further ones are refused.";
+                "Client connections in all; further ones are refused.";
             max_unauthenticated_connections: u32 = 1000, reload, built,
                 "Client connections that have not logged in yet; further ones are closed at once.";
             default_pool_size: u32 = 20, reload, built,
@@ -210,7 +210,7 @@ table! {
         }
         "TLS": {
             client_tls_sslmode: SslMode = SslMode::Disable, reload, built,
-                "TLS towards clients; only `disable` is built yet: `allow` and `prefer` stay without TLS, and anything above is refused.";
+                "TLS towards clients; only `disable` is built yet: `allow` and `prefer` in an ini stay without TLS, and everything else is refused.";
             server_tls_sslmode: SslMode = SslMode::Prefer, reload, built,
                 "TLS towards servers; not built yet: `disable`, `allow` and `prefer` connect without TLS, and anything above is refused.";
             client_tls_key_file: Option<PathBuf> = None, reload, not_built,
@@ -252,5 +252,17 @@ table! {
             resolv_conf: Option<PathBuf> = None, restart, not_built,
                 "File to use instead of /etc/resolv.conf.";
         }
+    }
+}
+
+impl Settings {
+    /// `log_level`, or more where `verbose` asks for more.
+    pub fn effective_log_level(&self) -> LogLevel {
+        let verbose = match self.verbose {
+            0 => LogLevel::Error,
+            1 => LogLevel::Debug,
+            _ => LogLevel::Trace,
+        };
+        self.log_level.max(verbose)
     }
 }

@@ -1,8 +1,11 @@
 //! Tests of the room as a whole: a text goes in, a configuration or mistakes
 //! come out.
 
+mod any_input;
+mod changes;
 mod errors;
 mod formats;
+mod generated;
 mod precedence;
 
 use std::collections::BTreeMap;

@@ -66,7 +66,7 @@ fn parameter(
 ) {
     match key {
         "sslmode" => match SslMode::from_ini(value) {
-            Ok(SslMode::Disable | SslMode::Allow | SslMode::Prefer) => {}
+            Ok(mode) if mode.is_built() => {}
             Ok(mode) => report.mistake(
                 place,
                 format!("`url`: sslmode={} is not built yet", mode.word()),

@@ -236,7 +236,7 @@ impl Value for Vec<String> {
 
     fn to_toml(&self) -> Option<String> {
         match self.as_slice() {
-            [one] => Some(toml_text(one)),
+            [one] if !one.contains(',') => Some(toml_text(one)),
             many => {
                 let texts: Vec<String> = many.iter().map(|text| toml_text(text)).collect();
                 Some(format!("[{}]", texts.join(", ")))
@@ -387,19 +387,22 @@ impl Value for FileMode {
     }
 }
 
-/// A setting that can be unset. An empty text in an ini unsets it.
+/// A setting that can be unset; an empty text unsets it.
 impl<T: Value> Value for Option<T> {
     const TYPE: &'static str = T::TYPE;
 
     fn from_ini(text: &str) -> Result<Self, String> {
-        if text.is_empty() && matches!(T::TYPE, "text" | "file" | "secret") {
-            return Ok(None);
+        match text.is_empty() && is_text(T::TYPE) {
+            true => Ok(None),
+            false => T::from_ini(text).map(Some),
         }
-        T::from_ini(text).map(Some)
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        T::from_toml(value).map(Some)
+        match value.as_str() == Some("") && is_text(T::TYPE) {
+            true => Ok(None),
+            false => T::from_toml(value).map(Some),
+        }
     }
 
     fn to_ini(&self) -> Option<String> {
@@ -413,6 +416,10 @@ impl<T: Value> Value for Option<T> {
     fn schema() -> Json {
         T::schema()
     }
+}
+
+fn is_text(kind: &str) -> bool {
+    matches!(kind, "text" | "file" | "secret" | "word")
 }
 
 /// A text as a TOML literal.

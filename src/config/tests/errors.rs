@@ -179,6 +179,11 @@ fn contradictions_are_found() {
             "p.ini:5: database `a` has no host, and unix_socket_dir is empty",
         ),
         (
+            "p.toml",
+            &format!("{TOML}client_tls_sslmode = 'prefer'\n"),
+            "p.toml:4: TLS is not built yet: client_tls_sslmode=prefer connects without it",
+        ),
+        (
             "p.ini",
             "[pgbouncer]\ndisable_pqexec=1\n",
             "p.ini:2: disable_pqexec=1 is not built yet, and leaving it out would weaken what it protects",

@@ -159,22 +159,38 @@ fn every_key_reads_what_it_prints() {
 }
 
 #[test]
-fn every_key_stands_in_an_ini() {
+fn every_key_of_pgbouncer_parses_and_has_its_default() {
+    let text = include_str!("pgbouncer.ini");
+    let config = ini(text);
     let default = Settings::default();
-    let mut text = "[databases]\na = host=h\n[pgbouncer]\n".to_owned();
     for key in Settings::KEYS {
-        if let Some(value) = (key.get)(&default) {
-            text += &format!("{} = {value}\n", key.name);
-        }
+        let here = (key.get)(&config.general);
+        assert_eq!(here, (key.get)(&default), "{}", key.name);
     }
-    let config = ini(&text);
-    assert_eq!(config.general, default);
-    // Defaults of what is not built are nothing to speak of.
-    let [tls, auth] = config.notices.as_slice() else {
-        panic!("{:?}", config.notices);
-    };
-    assert!(tls.contains("server_tls_sslmode=prefer connects without it"));
-    assert!(auth.contains("nobody can log in"));
+    // Three of the database and four of the user; defaults are nothing to speak of.
+    let count = |text| config.notices.iter().filter(|n| n.contains(text)).count();
+    assert_eq!(count("has no effect"), 7, "{:?}", config.notices);
+    assert_eq!(count("peers are not built yet"), 1);
+    assert_eq!(count("server_tls_sslmode=prefer connects without it"), 1);
+    assert_eq!(count("nobody can log in"), 1);
+    assert_eq!(config.notices.len(), 10);
+
+    let own = [
+        "log_format",
+        "log_level",
+        "max_unauthenticated_connections",
+        "server_max_queries",
+        "shutdown_timeout",
+        "stats_listen",
+        "workers",
+    ];
+    let mut unknown: Vec<&str> = Settings::KEYS
+        .iter()
+        .map(|key| key.name)
+        .filter(|name| !text.contains(&format!("\n{name} =")))
+        .collect();
+    unknown.sort();
+    assert_eq!(unknown, own);
 }
 
 #[test]
@@ -211,9 +227,18 @@ fn includes_go_on_in_the_same_section() {
 }
 
 #[test]
-fn an_include_of_itself_ends_after_ten_files() {
+fn includes_end_somewhere() {
+    let names: Vec<String> = (0..12).map(|n| format!("{n}.ini")).collect();
+    let texts: Vec<String> = (1..13).map(|n| format!("%include {n}.ini")).collect();
+    let files: Vec<(&str, &str)> = names
+        .iter()
+        .zip(&texts)
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let error = load_files(&files, &[], &[]).unwrap_err().to_string();
+    assert_eq!(error, "10.ini:1: %include goes deeper than 10 files");
     let error = mistakes("p.ini", "%include p.ini\n");
-    assert_eq!(error, "p.ini:1: %include goes deeper than 10 files");
+    assert_eq!(error, "p.ini:1: p.ini includes itself");
     let error = mistakes("p.ini", "\n%include gone.ini");
     assert_eq!(error, "p.ini:2: gone.ini: entity not found");
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::ini;
-use crate::config::PoolMode;
+use crate::config::{LogLevel, PoolMode, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,9 +76,45 @@ bob = pool_mode=statement pool_size=100 reserve_pool_size=200 max_user_connectio
 }
 
 #[test]
+fn servers_have_a_list_for_the_console() {
+    let config = super::load_files(
+        &[(
+            "p.ini",
+            "[databases]\na = host=h,i port=7\nb =\n[pgbouncer]\nauth_type=trust\n",
+        )],
+        &["c=postgres://u@x:8,y:9/d".to_owned()],
+        &[],
+    )
+    .unwrap();
+    let shown = |name: &str| {
+        let database = config.database(name).unwrap();
+        (database.host_list(), database.first_port())
+    };
+    assert_eq!(shown("a"), (Some("h,i".to_owned()), 7));
+    assert_eq!(shown("b"), (None, 5432));
+    assert_eq!(shown("c"), (Some("x,y".to_owned()), 8));
+}
+
+#[test]
 fn the_console_is_no_database() {
     let config = ini("[databases]\n* = host=h\n");
     assert!(config.database("anything").is_some());
     assert!(config.database("pgbouncer").is_none());
     assert!(config.pool("pgweir", "eve").is_none());
+}
+
+#[test]
+fn verbose_adds_to_the_log_level() {
+    let level = |log_level, verbose| {
+        let settings = Settings {
+            log_level,
+            verbose,
+            ..Settings::default()
+        };
+        settings.effective_log_level()
+    };
+    assert_eq!(level(LogLevel::Warn, 0), LogLevel::Warn);
+    assert_eq!(level(LogLevel::Warn, 1), LogLevel::Debug);
+    assert_eq!(level(LogLevel::Trace, 1), LogLevel::Trace);
+    assert_eq!(level(LogLevel::Info, 3), LogLevel::Trace);
 }

@@ -1,0 +1,55 @@
+//! Who may log in, by the file of users and the users' own sections.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::choice::AuthType;
+use super::load::Config;
+use super::mistake::{Mistake, Place};
+use crate::auth::{Method, Secret, UserList};
+
+impl Config {
+    /// The users of `auth_file`, overridden by those that have a password in
+    /// their section, and what is wrong with the file. PgBouncer goes on with
+    /// what it could read: mistakes are fatal only where there is no ini.
+    pub fn userlist(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> (UserList, Vec<Mistake>) {
+        let (mut list, mistakes) = match &self.general.auth_file {
+            Some(path) => auth_file(path, read),
+            None => (UserList::default(), Vec::new()),
+        };
+        for (name, user) in &self.users {
+            if let Some(password) = &user.password {
+                list.insert(name, Secret::parse(password.reveal()));
+            }
+        }
+        (list, mistakes)
+    }
+}
+
+fn auth_file(path: &Path, read: &dyn Fn(&Path) -> io::Result<String>) -> (UserList, Vec<Mistake>) {
+    let file: Arc<str> = path.to_string_lossy().into();
+    let text = match read(path) {
+        Ok(text) => zeroize::Zeroizing::new(text),
+        Err(error) => {
+            let mistake = Mistake {
+                place: Place::whole(file),
+                message: format!("auth_file: {error}"),
+            };
+            return (UserList::default(), vec![mistake]);
+        }
+    };
+    let (list, errors) = UserList::parse(&text);
+    let mistakes = errors.iter().map(|error| Mistake {
+        place: Place::line(&file, error.line),
+        message: error.problem.to_string(),
+    });
+    (list, mistakes.collect())
+}
+
+impl AuthType {
+    /// How to ask a client; `None`: not built.
+    pub fn method(self) -> Option<Method> {
+        Method::parse(super::Choice::word(self))
+    }
+}
