@@ -90,7 +90,7 @@ pub(super) async fn login(
     let config = terms.config.pool(&database, &user).ok_or_else(|| {
         unknown().hint("Add it to the databases of the configuration, or a \"*\" for all others.")
     })?;
-    let any = Method::parse(general.auth_type.as_str()) == Some(Method::Any);
+    let any = general.auth_type.method() == Some(Method::Any);
     if any && !config.forced_user {
         return Err(Refusal::fatal("08P01", "bouncer config error")
             .hint("auth_type = any needs a user in the database's definition.")
@@ -174,7 +174,7 @@ async fn prove(
     worker: &Rc<Worker>,
 ) -> Result<Authenticated, Failure> {
     let terms = worker.terms();
-    let method = Method::parse(terms.config.general.auth_type.as_str());
+    let method = terms.config.general.auth_type.method();
     let method = method.ok_or_else(|| Refusal::fatal("08P01", "bouncer config error"))?;
     let secret = terms.users.get(user);
     authenticate(stream, user, method, secret, &terms.auth)

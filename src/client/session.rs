@@ -300,7 +300,6 @@ impl Client {
             }
             let (taken, stop) = result.map_err(End::Fault)?;
             at += taken;
-            fresh = false;
             match stop {
                 Stop::More { .. } => return Ok(at),
                 Stop::Terminate => return Err(End::Terminate),

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::lease::Server;
 use super::pool::Pool;
-use crate::flow::{Output, OwnQuery, ServerFault, Shared};
+use crate::flow::{Output, OwnQuery, Params, ServerFault, Shared, error_fields};
 use crate::worker::Local;
 
 /// Why a connection could not be made usable again.

@@ -81,7 +81,7 @@ impl Worker {
     }
 
     /// What the console shows beside snapshots.
-    pub fn view(&self) -> impl Fn() -> crate::admin::ConsoleView + 'static {
+    pub fn view(&self) -> impl Fn() -> crate::admin::view::ConsoleView + 'static {
         let view = self.view.clone();
         move || view()
     }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::admin::ConsoleView;
+use crate::admin::view::ConsoleView;
 use crate::auth::UserList;
 use crate::client::auth::AuthContext;
 use crate::config::Config;
