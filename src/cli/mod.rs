@@ -3,9 +3,100 @@
 pub mod check;
 pub mod config;
 pub mod convert;
+pub mod demo;
 pub mod files;
+pub mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A PostgreSQL connection pooler.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pgweir",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients (`pgweir FILE` is the same)
+    Run(run::Args),
+    /// Validate a configuration and print what would run
+    Check(check::Args),
+    /// Print a pgbouncer.ini as pgweir.toml
+    Convert(convert::Args),
+    /// Print what the settings are: schema, documentation, samples
+    Config(config::Args),
+    /// See it at work: a throw-away PostgreSQL with pgweir in front
+    Demo(demo::DemoArgs),
+}
 
 /// Entry point of the binary.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(with_default_command(std::env::args_os().collect()));
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Demo(args) => demo::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("pgweir: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// `pgweir FILE` means `pgweir run FILE`: a first word that is neither an
+/// option nor a command is a file.
+fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let is_command = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word.starts_with('-')
+            || word == "help"
+            || <Cli as clap::CommandFactory>::command()
+                .get_subcommands()
+                .any(|command| command.get_name() == word)
+    };
+    if args.get(1).is_some_and(|word| !is_command(word)) {
+        args.insert(1, "run".into());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_alone_is_run() {
+        let parse = |words: &[&str]| {
+            let words = words.iter().map(|&w| w.into()).collect();
+            Cli::try_parse_from(with_default_command(words)).map(|cli| cli.command)
+        };
+        assert!(matches!(parse(&["pgweir", "x.toml"]), Ok(Command::Run(_))));
+        assert!(matches!(
+            parse(&["pgweir", "run", "x.ini"]),
+            Ok(Command::Run(_))
+        ));
+        assert!(matches!(
+            parse(&["pgweir", "check", "x.ini"]),
+            Ok(Command::Check(_))
+        ));
+        assert!(parse(&["pgweir"]).is_err());
+        assert!(parse(&["pgweir", "--no-such-option"]).is_err());
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

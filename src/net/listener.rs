@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Group, chown};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
@@ -73,15 +74,21 @@ fn tcp_socket(addr: SocketAddr, backlog: u32, both_families: bool) -> io::Result
 
 /// Listens on `<dir>/.s.PGSQL.<port>`, or the abstract `@name/.s.PGSQL.<port>`.
 /// A socket file that nobody listens on any more is replaced.
-pub fn unix(dir: &str, port: u16, mode: u32, backlog: u32) -> Result<Bound, ListenError> {
+pub fn unix(
+    dir: &str,
+    port: u16,
+    mode: u32,
+    group: Option<&str>,
+    backlog: u32,
+) -> Result<Bound, ListenError> {
     let path = format!("{dir}/.s.PGSQL.{port}");
-    unix_socket(&path, mode, backlog).map_err(|source| ListenError {
+    unix_socket(&path, mode, group, backlog).map_err(|source| ListenError {
         place: path.clone(),
         source,
     })
 }
 
-fn unix_socket(path: &str, mode: u32, backlog: u32) -> io::Result<Bound> {
+fn unix_socket(path: &str, mode: u32, group: Option<&str>, backlog: u32) -> io::Result<Bound> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     let file = match path.strip_prefix('@') {
@@ -98,6 +105,11 @@ fn unix_socket(path: &str, mode: u32, backlog: u32) -> io::Result<Bound> {
                 _ => {}
             }
             socket.bind(&SockAddr::unix(path)?)?;
+            if let Some(group) = group {
+                let unknown = || io::Error::new(io::ErrorKind::NotFound, "no such group");
+                let group = Group::from_name(group)?.ok_or_else(unknown)?;
+                chown(path, None, Some(group.gid))?;
+            }
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
             Some(Path::new(path).to_owned())
         }

@@ -1,6 +1,12 @@
 //! Phases of the process: start, run, drain, stop.
 
 mod handle;
+mod load;
 pub mod logging;
+mod pidfile;
+mod run;
+mod view;
 
 pub use handle::{Command, Handle, ShutdownMode};
+pub use load::Source;
+pub use run::run;

@@ -21,7 +21,7 @@ pub use census::{Admission, Census};
 pub use local::Local;
 pub use pools::Pools;
 pub use terms::{Terms, View};
-pub use thread::{Command, WorkerHandle, start};
+pub use thread::{Command, Start, WorkerHandle, start};
 
 use crate::client::{ClientInfo, Order};
 use crate::config::PoolConfig;

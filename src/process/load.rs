@@ -1,0 +1,48 @@
+//! From the configuration to what workers need of it, at start and at reload.
+
+use std::path::{Path, PathBuf};
+
+use crate::auth::UserList;
+use crate::cli::files;
+use crate::config::{self, Changes, Config};
+
+/// What the configuration is read from, again at each reload.
+#[derive(Clone, Debug)]
+pub struct Source {
+    file: Option<PathBuf>,
+    databases: Vec<String>,
+}
+
+impl Source {
+    pub fn new(file: Option<PathBuf>, databases: Vec<String>) -> Source {
+        Source { file, databases }
+    }
+
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    pub fn databases(&self) -> &[String] {
+        &self.databases
+    }
+
+    /// The configuration that a reload would put in force, with its users; the
+    /// error has one line per mistake, and nothing has changed.
+    pub fn reload(&self, old: &Config) -> Result<(Config, UserList, Changes), String> {
+        let read = files::load(self.file(), self.databases());
+        let (config, changes) = old.reload(read.map_err(|mistakes| mistakes.to_string())?);
+        let (users, _) = users(&config)?;
+        Ok((config, users, changes))
+    }
+}
+
+/// The user list. PgBouncer reads over a line that it does not understand, so
+/// for an ini the mistakes are only to be logged.
+pub fn users(config: &Config) -> Result<(UserList, Vec<String>), String> {
+    let (users, mistakes) = config.userlist(&|path| std::fs::read_to_string(path));
+    let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    if !mistakes.is_empty() && config.source != config::Source::Ini {
+        return Err(mistakes.join("\n"));
+    }
+    Ok((users, mistakes))
+}

@@ -1,0 +1,455 @@
+//! The process from start to stop.
+//!
+//! | signal | what it does |
+//! |---|---|
+//! | HUP | reads the configuration again, whole or not at all |
+//! | INT | SHUTDOWN WAIT_FOR_SERVERS: no new clients, waiting ones are turned away, transactions end |
+//! | TERM | SHUTDOWN WAIT_FOR_CLIENTS: no new clients; from a pgweir.toml clients are disconnected as their transactions end, within `shutdown_timeout`; from a pgbouncer.ini pgweir waits for them, as PgBouncer does |
+//! | INT, TERM again | ends now |
+//! | QUIT | ends now |
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use super::load::{self, Source};
+use super::logging::{self, LogHandle};
+use super::pidfile::Pidfile;
+use super::view::view;
+use super::{Command, Handle, ShutdownMode};
+use crate::admin::snapshot::Snapshot;
+use crate::client::auth::AuthContext;
+use crate::config::{self, Config};
+use crate::http::{self, Health};
+use crate::net::listener::{self, Bound};
+use crate::stats::{Averages, Totals};
+use crate::worker::derived_keys::DerivedKeys;
+use crate::worker::hashing::Hashing;
+use crate::worker::{self, Census, Terms, View, WorkerHandle};
+
+/// Logins whose hashing waits; more wait in front of the queue.
+const HASHING_QUEUE: usize = 256;
+
+/// Serves clients until told to stop. Returns when everything is closed.
+pub fn run(config: Config, source: Source, log: LogHandle) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        let (process, commands) = Process::start(config, source, log).await?;
+        process.serve(commands).await
+    });
+    if let Err(error) = &result {
+        error!(fatal = true, reason = format!("{error:#}"), "pgweir stops");
+    }
+    // Scrapes under way are not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// The control thread's state.
+struct Process {
+    source: Source,
+    log: LogHandle,
+    workers: Vec<WorkerHandle>,
+    shown: Arc<Shown>,
+    stopping: watch::Sender<Option<ShutdownMode>>,
+    _pidfile: Option<Pidfile>,
+}
+
+/// What the console and the stats port look at from other threads.
+struct Shown {
+    terms: Mutex<Arc<Terms>>,
+    averages: Mutex<Arc<Averages>>,
+    stopping: AtomicBool,
+}
+
+impl Shown {
+    fn terms(&self) -> Arc<Terms> {
+        self.terms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn averages(&self) -> Arc<Averages> {
+        self.averages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Process {
+    async fn start(
+        config: Config,
+        source: Source,
+        log: LogHandle,
+    ) -> anyhow::Result<(Process, mpsc::UnboundedReceiver<Command>)> {
+        raise_file_limit();
+        let general = &config.general;
+        let (users, mistakes) = load::users(&config).map_err(anyhow::Error::msg)?;
+        for mistake in mistakes {
+            warn!(reason = mistake, "user list");
+        }
+        let listeners = bind(&config)?;
+        let stats = match &general.stats_listen {
+            Some(addr) => Some(
+                TcpListener::bind(addr)
+                    .await
+                    .with_context(|| format!("cannot listen on stats_listen = {addr}"))?,
+            ),
+            None => None,
+        };
+        let pidfile = general.pidfile.as_deref().map(Pidfile::write).transpose()?;
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
+        let derived_keys = DerivedKeys::new(hashing);
+        let auth = AuthContext::new(
+            derived_keys.clone(),
+            general.scram_iterations,
+            users.usual_kind(),
+        );
+        for bound in &listeners {
+            info!(listen = bound.place(), "listening on");
+        }
+        let stats_period = general.stats_period;
+        let log_stats = general.log_stats;
+        let terms = Arc::new(Terms {
+            config,
+            users,
+            auth,
+        });
+        let shown = Arc::new(Shown {
+            terms: Mutex::new(terms.clone()),
+            averages: Mutex::new(Arc::new(Averages::new(Instant::now()))),
+            stopping: AtomicBool::new(false),
+        });
+        let (handle, commands) = Handle::new();
+        let viewed = shown.clone();
+        let start = worker::Start {
+            listeners,
+            terms: terms.clone(),
+            census: Arc::new(Census::default()),
+            ids: Arc::new(AtomicU64::new(0)),
+            derived_keys,
+            handle: handle.clone(),
+            view: View(Arc::new(move || {
+                let stopping = viewed.stopping.load(Ordering::Relaxed);
+                view(&viewed.terms(), viewed.averages(), stopping)
+            })),
+        };
+        let workers = vec![worker::start(0, start).context("cannot start a worker")?];
+        if let Some(listener) = stats {
+            if let Ok(addr) = listener.local_addr() {
+                info!(listen = %addr, "stats port");
+            }
+            let health = shown.clone();
+            tokio::spawn(http::serve(listener, handle.clone(), move || match health
+                .stopping
+                .load(Ordering::Relaxed)
+            {
+                false => Health::Serving,
+                true => Health::Stopping("pgweir is shutting down".to_owned()),
+            }));
+        }
+        tokio::spawn(keep_averages(
+            handle,
+            shown.clone(),
+            stats_period,
+            log_stats,
+        ));
+        warm(&terms);
+        let version = concat!("pgweir ", env!("CARGO_PKG_VERSION"));
+        info!(version, "process up");
+        let process = Process {
+            source,
+            log,
+            workers,
+            shown,
+            stopping: watch::Sender::new(None),
+            _pidfile: pidfile,
+        };
+        Ok((process, commands))
+    }
+
+    async fn serve(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) -> anyhow::Result<ExitCode> {
+        let mut hup = signal(SignalKind::hangup())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut term = signal(SignalKind::terminate())?;
+        let mut quit = signal(SignalKind::quit())?;
+        let mut left = None::<oneshot::Receiver<()>>;
+        loop {
+            let wish = tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Snapshot(reply)) => {
+                        self.snapshot(reply);
+                        continue;
+                    }
+                    Some(Command::Reload(reply)) => {
+                        // Whoever asked may have gone.
+                        let _ = reply.send(self.reload());
+                        continue;
+                    }
+                    Some(Command::Shutdown(mode)) => mode,
+                    None => ShutdownMode::Immediate,
+                },
+                _ = hup.recv() => {
+                    // The reason is in the log.
+                    let _ = self.reload();
+                    continue;
+                }
+                _ = int.recv() => ShutdownMode::WaitForServers,
+                _ = term.recv() => ShutdownMode::WaitForClients,
+                _ = quit.recv() => ShutdownMode::Immediate,
+                () = finished(&mut left) => break,
+            };
+            let again = self.stopping.borrow().is_some();
+            if again || wish == ShutdownMode::Immediate {
+                info!("shutting down immediately");
+                break;
+            }
+            left = Some(self.begin_shutdown(wish));
+        }
+        self.end()
+    }
+
+    /// Asks the workers for their state, in the background.
+    fn snapshot(&self, reply: oneshot::Sender<Snapshot>) {
+        let answers: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let (tx, rx) = oneshot::channel();
+                // A worker that has ended has nothing to tell.
+                let _ = worker.commands.send(worker::Command::Snapshot(tx));
+                rx
+            })
+            .collect();
+        tokio::spawn(async move {
+            let mut all = Snapshot::default();
+            for answer in answers {
+                if let Ok(one) = answer.await {
+                    all.clients.extend(one.clients);
+                    all.servers.extend(one.servers);
+                    all.pools.extend(one.pools);
+                    all.past.extend(one.past);
+                    all.login_clients += one.login_clients;
+                }
+            }
+            // Whoever asked may have gone.
+            let _ = reply.send(all);
+        });
+    }
+
+    /// Reads everything again. On any mistake nothing changes at all.
+    fn reload(&mut self) -> Result<(), String> {
+        let old = self.shown.terms();
+        let (config, users, changes) = match self.source.reload(&old.config) {
+            Ok(new) => new,
+            Err(mistakes) => {
+                for mistake in mistakes.lines() {
+                    error!(reason = mistake, "reload refused, nothing was changed");
+                }
+                return Err(mistakes);
+            }
+        };
+        for change in &changes.after_restart {
+            let key = change.key;
+            warn!(key, "setting changes only after a restart");
+        }
+        for notice in &config.notices {
+            warn!("{notice}");
+        }
+        let general = &config.general;
+        let logged = self.log.set_logfile(general.logfile.as_deref());
+        let logged = logged.and_then(|()| self.log.reopen());
+        if let Err(error) = logged {
+            error!(reason = %error, "log file");
+        }
+        let options = logging::Options::new(&config);
+        if let Err(error) = self.log.set_level(&options.level) {
+            error!(reason = %error, "log level");
+        }
+        let auth = old
+            .auth
+            .with_settings(general.scram_iterations, users.usual_kind());
+        let terms = Arc::new(Terms {
+            config,
+            users,
+            auth,
+        });
+        warm(&terms);
+        *self
+            .shown
+            .terms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = terms.clone();
+        for worker in &self.workers {
+            // A worker that has ended needs none.
+            let _ = worker.commands.send(worker::Command::Terms(terms.clone()));
+        }
+        info!("configuration reloaded");
+        Ok(())
+    }
+
+    /// Stops listening and tells the workers to let their clients finish. The
+    /// receiver tells when that is done, or has lasted too long.
+    fn begin_shutdown(&mut self, mode: ShutdownMode) -> oneshot::Receiver<()> {
+        self.stopping.send_replace(Some(mode));
+        self.shown.stopping.store(true, Ordering::Relaxed);
+        let config = &self.shown.terms();
+        let drains = config.config.source != config::Source::Ini;
+        let limit = config.config.general.shutdown_timeout.0.filter(|_| drains);
+        info!(?mode, "shutting down");
+        let mut answers = Vec::new();
+        for worker in &self.workers {
+            let (tx, rx) = oneshot::channel();
+            let wait = match mode {
+                ShutdownMode::WaitForServers => worker::Command::WaitForServers(tx),
+                _ if drains => worker::Command::Drain(tx),
+                _ => worker::Command::WaitForClients(tx),
+            };
+            // A worker that has ended has nothing to wait for.
+            let _ = worker.commands.send(worker::Command::StopListening);
+            let _ = worker.commands.send(wait);
+            answers.push(rx);
+        }
+        let (done, left) = oneshot::channel();
+        tokio::spawn(async move {
+            let all = async {
+                for answer in answers {
+                    let _ = answer.await;
+                }
+            };
+            match limit {
+                Some(limit) => {
+                    if tokio::time::timeout(limit, all).await.is_err() {
+                        warn!(
+                            seconds = limit.as_secs_f64(),
+                            "shutdown_timeout is over, clients are disconnected"
+                        );
+                    }
+                }
+                None => all.await,
+            }
+            let _ = done.send(());
+        });
+        left
+    }
+
+    fn end(self) -> anyhow::Result<ExitCode> {
+        for worker in &self.workers {
+            // It may have ended already.
+            let _ = worker.commands.send(worker::Command::End);
+        }
+        for worker in self.workers {
+            match worker.thread.join() {
+                Ok(result) => result.context("a worker failed")?,
+                Err(_) => anyhow::bail!("a worker panicked"),
+            }
+        }
+        info!("pgweir has stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Resolves when the receiver does; never while there is none.
+async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
+    match left {
+        Some(receiver) => {
+            // An error means that the workers are gone, too.
+            let _ = receiver.await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
+    let general = &config.general;
+    let mut bound = Vec::new();
+    for host in &general.listen_addr {
+        bound.extend(listener::tcp(
+            host,
+            general.listen_port,
+            general.listen_backlog,
+        )?);
+    }
+    if !general.unix_socket_dir.is_empty() {
+        bound.push(listener::unix(
+            &general.unix_socket_dir,
+            general.listen_port,
+            general.unix_socket_mode.0,
+            general.unix_socket_group.as_deref(),
+            general.listen_backlog,
+        )?);
+    }
+    anyhow::ensure!(
+        !bound.is_empty(),
+        "nothing to listen on: set listen_addr or unix_socket_dir"
+    );
+    Ok(bound)
+}
+
+/// As many file descriptors as the system lets us have: each client takes one.
+fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(reason = %error, soft, hard, "cannot raise the number of open files");
+    }
+}
+
+/// Derives SCRAM keys ahead of the first logins, in the background.
+fn warm(terms: &Arc<Terms>) {
+    let scram = terms.config.general.auth_type.method() == Some(crate::auth::Method::ScramSha256);
+    if scram {
+        let terms = terms.clone();
+        tokio::spawn(async move {
+            if let Err(error) = terms.auth.warm(&terms.users).await {
+                warn!(reason = %error, "cannot derive SCRAM keys");
+            }
+        });
+    }
+}
+
+async fn keep_averages(handle: Handle, shown: Arc<Shown>, period: Duration, log: bool) {
+    let mut ticks = tokio::time::interval(period.max(Duration::from_secs(1)));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let Some(snapshot) = handle.snapshot().await else {
+            return;
+        };
+        let now = Instant::now();
+        let totals = crate::admin::show::totals_by_database(&snapshot);
+        let mut averages = (*shown.averages()).clone();
+        if log {
+            let mut overall = Totals::default();
+            for (_, one) in &totals {
+                overall += *one;
+            }
+            logging::stats(&averages.overall(now, &overall));
+        }
+        averages.tick(
+            now,
+            totals.iter().map(|(name, totals)| (*name, *totals)),
+        );
+        *shown
+            .averages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(averages);
+    }
+}
