@@ -28,7 +28,7 @@ impl Log {
 }
 
 /// Runs `events` with a log of its own.
-fn logged(format: Format, level: &str, events: impl FnOnce(&Log)) -> String {
+fn logged(format: LogFormat, level: &str, events: impl FnOnce(&Log)) -> String {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         format,
@@ -71,7 +71,7 @@ fn some_events(_: &Log) {
 #[test]
 fn pgbouncers_lines() {
     assert_eq!(
-        logged(Format::Pgbouncer, "trace", some_events),
+        logged(LogFormat::Pgbouncer, "trace", some_events),
         "2026-11-20 21:43:11.042 UTC [PID] LOG C-7: app/alice@10.0.0.1:5000 login attempt: db=app user=alice tls=no replication=no\n\
          2026-11-20 21:43:11.042 UTC [PID] LOG C-7: app/alice@10.0.0.1:5000 closing because: client close request (age=12s)\n\
          2026-11-20 21:43:11.042 UTC [PID] WARNING C-8: (nodb)/(nouser)@10.0.0.1:5000 pooler error: no such database: x\n\
@@ -84,7 +84,7 @@ fn pgbouncers_lines() {
 #[test]
 fn text_lines() {
     assert_eq!(
-        logged(Format::Text, "trace", some_events),
+        logged(LogFormat::Text, "trace", some_events),
         "2026-11-20T21:43:11.042Z INFO  login attempt conn=C-7 db=app user=alice addr=10.0.0.1:5000 tls=no replication=no\n\
          2026-11-20T21:43:11.042Z INFO  closing because conn=C-7 db=app user=alice addr=10.0.0.1:5000 reason=\"client close request\" age=12\n\
          2026-11-20T21:43:11.042Z WARN  pooler error conn=C-8 addr=10.0.0.1:5000 reason=\"no such database: x\"\n\
@@ -96,7 +96,7 @@ fn text_lines() {
 
 #[test]
 fn json_lines() {
-    let log = logged(Format::Json, "info", some_events);
+    let log = logged(LogFormat::Json, "info", some_events);
     let lines: Vec<serde_json::Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -132,12 +132,12 @@ fn nobody_can_forge_a_line() {
         tracing::info!(conn = "C-1", user = forged, addr = "a", "hello");
         tracing::info!("{forged}");
     };
-    for format in [Format::Pgbouncer, Format::Text, Format::Json] {
+    for format in [LogFormat::Pgbouncer, LogFormat::Text, LogFormat::Json] {
         let log = logged(format, "info", event);
         assert_eq!(log.lines().count(), 2, "{log}");
         assert!(!log.contains('\x1b'), "{log}");
     }
-    let log = logged(Format::Pgbouncer, "info", event);
+    let log = logged(LogFormat::Pgbouncer, "info", event);
     assert!(log.contains(" LOG C-1: (nodb)/x\\n2026"), "{log}");
 }
 
@@ -155,7 +155,7 @@ fn a_message_that_lacks_its_fields_is_written_plainly() {
         tracing::info!(db = "d", "no connection, so no prefix");
     };
     assert_eq!(
-        logged(Format::Pgbouncer, "info", event)
+        logged(LogFormat::Pgbouncer, "info", event)
             .replace("2026-11-20 21:43:11.042 UTC [PID] LOG ", "- "),
         "- closing because reason=\"it was time\"\n\
          - C-1: d/u@a login attempt: already worded\n\
@@ -180,7 +180,7 @@ fn the_line_of_stats() {
         client_login_count: 99,
     };
     assert_eq!(
-        logged(Format::Pgbouncer, "info", |_| stats(&average)),
+        logged(LogFormat::Pgbouncer, "info", |_| stats(&average)),
         "2026-11-20 21:43:11.042 UTC [PID] LOG stats: 1 xacts/s, 2 queries/s, 8 client parses/s, \
          9 server parses/s, 10 binds/s, in 3 B/s, out 4 B/s, xact 5 us, query 6 us, wait 7 us\n"
     );
@@ -188,9 +188,11 @@ fn the_line_of_stats() {
 
 #[test]
 fn the_level_changes_at_run_time() {
-    let log = logged(Format::Text, &directives(0), |log| {
+    let mut settings = Settings::default();
+    let log = logged(LogFormat::Text, &directives(&settings), |log| {
         tracing::debug!("unseen");
-        log.handle.set_level(&directives(1)).unwrap();
+        settings.verbose = 1;
+        log.handle.set_level(&directives(&settings)).unwrap();
         tracing::debug!("seen");
         tracing::trace!("unseen");
         tracing::debug!(target: "hyper", "unseen");
@@ -202,8 +204,27 @@ fn the_level_changes_at_run_time() {
 }
 
 #[test]
+fn the_level_is_log_level_or_what_verbose_asks_for() {
+    for (log_level, verbose, expected) in [
+        (LogLevel::Info, 0, "info,pgweir=info"),
+        (LogLevel::Warn, 0, "warn,pgweir=warn"),
+        (LogLevel::Trace, 0, "info,pgweir=trace"),
+        (LogLevel::Warn, 1, "info,pgweir=debug"),
+        (LogLevel::Trace, 1, "info,pgweir=trace"),
+        (LogLevel::Info, 2, "info,pgweir=trace"),
+    ] {
+        let settings = Settings {
+            log_level,
+            verbose,
+            ..Settings::default()
+        };
+        assert_eq!(directives(&settings), expected);
+    }
+}
+
+#[test]
 fn the_file_is_opened_anew_after_it_was_moved() {
-    logged(Format::Text, "info", |log| {
+    logged(LogFormat::Text, "info", |log| {
         let moved = log.dir.path().join("log.1");
         tracing::info!("one");
         fs::rename(log.path(), &moved).unwrap();
@@ -229,7 +250,7 @@ fn the_file_is_opened_anew_after_it_was_moved() {
 #[test]
 fn what_cannot_be_is_refused() {
     let options = Options {
-        format: Format::Text,
+        format: LogFormat::Text,
         level: "info".to_owned(),
         stderr: false,
         logfile: Some(PathBuf::from("/missing/log")),
