@@ -26,6 +26,8 @@ pub struct Identity {
     pub conn: String,
     /// The client's address in the log.
     pub addr: String,
+    /// `log_pooler_errors`: whether errors are logged.
+    pub log_errors: bool,
 }
 
 /// A message of a client is a command and fits easily; type byte and length
@@ -311,6 +313,9 @@ where
         let Identity {
             user, conn, addr, ..
         } = &self.who;
+        if !self.who.log_errors {
+            return;
+        }
         tracing::warn!(%conn, db = CONSOLE, %user, %addr, reason, "pooler error");
     }
 }

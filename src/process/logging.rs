@@ -34,7 +34,7 @@ mod sink;
 pub mod wording;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -131,23 +131,20 @@ pub fn stats(average: &Average) {
 }
 
 impl LogHandle {
-    /// Opens the log file anew, after it was moved away (HUP, RELOAD). When it
-    /// cannot be opened the old one stays in use.
+    /// Opens the log file anew, after it was moved away. When it cannot be
+    /// opened the old one stays in use.
     pub fn reopen(&self) -> Result<(), LogError> {
         self.sink.reopen()
     }
 
-    /// Writes to this file from now on, or to none. When it cannot be opened
-    /// the old one stays in use.
-    pub fn set_logfile(&self, logfile: Option<&Path>) -> Result<(), LogError> {
-        self.sink.set_logfile(logfile)
-    }
-
-    /// Replaces the filter directives.
-    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
-        let filter = filter(level)?;
+    /// Takes on the level and the file of these options; the file is opened
+    /// anew even if it is the same. Format and stderr stay as they were at the
+    /// start. On an error nothing has changed.
+    pub fn apply(&self, options: &Options) -> Result<(), LogError> {
+        let filter = filter(&options.level)?;
+        self.sink.set_logfile(options.logfile.as_deref())?;
         let refused = |error: reload::Error| LogError::Level {
-            level: level.to_owned(),
+            level: options.level.clone(),
             error: error.to_string(),
         };
         self.filter.reload(filter).map_err(refused)

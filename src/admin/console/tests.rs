@@ -23,6 +23,7 @@ fn console(admin: bool) -> (DuplexStream, Served, Commands) {
         admin,
         conn: "C-1".to_owned(),
         addr: "127.0.0.1:5000".to_owned(),
+        log_errors: true,
     };
     let served = tokio::spawn(serve(io, who, handle, view));
     (client, served, commands)
@@ -415,6 +416,7 @@ async fn tokio_postgres_understands_it() {
             admin: false,
             conn: "C-1".to_owned(),
             addr: "unix".to_owned(),
+            log_errors: false,
         };
         serve(io, who, handle, view).await.unwrap()
     });
@@ -456,4 +458,30 @@ async fn tokio_postgres_understands_it() {
     drop(client);
     let _ = connection.await.unwrap();
     assert_eq!(server.await.unwrap(), "bad packet");
+}
+
+proptest::proptest! {
+    /// Neither garbage nor queries of garbage make it panic or hang.
+    #[test]
+    fn any_bytes_are_survived(
+        garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        text in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let reason = runtime.block_on(async {
+            let (mut client, served, _commands) = console(true);
+            let bytes = [message(b'Q', &text), garbage].concat();
+            let (mut reader, mut writer) = tokio::io::split(&mut client);
+            let write = async {
+                // It may have closed by now.
+                let _ = writer.write_all(&bytes).await;
+                let _ = writer.shutdown().await;
+            };
+            let mut replies = Vec::new();
+            let (_, read) = tokio::join!(write, reader.read_to_end(&mut replies));
+            read.unwrap();
+            served.await.unwrap()
+        });
+        proptest::prop_assert!(reason.is_ok(), "{reason:?}");
+    }
 }

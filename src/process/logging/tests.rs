@@ -19,6 +19,15 @@ impl Log {
         self.dir.path().join("log")
     }
 
+    fn apply(&self, level: &str, logfile: Option<PathBuf>) -> Result<(), LogError> {
+        self.handle.apply(&Options {
+            format: LogFormat::Text,
+            level: level.to_owned(),
+            stderr: false,
+            logfile,
+        })
+    }
+
     fn text(&self) -> String {
         let pid = format!("[{}]", std::process::id());
         fs::read_to_string(self.path())
@@ -92,6 +101,17 @@ fn text_lines() {
          2026-11-20T21:43:11.042Z DEBUG a message of ours port=6432\n\
          2026-11-20T21:43:11.042Z TRACE noise\n"
     );
+}
+
+/// The documentation shows one of the lines above in each format.
+#[test]
+fn docs_show_real_lines() {
+    let docs = include_str!("../../../docs/logging.md");
+    for format in [LogFormat::Text, LogFormat::Pgbouncer] {
+        let log = logged(format, "info", some_events).replace("[PID]", "[4711]");
+        let line = log.lines().nth(1).unwrap();
+        assert!(docs.contains(line), "docs/logging.md must show {line}");
+    }
 }
 
 #[test]
@@ -192,11 +212,11 @@ fn the_level_changes_at_run_time() {
     let log = logged(LogFormat::Text, &directives(&settings), |log| {
         tracing::debug!("unseen");
         settings.verbose = 1;
-        log.handle.set_level(&directives(&settings)).unwrap();
+        log.apply(&directives(&settings), Some(log.path())).unwrap();
         tracing::debug!("seen");
         tracing::trace!("unseen");
         tracing::debug!(target: "hyper", "unseen");
-        assert!(log.handle.set_level("info,=,").is_err());
+        assert!(log.apply("info,=,", Some(log.path())).is_err());
         tracing::debug!("seen still");
     });
     let messages: Vec<_> = log.lines().map(|line| &line[31..]).collect();
@@ -236,12 +256,12 @@ fn the_file_is_opened_anew_after_it_was_moved() {
 
         // A file that cannot be opened changes nothing.
         let missing = log.dir.path().join("missing/log");
-        let error = log.handle.set_logfile(Some(&missing)).unwrap_err();
+        let error = log.apply("error", Some(missing)).unwrap_err();
         assert!(error.to_string().contains("missing/log"), "{error}");
         tracing::info!("four");
         assert_eq!(log.text().lines().count(), 2);
 
-        log.handle.set_logfile(None).unwrap();
+        log.apply("info", None).unwrap();
         tracing::info!("five");
         assert_eq!(log.text().lines().count(), 2);
     });
