@@ -12,9 +12,6 @@ use crate::auth::UserList;
 use crate::config::{Choice, Config, DatabaseConfig, LoadBalance, PoolMode, Settings, Table};
 use crate::stats::Averages;
 
-/// PostgreSQL's port, where a definition is silent.
-const DEFAULT_PORT: u16 = 5432;
-
 /// The console's view of one moment.
 #[derive(Clone, Debug)]
 pub struct ConsoleView {
@@ -124,14 +121,15 @@ fn databases(config: &Config, snapshot: &Snapshot) -> Vec<DatabaseRow> {
 }
 
 fn database_row(name: &str, database: &DatabaseConfig, general: &Settings) -> DatabaseRow {
-    let (host, port, several) = hosts(database);
+    let host = database.host_list();
+    let several = host.as_ref().is_some_and(|hosts| hosts.contains(','));
     let balance = database
         .load_balance_hosts
         .unwrap_or(LoadBalance::RoundRobin);
     DatabaseRow {
         name: name.to_owned(),
         host,
-        port,
+        port: database.first_port(),
         database: database.dbname.clone().unwrap_or_else(|| name.to_owned()),
         force_user: database.user.clone(),
         pool_size: database.pool_size.unwrap_or(general.default_pool_size),
@@ -150,28 +148,6 @@ fn database_row(name: &str, database: &DatabaseConfig, general: &Settings) -> Da
             .unwrap_or(general.max_db_client_connections),
         paused: false,
         disabled: false,
-    }
-}
-
-/// The hosts as one text, their port, and whether there are several. Where
-/// ports differ each stands with its host and the first is the port.
-fn hosts(database: &DatabaseConfig) -> (Option<String>, u16, bool) {
-    if let Some(entries) = &database.hosts {
-        let port = entries.first().map_or(DEFAULT_PORT, |entry| entry.port);
-        let alike = entries.iter().all(|entry| entry.port == port);
-        let names: Vec<_> = entries
-            .iter()
-            .map(|entry| match alike {
-                true => entry.host.clone(),
-                false => format!("{}:{}", entry.host, entry.port),
-            })
-            .collect();
-        return (Some(names.join(",")), port, entries.len() > 1);
-    }
-    let port = database.port.unwrap_or(DEFAULT_PORT);
-    match &database.host {
-        Some(names) => (Some(names.join(",")), port, names.len() > 1),
-        None => (None, port, false),
     }
 }
 

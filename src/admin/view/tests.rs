@@ -66,7 +66,7 @@ fn databases_as_configured() {
         rows(Show::Databases, &Snapshot::default()),
         [
             "app|db1,db2|5432|appdb|forced|7|0|0|3600|NULL|disable|50|0|0|0|0|0",
-            "mixed|db1:5432,db2:5433|5432|mixed|NULL|20|0|0|3600|NULL|round-robin|0|0|0|0|0|0",
+            "mixed|db1,db2|5432|mixed|NULL|20|0|0|3600|NULL|round-robin|0|0|0|0|0|0",
             "pgbouncer|NULL|7000|pgbouncer|pgbouncer|2|0|0|0|statement|NULL|0|0|0|0|0|0",
         ]
     );
