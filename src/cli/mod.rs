@@ -3,6 +3,7 @@
 pub mod check;
 pub mod config;
 pub mod convert;
+pub mod demo;
 pub mod files;
 
 /// Entry point of the binary.
