@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs every test.
+#
+#   scripts/test.sh [ARGUMENTS FOR cargo test...]
+#   scripts/test.sh --matrix [...]   the same on each PostgreSQL to be had (15, 16, 18)
+#
+# PG_BIN=<dir> chooses one PostgreSQL. At the end stands one line per
+# PostgreSQL with the number of tests that passed, failed and were ignored.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+matrix=false
+if [ "${1:-}" = --matrix ]; then
+    matrix=true
+    shift
+fi
+
+ensure_rust
+if [ -x "$ROOT/scripts/install-test-deps.sh" ]; then
+    "$ROOT/scripts/install-test-deps.sh"
+fi
+bin=$(ensure_postgres)
+bins=("$bin")
+if $matrix; then
+    bins=()
+    for dir in /usr/lib/postgresql/*/bin; do
+        [ ! -x "$dir/postgres" ] || bins+=("$dir")
+    done
+    for major in 16 18; do
+        bin=$("$ROOT/scripts/postgres-from-wheel.sh" "$major")
+        bins+=("$bin")
+    done
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+summary=()
+status=0
+for bin in "${bins[@]}"; do
+    version=$("$bin/postgres" --version)
+    say "testing on $version ($bin)"
+    if (cd "$ROOT" && PG_BIN=$bin cargo test --locked --no-fail-fast "$@") 2>&1 | tee "$log"; then
+        verdict=ok
+    else
+        verdict=FAILED
+        status=1
+    fi
+    counts=$(awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+        END { printf "%d passed, %d failed, %d ignored", passed, failed, ignored }' "$log")
+    # A run without a single test has shown nothing.
+    case $counts in "0 passed"*) verdict=FAILED status=1 ;; esac
+    summary+=("$verdict: $version: $counts")
+    failures=$(grep -E '^test .* \.\.\. FAILED$' "$log" || true)
+    [ -z "$failures" ] || summary+=("$failures")
+done
+
+echo
+echo "summary"
+printf '  %s\n' "${summary[@]}"
+exit $status
