@@ -1,0 +1,16 @@
+# shellcheck shell=bash
+# What every benchmark needs first. Source it: PG_BIN is set, and
+# target/release/pgweir is up to date unless PGWEIR names another binary.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+
+have python3 || apt_install python3
+PATH=$PATH:/usr/sbin
+have pgbouncer || apt_install pgbouncer
+PG_BIN=$(ensure_postgres)
+export PATH PG_BIN
+if [ -z "${PGWEIR:-}" ]; then
+    ensure_rust
+    say "building pgweir (release)"
+    cargo build --quiet --release --locked --manifest-path "$ROOT/Cargo.toml" --bin pgweir
+fi
