@@ -26,6 +26,8 @@ pub struct Identity {
     pub conn: String,
     /// The client's address in the log.
     pub addr: String,
+    /// `log_pooler_errors`: whether errors are logged.
+    pub log_errors: bool,
 }
 
 /// A message of a client is a command and fits easily; type byte and length
@@ -63,13 +65,14 @@ pub fn welcome(key_data: &[u8]) -> io::Result<BytesMut> {
 
 /// Serves a client that has been welcomed, until it leaves or breaks the
 /// protocol. Returns why, in PgBouncer's words for `closing because: ...`; an
-/// error is one of `io`. `view` is called for each command that needs one.
+/// error is one of `io`. `view` is called for each table with the
+/// snapshot that it shows (an empty one where none is needed).
 ///
 /// Dropping the future may cut a reply short: only `io` can be given up then.
 pub async fn serve<S, V>(io: S, who: Identity, handle: Handle, view: V) -> io::Result<&'static str>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    V: Fn() -> ConsoleView,
+    V: Fn(&Snapshot) -> ConsoleView,
 {
     let mut console = Console {
         io,
@@ -168,7 +171,7 @@ enum Outcome {
 impl<S, V> Console<S, V>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    V: Fn() -> ConsoleView,
+    V: Fn(&Snapshot) -> ConsoleView,
 {
     /// Answers one message; `Some` is why to close.
     async fn message(&mut self, kind: u8, body: &[u8]) -> io::Result<Option<&'static str>> {
@@ -260,7 +263,7 @@ where
         } else {
             return Ok(Outcome::Failed(error("pooler is shutting down")));
         };
-        let view = (self.view)();
+        let view = (self.view)(&snapshot);
         let table = show.table(&snapshot, &view);
         let mut out = BytesMut::new();
         reply::columns(table.columns, &mut out)?;
@@ -310,6 +313,9 @@ where
         let Identity {
             user, conn, addr, ..
         } = &self.who;
+        if !self.who.log_errors {
+            return;
+        }
         tracing::warn!(%conn, db = CONSOLE, %user, %addr, reason, "pooler error");
     }
 }

@@ -12,6 +12,8 @@ pub mod snapshot;
 pub mod table;
 pub mod view;
 
+use crate::config::{AuthType, Settings};
+
 /// The PgBouncer release whose console this one is compatible with.
 pub const PGBOUNCER_VERSION: &str = "1.25.2";
 
@@ -26,4 +28,49 @@ pub fn version() -> String {
         "PgBouncer {PGBOUNCER_VERSION} (pgweir {})",
         env!("CARGO_PKG_VERSION")
     )
+}
+
+/// What somebody who has logged in to the console may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Every command.
+    Admin,
+    /// Only commands that show something.
+    Stats,
+    /// Nothing: FATAL `not allowed`.
+    Denied,
+}
+
+/// The rights of a user name. With `auth_type=any` names mean nothing, and
+/// everybody may look, as with PgBouncer.
+pub fn access(settings: &Settings, user: &str) -> Access {
+    let listed = |users: &[String]| users.iter().any(|listed| listed == user);
+    if listed(&settings.admin_users) {
+        Access::Admin
+    } else if listed(&settings.stats_users) || settings.auth_type == AuthType::Any {
+        Access::Stats
+    } else {
+        Access::Denied
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_do_what() {
+        let mut settings = Settings {
+            admin_users: vec!["root".to_owned(), "both".to_owned()],
+            stats_users: vec!["both".to_owned(), "grafana".to_owned()],
+            ..Settings::default()
+        };
+        assert_eq!(access(&settings, "root"), Access::Admin);
+        assert_eq!(access(&settings, "both"), Access::Admin);
+        assert_eq!(access(&settings, "grafana"), Access::Stats);
+        assert_eq!(access(&settings, "Root"), Access::Denied);
+        settings.auth_type = AuthType::Any;
+        assert_eq!(access(&settings, "anybody"), Access::Stats);
+        assert_eq!(access(&settings, "root"), Access::Admin);
+    }
 }

@@ -18,8 +18,8 @@ pub const NOT_SUPPORTED: &str = "0A000";
 /// SQLSTATE of a reload that failed: config_file_error.
 pub const CONFIG_FILE_ERROR: &str = "F0000";
 
-/// A text is cut after so many bytes, as in PgBouncer: it may repeat what the
-/// client sent.
+/// A message is cut after so many bytes, as in PgBouncer: it may repeat what
+/// the client sent.
 const MAX_TEXT: usize = 1023;
 
 /// What ErrorResponse reports. Only the fields S, C, M and D are ever sent.
@@ -41,10 +41,12 @@ pub enum Severity {
 
 impl Failure {
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MAX_TEXT));
         Failure {
             severity: Severity::Error,
             code,
-            message: message.into(),
+            message,
             detail: None,
         }
     }
@@ -136,11 +138,7 @@ pub fn ready(out: &mut BytesMut) -> io::Result<()> {
     put(&ReadyForQuery::new(TransactionStatus::Idle), out)
 }
 
-/// A text that fits into a field: bounded, and without the terminator.
+/// A text without what would end the field.
 fn sendable(text: &str) -> String {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().replace('\0', "")
+    text.replace('\0', "")
 }

@@ -121,3 +121,31 @@ pub struct Snapshot {
     /// Totals of pools that are gone and of logins to the console, by database.
     pub past: Vec<(String, Totals)>,
 }
+
+#[cfg(test)]
+impl PoolRow {
+    /// A pool in which nothing has happened.
+    pub fn idle(database: &str, user: &str) -> Self {
+        PoolRow {
+            database: database.to_owned(),
+            user: user.to_owned(),
+            cl_active: 0,
+            cl_waiting: 0,
+            cl_active_cancel_req: 0,
+            cl_waiting_cancel_req: 0,
+            sv_active: 0,
+            sv_active_cancel: 0,
+            sv_being_canceled: 0,
+            sv_idle: 0,
+            sv_used: 0,
+            sv_tested: 0,
+            sv_login: 0,
+            maxwait: Duration::ZERO,
+            pool_mode: PoolMode::Transaction,
+            load_balance_hosts: true,
+            several_hosts: false,
+            pool_size: 20,
+            totals: Totals::default(),
+        }
+    }
+}

@@ -3,10 +3,13 @@
 //!
 //! [`Snapshot`]: crate::admin::snapshot::Snapshot
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::PoolMode;
+use super::snapshot::Snapshot;
+use crate::auth::UserList;
+use crate::config::{Choice, Config, DatabaseConfig, LoadBalance, PoolMode, Settings, Table};
 use crate::stats::Averages;
 
 /// The console's view of one moment.
@@ -17,7 +20,8 @@ pub struct ConsoleView {
     /// The port that SHOW DATABASES gives for the console itself.
     pub listen_port: u16,
     pub state: PoolerState,
-    /// Configured databases, without the console's own.
+    /// Configured databases and those that `*` has made, without the console's
+    /// own.
     pub databases: Vec<DatabaseRow>,
     /// Known users, without the console's own.
     pub users: Vec<UserRow>,
@@ -72,13 +76,117 @@ pub struct UserRow {
     pub max_user_client_connections: u32,
 }
 
-/// A setting; secrets must come masked.
+/// A setting. What is unset is empty; secrets come masked.
 #[derive(Clone, Debug)]
 pub struct ConfigRow {
-    pub key: String,
-    /// `None` while it has neither a value nor a default.
-    pub value: Option<String>,
-    pub default: Option<String>,
+    pub key: &'static str,
+    pub value: String,
+    pub default: String,
     /// Whether a reload applies a change.
     pub changeable: bool,
 }
+
+impl ConsoleView {
+    /// The view of a configuration. `users` is who may log in; `snapshot` tells
+    /// which databases `*` has made.
+    pub fn new(
+        now: Instant,
+        config: &Config,
+        users: &UserList,
+        snapshot: &Snapshot,
+        state: PoolerState,
+        averages: Arc<Averages>,
+    ) -> Self {
+        ConsoleView {
+            now,
+            listen_port: config.general.listen_port,
+            state,
+            databases: databases(config, snapshot),
+            users: user_rows(config, users),
+            config: settings(&config.general),
+            averages,
+        }
+    }
+}
+
+fn databases(config: &Config, snapshot: &Snapshot) -> Vec<DatabaseRow> {
+    let listed = config.databases.keys().map(String::as_str);
+    let in_use = snapshot.pools.iter().map(|pool| pool.database.as_str());
+    // `*` itself is none: its definition shows once somebody uses it.
+    let names: BTreeSet<&str> = listed.chain(in_use).filter(|name| *name != "*").collect();
+    names
+        .into_iter()
+        .filter_map(|name| Some(database_row(name, config.database(name)?, &config.general)))
+        .collect()
+}
+
+fn database_row(name: &str, database: &DatabaseConfig, general: &Settings) -> DatabaseRow {
+    let host = database.host_list();
+    let several = host.as_ref().is_some_and(|hosts| hosts.contains(','));
+    let balance = database
+        .load_balance_hosts
+        .unwrap_or(LoadBalance::RoundRobin);
+    DatabaseRow {
+        name: name.to_owned(),
+        host,
+        port: database.first_port(),
+        database: database.dbname.clone().unwrap_or_else(|| name.to_owned()),
+        force_user: database.user.clone(),
+        pool_size: database.pool_size.unwrap_or(general.default_pool_size),
+        min_pool_size: database.min_pool_size.unwrap_or(general.min_pool_size),
+        reserve_pool_size: database
+            .reserve_pool_size
+            .unwrap_or(general.reserve_pool_size),
+        server_lifetime: database.server_lifetime.unwrap_or(general.server_lifetime),
+        pool_mode: database.pool_mode,
+        load_balance_hosts: several.then(|| balance.word()),
+        max_connections: database
+            .max_db_connections
+            .unwrap_or(general.max_db_connections),
+        max_client_connections: database
+            .max_db_client_connections
+            .unwrap_or(general.max_db_client_connections),
+        paused: false,
+        disabled: false,
+    }
+}
+
+fn user_rows(config: &Config, users: &UserList) -> Vec<UserRow> {
+    let listed = users.iter().map(|(name, _)| name);
+    let configured = config.users.keys().map(String::as_str);
+    let names: BTreeSet<&str> = listed.chain(configured).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let user = config.users.get(name);
+            UserRow {
+                name: name.to_owned(),
+                pool_size: user.and_then(|user| user.pool_size),
+                reserve_pool_size: user.and_then(|user| user.reserve_pool_size),
+                pool_mode: user.and_then(|user| user.pool_mode),
+                max_user_connections: user
+                    .and_then(|user| user.max_user_connections)
+                    .unwrap_or(config.general.max_user_connections),
+                max_user_client_connections: config.max_user_client_connections(name),
+            }
+        })
+        .collect()
+}
+
+fn settings(settings: &Settings) -> Vec<ConfigRow> {
+    let defaults = Settings::default();
+    let mut rows: Vec<_> = Settings::KEYS
+        .iter()
+        .map(|key| ConfigRow {
+            key: key.name,
+            value: (key.get)(settings).unwrap_or_default(),
+            default: (key.get)(&defaults).unwrap_or_default(),
+            changeable: key.reloadable,
+        })
+        .collect();
+    rows.sort_by_key(|row| row.key);
+    rows
+}
+
+#[cfg(test)]
+mod tests;

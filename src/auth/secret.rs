@@ -100,3 +100,60 @@ impl Secret {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets() -> [Secret; 3] {
+        let keys = crate::auth::ScramKeys::derive(b"pencil", b"salt", 16);
+        [
+            Secret::parse("pencil"),
+            Secret::Md5(Md5Hash::of("ann", b"pencil")),
+            Secret::Scram(keys.verifier()),
+        ]
+    }
+
+    #[test]
+    fn a_clear_text_password_is_checked_against_every_form() {
+        for secret in secrets() {
+            assert!(secret.verify_plain("ann", b"pencil"), "{:?}", secret.kind());
+            for wrong in ["Pencil", "pencil ", "penci", ""] {
+                assert!(!secret.verify_plain("ann", wrong.as_bytes()), "{wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_md5_answer_is_checked_where_that_is_possible() {
+        let salt = [1, 2, 3, 4];
+        let right = Md5Hash::of("ann", b"pencil").answer(salt);
+        let wrong = Md5Hash::of("bob", b"pencil").answer(salt);
+        for secret in secrets() {
+            let possible = secret.kind() != SecretKind::Scram;
+            assert_eq!(secret.verify_md5("ann", salt, right.as_bytes()), possible);
+            assert!(!secret.verify_md5("ann", salt, wrong.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn an_empty_password_never_matches() {
+        let secret = Secret::parse("");
+        assert!(secret.is_empty());
+        assert!(!secret.verify_plain("ann", b""));
+        let answer = Md5Hash::of("ann", b"").answer([0; 4]);
+        assert!(!secret.verify_md5("ann", [0; 4], answer.as_bytes()));
+    }
+
+    #[test]
+    fn mocks_have_the_wanted_form_and_match_nothing_known() {
+        for kind in [SecretKind::Plain, SecretKind::Md5, SecretKind::Scram] {
+            let mock = |seed, user| Secret::mock(kind, &[seed; 32], user, 16);
+            assert_eq!(mock(1, "ann").kind(), kind);
+            assert_eq!(mock(1, "ann"), mock(1, "ann"));
+            assert_ne!(mock(1, "ann"), mock(1, "bob"));
+            assert_ne!(mock(1, "ann"), mock(2, "ann"));
+            assert!(!mock(1, "ann").verify_plain("ann", b"ann"));
+        }
+    }
+}

@@ -131,7 +131,8 @@ pub async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let kind = secret.map_or(ctx.usual_kind, Secret::kind);
+    let usable = secret.filter(|secret| !secret.is_empty());
+    let kind = usable.map_or(ctx.usual_kind, Secret::kind);
     let login = Login {
         io,
         user,
@@ -374,3 +375,6 @@ fn protocol(message: &'static str) -> LoginError {
 fn internal(error: impl std::error::Error) -> LoginError {
     refuse("XX000", "could not check the password", &error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,9 @@
 //! | `fatal` | `true` on the last ERROR before the process ends |
 //!
 //! # Formats
-//! - [`Format::Text`]: time, level, message, then `key=value` for each field.
-//! - [`Format::Json`]: one object per line, each field a member.
-//! - [`Format::Pgbouncer`]: PgBouncer's line. The four fields of the
+//! - [`LogFormat::Text`]: time, level, message, then `key=value` for each field.
+//! - [`LogFormat::Json`]: one object per line, each field a member.
+//! - [`LogFormat::Pgbouncer`]: PgBouncer's line. The four fields of the
 //!   connection make its prefix, and the messages that log parsers know are
 //!   worded as PgBouncer words them ([`wording`] has the table); of any other
 //!   message the remaining fields follow it. Levels are INFO as LOG, DEBUG,
@@ -34,7 +34,7 @@ mod sink;
 pub mod wording;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -44,28 +44,33 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use crate::config::{Choice, Config, LogFormat, LogLevel, Settings};
 use crate::stats::Average;
 use line::{LineFormat, Style};
 use sink::{Sink, Writer};
 
-/// How a line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Text,
-    Json,
-    Pgbouncer,
-}
-
 /// What to log and where to.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub format: Format,
+    pub format: LogFormat,
     /// Filter directives as in `info` or `info,pgweir::pool=debug`; see
-    /// [`directives`] for PgBouncer's `verbose`.
+    /// [`directives`].
     pub level: String,
     pub stderr: bool,
     /// Appended to, and created where it is missing.
     pub logfile: Option<PathBuf>,
+}
+
+impl Options {
+    /// What the configuration says, with the log on stderr as well.
+    pub fn new(config: &Config) -> Self {
+        Options {
+            format: config.log_format(),
+            level: directives(&config.general),
+            stderr: true,
+            logfile: config.general.logfile.clone(),
+        }
+    }
 }
 
 /// Why there is no log as asked for.
@@ -93,15 +98,19 @@ pub fn init(options: &Options) -> Result<LogHandle, LogError> {
     Ok(handle)
 }
 
-/// The filter for PgBouncer's `verbose` (`-v` given so many times): 0 is LOG,
-/// 1 DEBUG, more NOISE. Libraries stay at LOG.
-pub fn directives(verbose: u32) -> String {
-    let level = match verbose {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
+/// The filter for `log_level`, or for `verbose` (`-v` given so many times) if
+/// that asks for more. Libraries say no more than INFO.
+pub fn directives(settings: &Settings) -> String {
+    let level = match (settings.verbose, settings.log_level) {
+        (0, level) => level,
+        (1, LogLevel::Trace) | (2.., _) => LogLevel::Trace,
+        (1, _) => LogLevel::Debug,
     };
-    format!("info,pgweir={level}")
+    let libraries = match level {
+        LogLevel::Error | LogLevel::Warn => level,
+        _ => LogLevel::Info,
+    };
+    format!("{},pgweir={}", libraries.word(), level.word())
 }
 
 /// Logs the averages of a `stats_period`.
@@ -122,23 +131,20 @@ pub fn stats(average: &Average) {
 }
 
 impl LogHandle {
-    /// Opens the log file anew, after it was moved away (HUP, RELOAD). When it
-    /// cannot be opened the old one stays in use.
+    /// Opens the log file anew, after it was moved away. When it cannot be
+    /// opened the old one stays in use.
     pub fn reopen(&self) -> Result<(), LogError> {
         self.sink.reopen()
     }
 
-    /// Writes to this file from now on, or to none. When it cannot be opened
-    /// the old one stays in use.
-    pub fn set_logfile(&self, logfile: Option<&Path>) -> Result<(), LogError> {
-        self.sink.set_logfile(logfile)
-    }
-
-    /// Replaces the filter directives.
-    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
-        let filter = filter(level)?;
+    /// Takes on the level and the file of these options; the file is opened
+    /// anew even if it is the same. Format and stderr stay as they were at the
+    /// start. On an error nothing has changed.
+    pub fn apply(&self, options: &Options) -> Result<(), LogError> {
+        let filter = filter(&options.level)?;
+        self.sink.set_logfile(options.logfile.as_deref())?;
         let refused = |error: reload::Error| LogError::Level {
-            level: level.to_owned(),
+            level: options.level.clone(),
             error: error.to_string(),
         };
         self.filter.reload(filter).map_err(refused)
@@ -182,9 +188,9 @@ fn subscriber(
         pid: std::process::id(),
     };
     let layer = match options.format {
-        Format::Text => layer.event_format(line(Style::Text)).boxed(),
-        Format::Pgbouncer => layer.event_format(line(Style::Pgbouncer)).boxed(),
-        Format::Json => layer
+        LogFormat::Text => layer.event_format(line(Style::Text)).boxed(),
+        LogFormat::Pgbouncer => layer.event_format(line(Style::Pgbouncer)).boxed(),
+        LogFormat::Json => layer
             .json()
             .flatten_event(true)
             .with_current_span(false)

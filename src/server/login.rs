@@ -303,3 +303,6 @@ impl From<io::Error> for ServerLoginError {
         ServerLoginError::Io(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

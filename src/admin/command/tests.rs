@@ -185,3 +185,15 @@ proptest! {
         prop_assert_eq!((k.text, v.text), (key, value));
     }
 }
+
+#[test]
+fn docs_name_what_is_not_built() {
+    let docs = include_str!("../../../docs/console.md");
+    let (_, differs) = docs.split_once("- Not built yet").unwrap();
+    let (list, _) = differs.split_once("\n- ").unwrap();
+    let words = NOT_BUILT.iter().chain(&SHOW_NOT_BUILT);
+    for (name, _) in words {
+        let found = list.split([' ', ',', '.', '\n']).any(|word| word == *name);
+        assert!(found, "docs/console.md must say that {name} is not built");
+    }
+}

@@ -23,12 +23,13 @@ fn console(admin: bool) -> (DuplexStream, Served, Commands) {
         admin,
         conn: "C-1".to_owned(),
         addr: "127.0.0.1:5000".to_owned(),
+        log_errors: true,
     };
     let served = tokio::spawn(serve(io, who, handle, view));
     (client, served, commands)
 }
 
-fn view() -> ConsoleView {
+fn view(_: &Snapshot) -> ConsoleView {
     let now = Instant::now();
     ConsoleView {
         now,
@@ -398,4 +399,89 @@ async fn text_that_is_not_utf8_is_no_command() {
         .unwrap();
     let invalid = error("invalid command 'show \u{fffd}', use SHOW HELP;");
     assert_eq!(reply(&mut client).await, invalid);
+}
+
+/// A driver of its own, which checks what the hand-made client above cannot.
+#[tokio::test]
+async fn tokio_postgres_understands_it() {
+    let (ours, mut io) = tokio::io::duplex(256);
+    let (handle, _commands) = Handle::new();
+    let server = tokio::spawn(async move {
+        let startup = io.read_u32().await.unwrap() as usize;
+        io.read_exact(&mut vec![0; startup - 4]).await.unwrap();
+        let key = message(b'K', b"\0\0\0\x07\0\0\0\x08");
+        io.write_all(&welcome(&key).unwrap()).await.unwrap();
+        let who = Identity {
+            user: "alice".to_owned(),
+            admin: false,
+            conn: "C-1".to_owned(),
+            addr: "unix".to_owned(),
+            log_errors: false,
+        };
+        serve(io, who, handle, view).await.unwrap()
+    });
+    let mut config = tokio_postgres::Config::new();
+    config.user("alice").dbname("pgbouncer");
+    let (client, connection) = config
+        .connect_raw(ours, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+
+    let states: Vec<_> = client
+        .simple_query("SHOW STATE")
+        .await
+        .unwrap()
+        .iter()
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some((
+                row.get("key").unwrap().to_owned(),
+                row.get("value").unwrap().to_owned(),
+            )),
+            _ => None,
+        })
+        .collect();
+    let expected = [("active", "yes"), ("paused", "no"), ("suspended", "no")];
+    assert_eq!(states, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+
+    let refused = client.simple_query("RELOAD").await.unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.message(), "admin access needed");
+    assert_eq!(refused.code().code(), "08P01");
+    // What it cannot do is told, instead of leaving the driver waiting.
+    let extended = client.query("SHOW STATE", &[]).await.unwrap_err();
+    let extended = extended.as_db_error().unwrap().message().to_owned();
+    assert_eq!(
+        extended,
+        "extended query protocol not supported by admin console"
+    );
+    drop(client);
+    let _ = connection.await.unwrap();
+    assert_eq!(server.await.unwrap(), "bad packet");
+}
+
+proptest::proptest! {
+    /// Neither garbage nor queries of garbage make it panic or hang.
+    #[test]
+    fn any_bytes_are_survived(
+        garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        text in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let reason = runtime.block_on(async {
+            let (mut client, served, _commands) = console(true);
+            let bytes = [message(b'Q', &text), garbage].concat();
+            let (mut reader, mut writer) = tokio::io::split(&mut client);
+            let write = async {
+                // It may have closed by now.
+                let _ = writer.write_all(&bytes).await;
+                let _ = writer.shutdown().await;
+            };
+            let mut replies = Vec::new();
+            let (_, read) = tokio::join!(write, reader.read_to_end(&mut replies));
+            read.unwrap();
+            served.await.unwrap()
+        });
+        proptest::prop_assert!(reason.is_ok(), "{reason:?}");
+    }
 }

@@ -20,9 +20,9 @@ pub fn config(view: &ConsoleView) -> Table<'_> {
         .iter()
         .map(|setting| {
             row![
-                setting.key.as_str(),
-                setting.value.as_deref(),
-                setting.default.as_deref(),
+                setting.key,
+                setting.value.as_str(),
+                setting.default.as_str(),
                 yes(setting.changeable),
             ]
         })

@@ -204,7 +204,7 @@ fn lists_state_config_version() {
     );
     assert_eq!(
         printed(Show::Config),
-        ["pool_mode|transaction|session|yes", "logfile|NULL|NULL|no"]
+        ["pool_mode|transaction|session|yes", "logfile|||no"]
     );
     let version = printed(Show::Version).remove(0);
     assert!(
@@ -261,30 +261,15 @@ fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
     }
 }
 
-fn pool(database: &str, user: &str) -> PoolRow {
+fn quiet_pool() -> PoolRow {
     PoolRow {
-        database: database.to_owned(),
-        user: user.to_owned(),
-        cl_active: 0,
-        cl_waiting: 0,
-        cl_active_cancel_req: 0,
-        cl_waiting_cancel_req: 0,
         sv_active: 1,
-        sv_active_cancel: 0,
-        sv_being_canceled: 0,
-        sv_idle: 0,
-        sv_used: 0,
-        sv_tested: 0,
-        sv_login: 0,
-        maxwait: Duration::ZERO,
         pool_mode: PoolMode::Session,
-        load_balance_hosts: true,
-        several_hosts: false,
-        pool_size: 20,
         totals: Totals {
             query_count: 100,
             ..Totals::default()
         },
+        ..PoolRow::idle("web", "bob")
     }
 }
 
@@ -336,7 +321,7 @@ fn snapshot() -> Snapshot {
             client_login_count: 12,
             ..Totals::default()
         },
-        ..pool("app", "alice")
+        ..PoolRow::idle("app", "alice")
     };
     Snapshot {
         // Not in order, and one that has not logged in yet.
@@ -347,7 +332,7 @@ fn snapshot() -> Snapshot {
             socket(5, "eve", "app", ClientState::Login),
         ],
         servers: vec![server],
-        pools: vec![pool("web", "bob"), busy],
+        pools: vec![quiet_pool(), busy],
         login_clients: 5,
         past: vec![
             (
@@ -408,15 +393,15 @@ fn view() -> ConsoleView {
         ],
         config: vec![
             ConfigRow {
-                key: "pool_mode".to_owned(),
-                value: Some("transaction".to_owned()),
-                default: Some("session".to_owned()),
+                key: "pool_mode",
+                value: "transaction".to_owned(),
+                default: "session".to_owned(),
                 changeable: true,
             },
             ConfigRow {
-                key: "logfile".to_owned(),
-                value: None,
-                default: None,
+                key: "logfile",
+                value: String::new(),
+                default: String::new(),
                 changeable: false,
             },
         ],

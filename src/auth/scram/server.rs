@@ -39,6 +39,15 @@ impl AwaitProof {
         iterations: u32,
         nonce: RawNonce,
     ) -> Result<(String, AwaitProof), ScramError> {
+        AwaitProof::start_with(client_first, salt, iterations, &message::nonce(nonce))
+    }
+
+    pub(super) fn start_with(
+        client_first: &[u8],
+        salt: &[u8],
+        iterations: u32,
+        server_nonce: &str,
+    ) -> Result<(String, AwaitProof), ScramError> {
         let client_first = message::utf8(client_first)?;
         let (gs2_header, bare) = split_gs2_header(client_first)?;
         if bare.starts_with('m') {
@@ -54,7 +63,7 @@ impl AwaitProof {
         }
         attributes.skip_extensions()?;
 
-        let nonce = format!("{client_nonce}{}", message::nonce(nonce));
+        let nonce = format!("{client_nonce}{server_nonce}");
         let server_first = format!("r={nonce},s={},i={iterations}", STANDARD.encode(salt));
         let state = AwaitProof {
             channel_binding: message::channel_binding(gs2_header),

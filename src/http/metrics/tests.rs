@@ -2,30 +2,17 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
-use crate::config::PoolMode;
 use crate::stats::Totals;
 
-fn pool(database: &str, user: &str, totals: Totals) -> PoolRow {
+fn busy_pool() -> PoolRow {
     PoolRow {
-        database: database.to_owned(),
-        user: user.to_owned(),
         cl_active: 1,
         cl_waiting: 2,
-        cl_active_cancel_req: 3,
-        cl_waiting_cancel_req: 4,
         sv_active: 5,
-        sv_active_cancel: 6,
-        sv_being_canceled: 7,
-        sv_idle: 8,
-        sv_used: 9,
-        sv_tested: 10,
         sv_login: 11,
         maxwait: Duration::from_millis(2500),
-        pool_mode: PoolMode::Transaction,
-        load_balance_hosts: true,
-        several_hosts: false,
-        pool_size: 20,
-        totals,
+        totals: distinct(),
+        ..PoolRow::idle("app", "alice")
     }
 }
 
@@ -58,10 +45,7 @@ fn distinct() -> Totals {
 
 fn rendered() -> String {
     let snapshot = Snapshot {
-        pools: vec![
-            pool("app", "alice", distinct()),
-            pool("we\"b\n", "bob", Totals::default()),
-        ],
+        pools: vec![busy_pool(), PoolRow::idle("we\"b\n", "bob")],
         login_clients: 3,
         ..Snapshot::default()
     };

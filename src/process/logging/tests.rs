@@ -19,6 +19,15 @@ impl Log {
         self.dir.path().join("log")
     }
 
+    fn apply(&self, level: &str, logfile: Option<PathBuf>) -> Result<(), LogError> {
+        self.handle.apply(&Options {
+            format: LogFormat::Text,
+            level: level.to_owned(),
+            stderr: false,
+            logfile,
+        })
+    }
+
     fn text(&self) -> String {
         let pid = format!("[{}]", std::process::id());
         fs::read_to_string(self.path())
@@ -28,7 +37,7 @@ impl Log {
 }
 
 /// Runs `events` with a log of its own.
-fn logged(format: Format, level: &str, events: impl FnOnce(&Log)) -> String {
+fn logged(format: LogFormat, level: &str, events: impl FnOnce(&Log)) -> String {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         format,
@@ -71,7 +80,7 @@ fn some_events(_: &Log) {
 #[test]
 fn pgbouncers_lines() {
     assert_eq!(
-        logged(Format::Pgbouncer, "trace", some_events),
+        logged(LogFormat::Pgbouncer, "trace", some_events),
         "2026-11-20 21:43:11.042 UTC [PID] LOG C-7: app/alice@10.0.0.1:5000 login attempt: db=app user=alice tls=no replication=no\n\
          2026-11-20 21:43:11.042 UTC [PID] LOG C-7: app/alice@10.0.0.1:5000 closing because: client close request (age=12s)\n\
          2026-11-20 21:43:11.042 UTC [PID] WARNING C-8: (nodb)/(nouser)@10.0.0.1:5000 pooler error: no such database: x\n\
@@ -84,7 +93,7 @@ fn pgbouncers_lines() {
 #[test]
 fn text_lines() {
     assert_eq!(
-        logged(Format::Text, "trace", some_events),
+        logged(LogFormat::Text, "trace", some_events),
         "2026-11-20T21:43:11.042Z INFO  login attempt conn=C-7 db=app user=alice addr=10.0.0.1:5000 tls=no replication=no\n\
          2026-11-20T21:43:11.042Z INFO  closing because conn=C-7 db=app user=alice addr=10.0.0.1:5000 reason=\"client close request\" age=12\n\
          2026-11-20T21:43:11.042Z WARN  pooler error conn=C-8 addr=10.0.0.1:5000 reason=\"no such database: x\"\n\
@@ -94,9 +103,20 @@ fn text_lines() {
     );
 }
 
+/// The documentation shows one of the lines above in each format.
+#[test]
+fn docs_show_real_lines() {
+    let docs = include_str!("../../../docs/logging.md");
+    for format in [LogFormat::Text, LogFormat::Pgbouncer] {
+        let log = logged(format, "info", some_events).replace("[PID]", "[4711]");
+        let line = log.lines().nth(1).unwrap();
+        assert!(docs.contains(line), "docs/logging.md must show {line}");
+    }
+}
+
 #[test]
 fn json_lines() {
-    let log = logged(Format::Json, "info", some_events);
+    let log = logged(LogFormat::Json, "info", some_events);
     let lines: Vec<serde_json::Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -132,12 +152,12 @@ fn nobody_can_forge_a_line() {
         tracing::info!(conn = "C-1", user = forged, addr = "a", "hello");
         tracing::info!("{forged}");
     };
-    for format in [Format::Pgbouncer, Format::Text, Format::Json] {
+    for format in [LogFormat::Pgbouncer, LogFormat::Text, LogFormat::Json] {
         let log = logged(format, "info", event);
         assert_eq!(log.lines().count(), 2, "{log}");
         assert!(!log.contains('\x1b'), "{log}");
     }
-    let log = logged(Format::Pgbouncer, "info", event);
+    let log = logged(LogFormat::Pgbouncer, "info", event);
     assert!(log.contains(" LOG C-1: (nodb)/x\\n2026"), "{log}");
 }
 
@@ -155,7 +175,7 @@ fn a_message_that_lacks_its_fields_is_written_plainly() {
         tracing::info!(db = "d", "no connection, so no prefix");
     };
     assert_eq!(
-        logged(Format::Pgbouncer, "info", event)
+        logged(LogFormat::Pgbouncer, "info", event)
             .replace("2026-11-20 21:43:11.042 UTC [PID] LOG ", "- "),
         "- closing because reason=\"it was time\"\n\
          - C-1: d/u@a login attempt: already worded\n\
@@ -180,7 +200,7 @@ fn the_line_of_stats() {
         client_login_count: 99,
     };
     assert_eq!(
-        logged(Format::Pgbouncer, "info", |_| stats(&average)),
+        logged(LogFormat::Pgbouncer, "info", |_| stats(&average)),
         "2026-11-20 21:43:11.042 UTC [PID] LOG stats: 1 xacts/s, 2 queries/s, 8 client parses/s, \
          9 server parses/s, 10 binds/s, in 3 B/s, out 4 B/s, xact 5 us, query 6 us, wait 7 us\n"
     );
@@ -188,13 +208,15 @@ fn the_line_of_stats() {
 
 #[test]
 fn the_level_changes_at_run_time() {
-    let log = logged(Format::Text, &directives(0), |log| {
+    let mut settings = Settings::default();
+    let log = logged(LogFormat::Text, &directives(&settings), |log| {
         tracing::debug!("unseen");
-        log.handle.set_level(&directives(1)).unwrap();
+        settings.verbose = 1;
+        log.apply(&directives(&settings), Some(log.path())).unwrap();
         tracing::debug!("seen");
         tracing::trace!("unseen");
         tracing::debug!(target: "hyper", "unseen");
-        assert!(log.handle.set_level("info,=,").is_err());
+        assert!(log.apply("info,=,", Some(log.path())).is_err());
         tracing::debug!("seen still");
     });
     let messages: Vec<_> = log.lines().map(|line| &line[31..]).collect();
@@ -202,8 +224,27 @@ fn the_level_changes_at_run_time() {
 }
 
 #[test]
+fn the_level_is_log_level_or_what_verbose_asks_for() {
+    for (log_level, verbose, expected) in [
+        (LogLevel::Info, 0, "info,pgweir=info"),
+        (LogLevel::Warn, 0, "warn,pgweir=warn"),
+        (LogLevel::Trace, 0, "info,pgweir=trace"),
+        (LogLevel::Warn, 1, "info,pgweir=debug"),
+        (LogLevel::Trace, 1, "info,pgweir=trace"),
+        (LogLevel::Info, 2, "info,pgweir=trace"),
+    ] {
+        let settings = Settings {
+            log_level,
+            verbose,
+            ..Settings::default()
+        };
+        assert_eq!(directives(&settings), expected);
+    }
+}
+
+#[test]
 fn the_file_is_opened_anew_after_it_was_moved() {
-    logged(Format::Text, "info", |log| {
+    logged(LogFormat::Text, "info", |log| {
         let moved = log.dir.path().join("log.1");
         tracing::info!("one");
         fs::rename(log.path(), &moved).unwrap();
@@ -215,12 +256,12 @@ fn the_file_is_opened_anew_after_it_was_moved() {
 
         // A file that cannot be opened changes nothing.
         let missing = log.dir.path().join("missing/log");
-        let error = log.handle.set_logfile(Some(&missing)).unwrap_err();
+        let error = log.apply("error", Some(missing)).unwrap_err();
         assert!(error.to_string().contains("missing/log"), "{error}");
         tracing::info!("four");
         assert_eq!(log.text().lines().count(), 2);
 
-        log.handle.set_logfile(None).unwrap();
+        log.apply("info", None).unwrap();
         tracing::info!("five");
         assert_eq!(log.text().lines().count(), 2);
     });
@@ -229,7 +270,7 @@ fn the_file_is_opened_anew_after_it_was_moved() {
 #[test]
 fn what_cannot_be_is_refused() {
     let options = Options {
-        format: Format::Text,
+        format: LogFormat::Text,
         level: "info".to_owned(),
         stderr: false,
         logfile: Some(PathBuf::from("/missing/log")),
