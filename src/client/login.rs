@@ -221,6 +221,7 @@ async fn enter_console(
         admin,
         conn: format!("C-{}", worker.local().next_id()),
         addr: stream.peer_addr().to_string(),
+        log_errors: general.log_pooler_errors,
     }))
 }
 

@@ -5,7 +5,6 @@ mod load;
 pub mod logging;
 mod pidfile;
 mod run;
-mod view;
 
 pub use handle::{Command, Handle, ShutdownMode};
 pub use load::Source;

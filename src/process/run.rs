@@ -23,9 +23,9 @@ use tracing::{error, info, warn};
 use super::load::{self, Source};
 use super::logging::{self, LogHandle};
 use super::pidfile::Pidfile;
-use super::view::view;
 use super::{Command, Handle, ShutdownMode};
 use crate::admin::snapshot::Snapshot;
+use crate::admin::view::{ConsoleView, PoolerState};
 use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
 use crate::http::{self, Health};
@@ -73,6 +73,22 @@ struct Shown {
 }
 
 impl Shown {
+    fn view(&self, snapshot: &Snapshot) -> ConsoleView {
+        let terms = self.terms();
+        let state = match self.stopping.load(Ordering::Relaxed) {
+            false => PoolerState::Active,
+            true => PoolerState::Paused,
+        };
+        ConsoleView::new(
+            Instant::now(),
+            &terms.config,
+            &terms.users,
+            snapshot,
+            state,
+            self.averages(),
+        )
+    }
+
     fn terms(&self) -> Arc<Terms> {
         self.terms
             .lock()
@@ -142,10 +158,7 @@ impl Process {
             ids: Arc::new(AtomicU64::new(0)),
             derived_keys,
             handle: handle.clone(),
-            view: View(Arc::new(move || {
-                let stopping = viewed.stopping.load(Ordering::Relaxed);
-                view(&viewed.terms(), viewed.averages(), stopping)
-            })),
+            view: View(Arc::new(move |snapshot| viewed.view(snapshot))),
         };
         let workers = vec![worker::start(0, start).context("cannot start a worker")?];
         if let Some(listener) = stats {
@@ -443,10 +456,7 @@ async fn keep_averages(handle: Handle, shown: Arc<Shown>, period: Duration, log:
             }
             logging::stats(&averages.overall(now, &overall));
         }
-        averages.tick(
-            now,
-            totals.iter().map(|(name, totals)| (*name, *totals)),
-        );
+        averages.tick(now, totals.iter().map(|(name, totals)| (*name, *totals)));
         *shown
             .averages
             .lock()

@@ -23,6 +23,8 @@ pub use pools::Pools;
 pub use terms::{Terms, View};
 pub use thread::{Command, Start, WorkerHandle, start};
 
+use crate::admin::snapshot::Snapshot;
+use crate::admin::view::ConsoleView;
 use crate::client::{ClientInfo, Order};
 use crate::config::PoolConfig;
 use crate::process::Handle;
@@ -81,9 +83,9 @@ impl Worker {
     }
 
     /// What the console shows beside snapshots.
-    pub fn view(&self) -> impl Fn() -> crate::admin::view::ConsoleView + 'static {
+    pub fn view(&self) -> impl Fn(&Snapshot) -> ConsoleView + 'static {
         let view = self.view.clone();
-        move || view()
+        move |snapshot| view(snapshot)
     }
 
     /// The pool for this configuration.

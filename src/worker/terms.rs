@@ -2,6 +2,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::admin::snapshot::Snapshot;
 use crate::admin::view::ConsoleView;
 use crate::auth::UserList;
 use crate::client::auth::AuthContext;
@@ -19,10 +20,10 @@ pub struct Terms {
 
 /// How to get what the console shows beside snapshots.
 #[derive(Clone)]
-pub struct View(pub Arc<dyn Fn() -> ConsoleView + Send + Sync>);
+pub struct View(pub Arc<dyn Fn(&Snapshot) -> ConsoleView + Send + Sync>);
 
 impl Deref for View {
-    type Target = dyn Fn() -> ConsoleView + Send + Sync;
+    type Target = dyn Fn(&Snapshot) -> ConsoleView + Send + Sync;
 
     fn deref(&self) -> &Self::Target {
         &*self.0
