@@ -285,19 +285,14 @@ impl Process {
         for notice in &config.notices {
             warn!("{notice}");
         }
-        let general = &config.general;
-        let logged = self.log.set_logfile(general.logfile.as_deref());
-        let logged = logged.and_then(|()| self.log.reopen());
-        if let Err(error) = logged {
-            error!(reason = %error, "log file");
-        }
-        let options = logging::Options::new(&config);
-        if let Err(error) = self.log.set_level(&options.level) {
-            error!(reason = %error, "log level");
+        // The log may be where it was, but moved away by logrotate.
+        let logged = self.log.apply(&logging::Options::new(&config));
+        if let Err(error) = logged.and_then(|()| self.log.reopen()) {
+            error!(reason = %error, "log stays as it was");
         }
         let auth = old
             .auth
-            .with_settings(general.scram_iterations, users.usual_kind());
+            .with_settings(config.general.scram_iterations, users.usual_kind());
         let terms = Arc::new(Terms {
             config,
             users,
@@ -451,7 +446,7 @@ async fn keep_averages(handle: Handle, shown: Arc<Shown>, period: Duration, log:
         let mut averages = (*shown.averages()).clone();
         if log {
             let mut overall = Totals::default();
-            for (_, one) in &totals {
+            for one in totals.values() {
                 overall += *one;
             }
             logging::stats(&averages.overall(now, &overall));
