@@ -1,4 +1,4 @@
-//! SQL without a parser: lexer, splitting and first keywords.
+//! SQL without a parser: lexer, splitting, first keywords and quoting.
 //!
 //! Everything here works on bytes: the text of a query is in whatever
 //! encoding the client chose.
@@ -6,8 +6,10 @@
 mod chars;
 pub mod keyword;
 pub mod lexer;
+pub mod quote;
 pub mod statements;
 
 pub use keyword::{Command, classify};
 pub use lexer::{Dialect, Encoding, Lexer, Token, TokenKind};
+pub use quote::{QuoteError, quote_ident, quote_literal};
 pub use statements::{Statement, Statements};
