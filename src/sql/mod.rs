@@ -4,6 +4,8 @@
 //! encoding the client chose.
 
 mod chars;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keyword;
 pub mod lexer;
 pub mod quote;
