@@ -18,7 +18,7 @@ use rand::{Rng, RngExt, SeedableRng};
 #[test]
 fn every_target_survives_its_corpus_and_mutations_of_it() {
     let seed = number("SEED", 1);
-    let mutations = number("MUTATIONS", 20_000);
+    let mutations = number("MUTATIONS", 3_000);
     for &(name, body) in TARGETS {
         let corpus = corpus(name);
         for (path, input) in &corpus {

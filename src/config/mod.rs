@@ -8,6 +8,8 @@ mod check;
 mod choice;
 mod draft;
 mod env;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ini;
 mod key;
 mod load;
