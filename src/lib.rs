@@ -14,6 +14,8 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod flow;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod net;
 pub mod pool;

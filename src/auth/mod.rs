@@ -3,6 +3,8 @@
 //! dropped.
 
 pub mod digest;
+#[doc(hidden)]
+pub mod fuzzing;
 mod masked;
 pub mod md5;
 mod method;

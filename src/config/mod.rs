@@ -11,6 +11,8 @@ mod convert;
 mod diff;
 mod draft;
 mod env;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ini;
 mod key;
 mod load;

@@ -5,6 +5,8 @@
 
 pub mod build;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod names;
 pub mod startup;
 pub mod tag;

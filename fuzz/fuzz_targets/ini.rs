@@ -1,0 +1,6 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pgweir::config::fuzzing::fuzz_ini;
+
+fuzz_target!(|data: &[u8]| fuzz_ini(data));

@@ -1,0 +1,4 @@
+select 'a''b', 'a'
+'b', 'a''b', 'a' -- x'b', E'a'
+
+'b\'' -- end

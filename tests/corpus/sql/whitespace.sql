@@ -1,0 +1,2 @@
+select	1
+,2,3 -- afrom t -- b
