@@ -24,7 +24,7 @@ pub enum FrameError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The length is below 4 or above the limit.
-    #[error("invalid length {length} of message type {tag}")]
+    #[error("invalid length {length} of message '{}'", tag.escape_ascii())]
     Length { tag: u8, length: u32 },
 }
 
