@@ -2,6 +2,9 @@
 //! test starts (`PG_BIN`, or the newest installed), our server's side to psql and
 //! tokio-postgres.
 
+// Clippy's exception for tests does not reach the helpers of this file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

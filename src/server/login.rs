@@ -12,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::login_error::{ErrorResponse, ServerLoginError};
 use crate::auth::scram::client::{AwaitServerFirst, Challenge};
 use crate::auth::scram::{self, MAX_ITERATIONS, ScramError};
-use crate::auth::{Masked, Md5Hash, ScramKeys};
+use crate::auth::{Masked, Md5Hash, ScramKeys, Secret};
 use crate::net::message_io::{Frame, read_frame};
 use crate::worker::derived_keys::DerivedKeys;
 
@@ -34,6 +34,26 @@ pub struct Credential {
     pub md5: Option<Md5Hash>,
     /// SCRAM pass-through; answers SCRAM only.
     pub scram_keys: Option<ScramKeys>,
+}
+
+impl Credential {
+    /// What a user list's secret is good for. A SCRAM verifier alone proves
+    /// nothing: set `scram_keys` from what a client proved with.
+    pub fn from_secret(user: impl Into<String>, secret: Option<&Secret>) -> Credential {
+        let secret = secret.filter(|secret| !secret.is_empty());
+        Credential {
+            user: user.into(),
+            password: match secret {
+                Some(Secret::Plain(password)) => Some(password.clone()),
+                _ => None,
+            },
+            md5: match secret {
+                Some(Secret::Md5(hash)) => Some(hash.clone()),
+                _ => None,
+            },
+            scram_keys: None,
+        }
+    }
 }
 
 /// Names a server process in a CancelRequest.

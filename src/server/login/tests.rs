@@ -108,6 +108,16 @@ async fn passwords_are_answered_from_what_is_there() {
     }
 }
 
+#[test]
+fn a_secret_is_used_for_what_it_is_good_for() {
+    let from = |text: &str| Credential::from_secret("ann", Some(&Secret::parse(text)));
+    assert_eq!(from("pencil"), with_password());
+    assert_eq!(from("").password, None);
+    let md5 = from(&format!("md5{}", "0".repeat(32)));
+    assert!(md5.md5.is_some() && md5.password.is_none());
+    assert_eq!(Credential::from_secret("ann", None), from(""));
+}
+
 #[tokio::test]
 async fn a_credential_that_does_not_fit_is_named_with_its_remedy() {
     let keys = ScramKeys::derive(b"pencil", b"salt", 16);
