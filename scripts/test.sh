@@ -17,10 +17,8 @@ if [ "${1:-}" = --matrix ]; then
 fi
 
 ensure_rust
-if [ -x "$ROOT/scripts/install-test-deps.sh" ]; then
-    "$ROOT/scripts/install-test-deps.sh"
-fi
 bin=$(ensure_postgres)
+PG_BIN=$bin "$ROOT/scripts/install-test-deps.sh"
 bins=("$bin")
 if $matrix; then
     bins=()
