@@ -177,7 +177,7 @@ impl Backend {
         let changes = self.params.changes_to(&wanted);
         if !changes.is_empty() {
             let mut sql = Vec::new();
-            set_statement(&mut sql, &changes);
+            set_statement(&mut sql, &changes, encoding(&wanted));
             self.own_query(OwnQuery::Parameters, &sql, out.own());
             add(&shared.counters.parameter_sync_count, 1);
         }
@@ -194,7 +194,7 @@ impl Backend {
             return false;
         }
         let mut sql = Vec::new();
-        set_statement(&mut sql, &changes);
+        set_statement(&mut sql, &changes, encoding(wanted));
         self.own_query(OwnQuery::Housekeeping, &sql, out);
         self.params = wanted.clone();
         true
@@ -601,6 +601,11 @@ impl Backend {
             self.replies.pop();
         }
     }
+}
+
+/// The encoding of a session's values.
+fn encoding(params: &Params) -> &[u8] {
+    params.get(b"client_encoding").unwrap_or(b"UTF8")
 }
 
 /// What becomes of a message.

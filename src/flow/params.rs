@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use crate::sql::{Encoding, quote_literal};
+
 /// Reported by the server but not to be set by anybody. Manual,
 /// "Asynchronous Operations" of the protocol; guc_tables.c, GUC_REPORT.
 const FIXED: [&[u8]; 6] = [
@@ -129,37 +131,50 @@ impl Params {
     }
 }
 
-/// Appends the statement that makes `changes`. `set_config` takes every value
-/// as one string, which SET does not for lists such as `search_path`; NULL is
-/// RESET (guc_funcs.c, `set_config_by_name`).
-pub fn set_statement(out: &mut Vec<u8>, changes: &[(&[u8], Option<&[u8]>)]) {
+/// Appends the statement that makes `changes`, whose values are in the encoding
+/// `client_encoding`. `set_config` takes every value as one string, which SET
+/// does not for lists such as `search_path`; NULL is RESET (guc_funcs.c,
+/// `set_config_by_name`).
+///
+/// The text is plain ASCII: the server would convert it from the encoding that
+/// the session has before the change.
+pub fn set_statement(
+    out: &mut Vec<u8>,
+    changes: &[(&[u8], Option<&[u8]>)],
+    client_encoding: &[u8],
+) {
     out.extend_from_slice(b"SELECT ");
     for (i, (name, value)) in changes.iter().enumerate() {
         if i > 0 {
             out.extend_from_slice(b", ");
         }
         out.extend_from_slice(b"pg_catalog.set_config(");
-        literal(out, name);
+        text(out, name, client_encoding);
         out.extend_from_slice(b", ");
         match value {
-            Some(value) => literal(out, value),
+            Some(value) => text(out, value, client_encoding),
             None => out.extend_from_slice(b"NULL"),
         }
         out.extend_from_slice(b", false)");
     }
 }
 
-fn literal(out: &mut Vec<u8>, value: &[u8]) {
-    // A startup packet's strings end at NUL, so there is none in them.
-    let escape = value.contains(&b'\\');
-    out.extend_from_slice(if escape { b" E'" } else { b"'" });
-    for &byte in value {
-        if byte == b'\'' || byte == b'\\' {
-            out.push(byte);
-        }
-        out.push(byte);
+/// Appends an expression for `value`.
+fn text(out: &mut Vec<u8>, value: &[u8], encoding: &[u8]) {
+    if value.is_ascii() && quote_literal(value, Encoding::AsciiSafe, out).is_ok() {
+        return;
     }
-    out.push(b'\'');
+    out.extend_from_slice(b"pg_catalog.convert_from(pg_catalog.decode('");
+    for byte in value {
+        out.extend_from_slice(format!("{byte:02x}").as_bytes());
+    }
+    out.extend_from_slice(b"', 'hex'), ");
+    // The name of an encoding is ASCII; anything else the server refuses.
+    let name = String::from_utf8_lossy(encoding).replace(|c: char| !c.is_ascii(), "?");
+    if quote_literal(&name, Encoding::AsciiSafe, out).is_err() {
+        out.extend_from_slice(b"NULL");
+    }
+    out.push(b')');
 }
 
 /// A parameter's name and its value.
@@ -229,7 +244,7 @@ mod tests {
             ("search_path", r#""$user", o'\x"#, false),
         ]);
         let mut sql = Vec::new();
-        set_statement(&mut sql, &server.changes_to(&client));
+        set_statement(&mut sql, &server.changes_to(&client), b"UTF8");
         assert_eq!(
             String::from_utf8(sql).unwrap(),
             r#"SELECT pg_catalog.set_config('search_path',  E'"$user", o''\\x', false), pg_catalog.set_config('timezone', 'Asia/Tokyo', false), pg_catalog.set_config('work_mem', NULL, false)"#
@@ -238,6 +253,18 @@ mod tests {
         let (client, news) = client.with_fixed_of(&server);
         assert_eq!(client.get(b"SERVER_VERSION"), Some(&b"15"[..]));
         assert_eq!(news.len(), 1);
+    }
+
+    #[test]
+    fn the_statement_is_ascii_whatever_the_encoding() {
+        let mut sql = Vec::new();
+        let value: &[u8] = b"\x83\\'";
+        set_statement(&mut sql, &[(b"search_path", Some(value))], b"SJIS");
+        assert_eq!(
+            String::from_utf8(sql).unwrap(),
+            "SELECT pg_catalog.set_config('search_path', \
+             pg_catalog.convert_from(pg_catalog.decode('835c27', 'hex'), 'SJIS'), false)"
+        );
     }
 
     #[test]
