@@ -25,6 +25,8 @@ pub struct ClientInfo {
     pub secret_len: usize,
     pub user: Arc<str>,
     pub database: Arc<str>,
+    /// Whose pool it uses: the forced user where there is one.
+    pub pool_user: Arc<str>,
     pub peer: PeerAddr,
     pub local: PeerAddr,
     pub peer_pid: u32,
@@ -54,12 +56,10 @@ pub enum Order {
 }
 
 impl ClientInfo {
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         id: u64,
         key: (u32, [u8; LONG_KEY], usize),
-        user: Arc<str>,
-        database: Arc<str>,
+        [user, database, pool_user]: [Arc<str>; 3],
         (peer, local, peer_pid): (PeerAddr, PeerAddr, u32),
         application_name: &[u8],
     ) -> ClientInfo {
@@ -71,6 +71,7 @@ impl ClientInfo {
             secret_len,
             user,
             database,
+            pool_user,
             peer,
             local,
             peer_pid,

@@ -11,6 +11,8 @@ use super::info::{ClientInfo, LONG_KEY};
 use super::session::Client;
 use super::startup::{Begun, Failure};
 use crate::admin::console::Identity;
+use crate::admin::snapshot::ClientState;
+use crate::admin::{self, Access};
 use crate::auth::{Masked, Method, Secret};
 use crate::config::{CONSOLE, PoolConfig};
 use crate::flow::{Params, Session, error_fields};
@@ -118,8 +120,11 @@ pub(super) async fn login(
     let info = ClientInfo::new(
         worker.local().next_id(),
         key,
-        Arc::from(user),
-        config.database.clone(),
+        [
+            Arc::from(user),
+            config.database.clone(),
+            config.user.clone(),
+        ],
         (stream.peer_addr(), stream.local_addr(), stream.peer_pid()),
         &application_name,
     );
@@ -203,26 +208,38 @@ async fn enter_console(
 ) -> Result<Begun, Failure> {
     let terms = worker.terms();
     let general = &terms.config.general;
-    let is_in = |list: &[String]| list.iter().any(|name| name == user);
-    let admin = is_in(&general.admin_users);
-    if !admin && !is_in(&general.stats_users) {
+    let access = admin::access(general, user);
+    let admin = access == Access::Admin;
+    if access == Access::Denied {
         return Err(Refusal::fatal("08P01", "not allowed")
             .hint("Add the user to admin_users or stats_users.")
             .into());
     }
-    let (pid, secret, _) = worker.new_key(4);
-    let mut key = Vec::new();
-    build::backend_key_data(&mut key, pid, secret.get(..4).unwrap_or_default());
+    let key = worker.new_key(4);
+    let mut out = Vec::new();
+    build::backend_key_data(&mut out, key.0, key.1.get(..4).unwrap_or_default());
     stream
-        .write_all(&crate::admin::console::welcome(&key)?)
+        .write_all(&crate::admin::console::welcome(&out)?)
         .await?;
-    Ok(Begun::Console(Identity {
+    let id = worker.local().next_id();
+    let names = [user, CONSOLE[0], CONSOLE[0]].map(Arc::from);
+    let peer = stream.peer_addr();
+    let info = ClientInfo::new(
+        id,
+        key,
+        names,
+        (peer, stream.local_addr(), stream.peer_pid()),
+        b"",
+    );
+    info.state.set(ClientState::Active);
+    let who = Identity {
         user: user.to_owned(),
         admin,
-        conn: format!("C-{}", worker.local().next_id()),
-        addr: stream.peer_addr().to_string(),
+        conn: format!("C-{id}"),
+        addr: peer.to_string(),
         log_errors: general.log_pooler_errors,
-    }))
+    };
+    Ok(Begun::Console(Box::new((who, info))))
 }
 
 /// What we can prove to the server on behalf of this user.

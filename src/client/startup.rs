@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, info, warn};
 
+use super::info::ClientInfo;
 use super::session::close_gently;
 use super::{cancel, login};
 use crate::admin;
@@ -48,7 +49,9 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
             client.run().await;
             drop(listed);
         }
-        Ok(Begun::Console(who)) => {
+        Ok(Begun::Console(console)) => {
+            let (who, info) = *console;
+            let _listed = worker.enlist_console(Rc::new(info));
             let console = admin::console::serve(stream, who, worker.handle(), worker.view());
             if let Err(error) = Box::pin(console).await {
                 debug!(reason = %error, "console connection failed");
@@ -80,7 +83,7 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
 /// What a connection turned out to be.
 pub(super) enum Begun {
     Client(Box<login::Welcomed>),
-    Console(admin::console::Identity),
+    Console(Box<(admin::console::Identity, ClientInfo)>),
     Cancel { pid: u32, key: Vec<u8> },
 }
 

@@ -35,8 +35,8 @@ table! {
                 "Let several processes listen on one port.";
             peer_id: u32 = 0, restart, not_built,
                 "Number of this process among its peers, which hand on each other's cancel requests.";
-            tcp_defer_accept: bool = true, reload, built,
-                "Accept a connection only when its first bytes have arrived.";
+            tcp_defer_accept: bool = true, reload, obsolete,
+                "Accept a connection only when its first bytes have arrived; here a silent connection costs next to nothing.";
             tcp_socket_buffer: u32 = 0, reload, built,
                 "Send and receive buffers of sockets in bytes; 0 leaves it to the system.";
             tcp_keepalive: bool = true, reload, built,

@@ -30,6 +30,7 @@ use crate::config::PoolConfig;
 use crate::process::Handle;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Pool};
+use crate::stats::Totals;
 use crate::wire::build::Refusal;
 
 /// Everything that lives on one thread.
@@ -43,6 +44,10 @@ pub struct Worker {
     view: View,
     /// Clients by the process id that they were told.
     clients: RefCell<HashMap<u32, Rc<ClientInfo>>>,
+    /// Clients of the console, for SHOW CLIENTS.
+    consoles: RefCell<HashMap<u32, Rc<ClientInfo>>>,
+    /// Totals of pools that are gone, by database.
+    past: RefCell<Vec<(String, Totals)>>,
     newcomers: Cell<u32>,
     /// Clients that are to leave: also those that are only logging in.
     draining: Cell<bool>,
@@ -64,6 +69,8 @@ impl Worker {
             handle,
             view,
             clients: RefCell::default(),
+            consoles: RefCell::default(),
+            past: RefCell::default(),
             newcomers: Cell::new(0),
             draining: Cell::new(false),
         })
@@ -100,9 +107,7 @@ impl Worker {
     }
 
     pub fn find_pool(&self, client: &ClientInfo) -> Option<Rc<Pool>> {
-        let terms = self.terms();
-        let user = terms.config.pool_user(&client.database, &client.user)?;
-        self.pools.get(&client.database, user)
+        self.pools.get(&client.database, &client.pool_user)
     }
 
     // ---- clients ----
@@ -144,6 +149,12 @@ impl Worker {
         }
     }
 
+    /// The same for a client of the console, which no cancel request reaches.
+    pub fn enlist_console(self: &Rc<Self>, info: Rc<ClientInfo>) -> ListedConsole {
+        self.consoles.borrow_mut().insert(info.pid, info.clone());
+        ListedConsole(self.clone(), info.pid)
+    }
+
     /// A process id that no client has, and a secret. `len`: how much of it
     /// the client is told.
     pub fn new_key(&self, len: usize) -> (u32, [u8; crate::client::LONG_KEY], usize) {
@@ -181,6 +192,8 @@ impl Worker {
             },
             &gone,
         );
+        let totals = |pool: &Rc<Pool>| (pool.config().database.to_string(), pool.counters.totals());
+        self.past.borrow_mut().extend(removed.iter().map(totals));
         for client in self.clients.borrow().values() {
             let config = terms.config.database(&client.database);
             if config.is_none() && !removed.is_empty() {
@@ -233,6 +246,15 @@ pub struct Listed {
     worker: Rc<Worker>,
     pid: u32,
     pool: Option<Rc<Pool>>,
+}
+
+/// A client of the console that is in the list.
+pub struct ListedConsole(Rc<Worker>, u32);
+
+impl Drop for ListedConsole {
+    fn drop(&mut self) {
+        self.0.consoles.borrow_mut().remove(&self.1);
+    }
 }
 
 impl Drop for Listed {

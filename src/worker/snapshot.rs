@@ -1,5 +1,6 @@
 //! What the console and `/metrics` show of a worker.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Worker;
@@ -14,13 +15,26 @@ impl Worker {
             system: SystemTime::now(),
         };
         let clients = self.clients.borrow();
-        let mut clients: Vec<_> = clients.values().map(|c| client_row(c, &now)).collect();
-        clients.sort_by_key(|row| row.id);
+        let consoles = self.consoles.borrow();
+        let all = clients.values().chain(consoles.values());
+        let mut rows: Vec<_> = all.map(|c| client_row(c, &now)).collect();
+        let mut counts: HashMap<(&str, &str), ClientCounts> = HashMap::new();
+        for client in clients.values() {
+            let key = (&*client.database, &*client.pool_user);
+            let count = counts.entry(key).or_default();
+            match client.state.get() {
+                ClientState::Waiting => count.waiting += 1,
+                _ => count.active += 1,
+            }
+        }
+        rows.sort_by_key(|row| row.id);
         let mut servers = Vec::new();
         let mut pools = Vec::new();
         for pool in self.pools.each() {
-            pools.push(self.pool_row(&pool, &now));
             let config = pool.config();
+            let count = counts.get(&(&*config.database, &*config.user));
+            let count = count.copied().unwrap_or_default();
+            pools.push(pool_row(&pool, count, &now));
             for (_, info) in pool.servers().iter() {
                 let mut row = server_row(info, &now);
                 row.database = config.database.to_string();
@@ -31,70 +45,62 @@ impl Worker {
         servers.sort_by_key(|row| row.id);
         pools.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
         Snapshot {
-            clients,
+            clients: rows,
             servers,
             pools,
             login_clients: self.newcomers.get() as usize,
-            ..Snapshot::default()
+            past: self.past.borrow().clone(),
         }
     }
+}
 
-    fn pool_row(&self, pool: &Pool, now: &Moment) -> PoolRow {
-        let config = pool.config();
-        let book = pool.book();
-        let check_delay = config.server_check_delay;
-        let checked = config.server_check_query.is_some();
-        let used = |since: Instant| checked && now.instant >= since + check_delay;
-        let sv_used = book.idle().filter(|(_, since)| used(*since)).count();
-        let state = |state: ServerState| {
-            let servers = pool.servers();
-            servers
-                .iter()
-                .filter(|(_, info)| info.state.get() == state)
-                .count()
-        };
-        let clients = self.clients.borrow();
-        let mine = clients.values().filter(|client| {
-            *client.database == *config.database
-                && self
-                    .find_pool(client)
-                    .is_some_and(|p| std::ptr::eq(&*p, pool))
-        });
-        let (mut cl_active, mut cl_waiting) = (0, 0);
-        for client in mine {
-            match client.state.get() {
-                ClientState::Waiting => cl_waiting += 1,
-                _ => cl_active += 1,
-            }
-        }
-        let canceled = pool.servers();
-        let canceled = canceled
+#[derive(Clone, Copy, Default)]
+struct ClientCounts {
+    active: usize,
+    waiting: usize,
+}
+
+fn pool_row(pool: &Pool, clients: ClientCounts, now: &Moment) -> PoolRow {
+    let config = pool.config();
+    let book = pool.book();
+    let check_delay = config.server_check_delay;
+    let checked = config.server_check_query.is_some();
+    let used = |since: Instant| checked && now.instant >= since + check_delay;
+    let sv_used = book.idle().filter(|(_, since)| used(*since)).count();
+    let state = |state: ServerState| {
+        let servers = pool.servers();
+        servers
             .iter()
-            .filter(|(_, info)| info.cancels.get() > 0 && info.state.get() == ServerState::Active);
-        PoolRow {
-            database: config.database.to_string(),
-            user: config.user.to_string(),
-            cl_active,
-            // Logins that wait for their first connection are in the queue too.
-            cl_waiting: cl_waiting.max(book.waiting_count()),
-            cl_active_cancel_req: canceled.map(|(_, info)| info.cancels.get() as usize).sum(),
-            cl_waiting_cancel_req: 0,
-            sv_active: state(ServerState::Active),
-            sv_active_cancel: 0,
-            sv_being_canceled: state(ServerState::BeingCanceled),
-            sv_idle: book.idle_count() - sv_used,
-            sv_used,
-            sv_tested: state(ServerState::Tested),
-            sv_login: book.opening_count() as usize,
-            maxwait: book.oldest_wait().map_or(Duration::ZERO, |since| {
-                now.instant.saturating_duration_since(since)
-            }),
-            pool_mode: config.pool_mode,
-            load_balance_hosts: config.load_balance_hosts,
-            several_hosts: config.hosts.len() > 1,
-            pool_size: config.pool_size,
-            totals: pool.counters.totals(),
-        }
+            .filter(|(_, info)| info.state.get() == state)
+            .count()
+    };
+    let canceled = pool.servers();
+    let canceled = canceled
+        .iter()
+        .filter(|(_, info)| info.cancels.get() > 0 && info.state.get() == ServerState::Active);
+    PoolRow {
+        database: config.database.to_string(),
+        user: config.user.to_string(),
+        cl_active: clients.active,
+        // Logins that wait for their first connection are in the queue too.
+        cl_waiting: clients.waiting.max(book.waiting_count()),
+        cl_active_cancel_req: canceled.map(|(_, info)| info.cancels.get() as usize).sum(),
+        cl_waiting_cancel_req: 0,
+        sv_active: state(ServerState::Active),
+        sv_active_cancel: 0,
+        sv_being_canceled: state(ServerState::BeingCanceled),
+        sv_idle: book.idle_count() - sv_used,
+        sv_used,
+        sv_tested: state(ServerState::Tested),
+        sv_login: book.opening_count() as usize,
+        maxwait: book.oldest_wait().map_or(Duration::ZERO, |since| {
+            now.instant.saturating_duration_since(since)
+        }),
+        pool_mode: config.pool_mode,
+        load_balance_hosts: config.load_balance_hosts,
+        several_hosts: config.hosts.len() > 1,
+        pool_size: config.pool_size,
+        totals: pool.counters.totals(),
     }
 }
 
