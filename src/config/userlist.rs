@@ -5,14 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::choice::AuthType;
-use super::load::Config;
+use super::load::{Config, Source};
 use super::mistake::{Mistake, Place};
-use crate::auth::{Method, Secret, UserList};
+use crate::auth::{Masked, Method, Secret, UserList};
 
 impl Config {
     /// The users of `auth_file`, overridden by those that have a password in
     /// their section, and what is wrong with the file. PgBouncer goes on with
     /// what it could read: mistakes are fatal only where there is no ini.
+    ///
+    /// In TOML a section alone makes a user known: enough for `trust`, while an
+    /// empty password never proves anything.
     pub fn userlist(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> (UserList, Vec<Mistake>) {
         let (mut list, mistakes) = match &self.general.auth_file {
             Some(path) => auth_file(path, read),
@@ -21,6 +24,8 @@ impl Config {
         for (name, user) in &self.users {
             if let Some(password) = &user.password {
                 list.insert(name, Secret::parse(password.reveal()));
+            } else if self.source == Source::Toml && list.get(name).is_none() {
+                list.insert(name, Secret::Plain(Masked::new("")));
             }
         }
         (list, mistakes)
