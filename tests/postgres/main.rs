@@ -1,0 +1,11 @@
+//! Tests against a real PostgreSQL: what a program sees through pgweir must be
+//! what it would see without it. `cargo test --test postgres wire::` runs one
+//! topic; `tests/support/mod.rs` tells what can be chosen.
+
+// Helpers outside of test functions fail tests by panicking, too.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod wire;
