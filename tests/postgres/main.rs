@@ -8,4 +8,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
+mod hostile;
+mod memory;
+mod modes;
+mod ownership;
+mod pool;
+mod split;
 mod wire;

@@ -3,20 +3,6 @@
 
 use crate::support::{Address, Failure, Frontend, Message, Pooler, RawClient, Setup, tags};
 
-/// Sends the same bytes through the pooler and to PostgreSQL; both must answer
-/// the same up to the last of so many ReadyForQuery. Returns the answer.
-#[track_caller]
-fn same_as_postgres(pooler: &Pooler, messages: &Frontend, ready: usize) -> Vec<Message> {
-    let run = |mut client: RawClient| -> Vec<Message> {
-        client.send(messages);
-        (0..ready).flat_map(|_| client.read_until(b'Z')).collect()
-    };
-    let expected = run(pooler.direct());
-    let seen = run(pooler.login());
-    assert_eq!(seen, expected);
-    seen
-}
-
 fn errors(messages: &[Message]) -> Vec<Failure> {
     let errors = messages.iter().filter(|m| m.tag == b'E');
     errors.map(Message::failure).collect()
@@ -44,7 +30,7 @@ fn simple_query() {
         ),
         ("begin; select 1/0", "CEZ"),
     ] {
-        let answer = same_as_postgres(&pooler, &Frontend::new().query(sql), 1);
+        let answer = pooler.same_as_postgres(&Frontend::new().query(sql), 1);
         assert_eq!(tags(&answer), expected, "{sql}");
     }
 }
@@ -59,7 +45,7 @@ fn extended_query() {
         .describe(b'P', "")
         .execute("", 0)
         .sync();
-    let answer = same_as_postgres(&pooler, &script, 1);
+    let answer = pooler.same_as_postgres(&script, 1);
     assert_eq!(tags(&answer), "1tT2TDCZ");
     assert_eq!(
         answer[5].columns(),
@@ -71,7 +57,7 @@ fn extended_query() {
         .describe(b'S', "")
         .run("", &[])
         .sync();
-    assert_eq!(tags(&same_as_postgres(&pooler, &no_result, 1)), "1tn12IZ");
+    assert_eq!(tags(&pooler.same_as_postgres(&no_result, 1)), "1tn12IZ");
 }
 
 #[test]
@@ -89,7 +75,7 @@ fn rows_in_portions() {
         .close(b'S', "numbers")
         .run("commit", &[])
         .sync();
-    let answer = same_as_postgres(&pooler, &script, 2);
+    let answer = pooler.same_as_postgres(&script, 2);
     assert_eq!(tags(&answer), "12C12DDsDDsZDC3312CZ");
 }
 
@@ -115,7 +101,7 @@ fn flush_alone_and_sync_alone() {
     assert_eq!(client.exchange(&Frontend::new().sync()).tags(), "Z");
     assert_eq!(client.value("select 1"), "1");
     let three = Frontend::new().sync().sync().sync();
-    assert_eq!(tags(&same_as_postgres(&pooler, &three, 3)), "ZZZ");
+    assert_eq!(tags(&pooler.same_as_postgres(&three, 3)), "ZZZ");
 }
 
 #[test]
@@ -150,7 +136,7 @@ fn pipeline_of_simple_queries() {
         };
         script = script.query(&sql);
     }
-    let answer = same_as_postgres(&pooler, &script, 200);
+    let answer = pooler.same_as_postgres(&script, 200);
     assert_eq!(errors(&answer).len(), 100);
 }
 
@@ -187,7 +173,7 @@ fn error_in_a_pipeline_skips_up_to_sync() {
         .execute("", 0)
         .sync()
         .query("select 'last'");
-    let answer = same_as_postgres(&pooler, &script, 4);
+    let answer = pooler.same_as_postgres(&script, 4);
     assert_eq!(tags(&answer), "12DC1EZ12DCZEZTDCZ");
     let states: Vec<String> = errors(&answer)
         .iter()
@@ -209,7 +195,7 @@ fn error_in_a_pipelined_transaction() {
         .sync()
         .run("select 2", &[])
         .sync();
-    let answer = same_as_postgres(&pooler, &script, 4);
+    let answer = pooler.same_as_postgres(&script, 4);
     assert_eq!(tags(&answer), "12C1EZEZ12CZ12DCZ");
 }
 
@@ -222,7 +208,7 @@ fn simple_and_extended_mixed_without_sync() {
         .query("select 2")
         .run("select 3", &[])
         .sync();
-    let answer = same_as_postgres(&pooler, &script, 2);
+    let answer = pooler.same_as_postgres(&script, 2);
     assert_eq!(tags(&answer), "12DCTDCZ12DCZ");
 }
 
@@ -233,7 +219,7 @@ fn function_call() {
         .function_call(177, &["40", "2"]) // int4pl
         .function_call(154, &["1", "0"]) // int4div
         .function_call(4_000_000_000, &[]);
-    let answer = same_as_postgres(&pooler, &script, 3);
+    let answer = pooler.same_as_postgres(&script, 3);
     assert_eq!(tags(&answer), "VZEZEZ");
     assert_eq!(answer[0].body, b"\0\0\0\x0242");
 }
@@ -322,12 +308,12 @@ fn copy_out() {
         .direct()
         .query("insert into t select g, 'row ' || g from generate_series(1, 500) g");
     let copy = Frontend::new().query("copy (select * from t order by a) to stdout");
-    let answer = same_as_postgres(&pooler, &copy, 1);
+    let answer = pooler.same_as_postgres(&copy, 1);
     assert_eq!(tags(&answer), format!("H{}cCZ", "d".repeat(500)));
 
     let fails =
         Frontend::new().query("copy (select 1/(3-g) from generate_series(1, 5) g) to stdout");
-    let answer = same_as_postgres(&pooler, &fails, 1);
+    let answer = pooler.same_as_postgres(&fails, 1);
     assert_eq!(tags(&answer), "HddEZ");
 }
 
@@ -362,7 +348,7 @@ fn copy_out_extended_protocol() {
         .execute("", 0)
         .run("select 'next'", &[])
         .sync();
-    let answer = same_as_postgres(&pooler, &script, 1);
+    let answer = pooler.same_as_postgres(&script, 1);
     assert_eq!(tags(&answer), "1tn2HdddcC12DCZ");
 }
 
@@ -443,7 +429,7 @@ fn parameter_status_follows_set() {
         .query("set application_name = 'other'; set datestyle = 'German'")
         .query("begin; set timezone = 'Asia/Tokyo'")
         .query("rollback");
-    let answer = same_as_postgres(&pooler, &script, 3);
+    let answer = pooler.same_as_postgres(&script, 3);
     assert_eq!(tags(&answer), "CCSSZCCSZCSZ");
 }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::address::free_port;
 use super::cluster::{run_as_server, temp_dir};
 use super::guard::Guard;
-use super::{Address, Cluster, RawClient, eventually, patiently};
+use super::{Address, Cluster, Frontend, Message, RawClient, eventually, patiently};
 
 /// A test that still has its pooler after this time hangs.
 const WATCHDOG: Duration = Duration::from_secs(240);
@@ -486,6 +486,32 @@ impl Pooler {
         });
     }
 
+    /// Sends the same bytes through the pooler and to PostgreSQL; both must
+    /// answer the same up to the last of so many ReadyForQuery.
+    #[track_caller]
+    pub fn same_as_postgres(&self, messages: &Frontend, ready: usize) -> Vec<Message> {
+        let run = |mut client: RawClient| -> Vec<Message> {
+            client.send(messages);
+            (0..ready).flat_map(|_| client.read_until(b'Z')).collect()
+        };
+        let expected = run(self.direct());
+        let seen = run(self.login());
+        assert_eq!(seen, expected);
+        seen
+    }
+
+    /// The highest resident memory in bytes since the last call, or since the
+    /// start.
+    pub fn peak_memory(&self) -> u64 {
+        let peak = self.memory_line("VmHWM:");
+        let Some((process, _)) = &self.process else {
+            return 0;
+        };
+        // Linux, proc(5): resets the peak to what is resident now.
+        fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("clear_refs");
+        peak
+    }
+
     /// A libpq connection string.
     pub fn dsn(&self) -> String {
         self.dsn_of("app")
@@ -502,10 +528,16 @@ impl Pooler {
 
     /// Resident memory in bytes.
     pub fn memory(&self) -> u64 {
-        let (process, _) = self.process.as_ref().expect("a pooler");
+        self.memory_line("VmRSS:")
+    }
+
+    fn memory_line(&self, name: &str) -> u64 {
+        let Some((process, _)) = &self.process else {
+            return 0;
+        };
         let path = format!("/proc/{}/status", process.id());
         let status = fs::read_to_string(path).expect("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let line = status.lines().find(|line| line.starts_with(name));
         let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
         kilobytes
             .and_then(|kb| kb.parse::<u64>().ok())
