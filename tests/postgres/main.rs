@@ -8,11 +8,21 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
 mod cancel;
+mod command_line;
+mod console;
+mod crosstalk;
+mod drivers;
 mod hostile;
 mod memory;
 mod modes;
 mod ownership;
+mod parameters;
 mod pool;
+mod prepared;
+mod signals;
 mod split;
+mod stats_port;
+mod tokio_postgres_client;
 mod wire;

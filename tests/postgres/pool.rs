@@ -292,7 +292,9 @@ fn several_connections_are_opened_at_once() {
         .for_database("connect_query", lock)
         .start();
     let mut admin = pooler.admin();
-    // Nobody's connect_query ends, so that only those under way are counted.
+    // Opens the first, so that logging in needs no further connection.
+    pooler.login();
+    // From now on no connect_query ends: the others are all under way.
     admin.query("select pg_advisory_lock(1)");
     let mut clients: Vec<_> = (0..5).map(|_| asks(&pooler, "app")).collect();
     pooler.expect_backends(5);

@@ -264,17 +264,22 @@ fn server_user() -> Option<(u32, u32)> {
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-/// Runs the command as [`server_user`] and in plain English.
+/// Runs the command as [`server_user`] and [`plain`].
 pub fn run_as_server(mut command: Command) -> Command {
     if let Some((uid, gid)) = server_user() {
         command.uid(uid).gid(gid);
     }
+    plain(command)
+}
+
+/// Without what the environment says to libpq or pgweir, and in plain English.
+pub fn plain(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
             command.env_remove(name);
         }
     }
-    command.env("LC_ALL", "C");
+    command.env("LC_ALL", "C.UTF-8");
     command
 }
 

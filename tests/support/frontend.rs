@@ -27,7 +27,16 @@ impl Frontend {
 
     /// Parse without parameter types.
     pub fn parse(self, name: &str, sql: &str) -> Frontend {
-        let body = [cstr(name), cstr(sql), vec![0, 0]].concat();
+        self.parse_typed(name, sql, &[])
+    }
+
+    /// Parse with the OIDs of parameter types.
+    pub fn parse_typed(self, name: &str, sql: &str, types: &[u32]) -> Frontend {
+        let mut body = [cstr(name), cstr(sql)].concat();
+        body.extend((types.len() as u16).to_be_bytes());
+        for oid in types {
+            body.extend(oid.to_be_bytes());
+        }
         self.message(b'P', &body)
     }
 

@@ -22,10 +22,10 @@ mod programs;
 mod raw;
 mod wait;
 
-pub use address::Address;
+pub use address::{Address, free_port};
 pub use cluster::Cluster;
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
-pub use programs::{Output, Program, node, pgbench, psql, python};
+pub use programs::{Output, Program, Running, node, pgbench, pgweir, psql, python};
 pub use raw::{Answer, Failure, Message, RawClient, tags};
 pub use wait::{PATIENCE, eventually, patiently};

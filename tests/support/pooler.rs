@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::address::free_port;
-use super::cluster::{run_as_server, temp_dir};
+use super::cluster::{plain, run_as_server, temp_dir};
 use super::guard::Guard;
 use super::{Address, Cluster, Frontend, Message, RawClient, eventually, patiently};
 
@@ -188,6 +188,12 @@ impl Setup {
         setup.database(alias, "dbname", &*name)
     }
 
+    /// Takes a database out.
+    pub fn without_database(mut self, database: &str) -> Setup {
+        self.databases.remove(database);
+        self
+    }
+
     /// A setting of a user.
     pub fn user(mut self, user: &str, name: &str, value: impl Into<Value>) -> Setup {
         let settings = self.users.entry(user.to_owned()).or_default();
@@ -234,13 +240,13 @@ impl Setup {
             } => {
                 let path = dir.join("pgweir.toml");
                 fs::write(&path, self.toml(&settings)).expect("config");
-                let mut command = Command::new(program);
+                let mut command = plain(Command::new(program));
                 command.arg("run").arg(&path);
                 (path, command)
             }
             Target::Pgweir { program, ini: true } => {
                 let path = self.write_ini(settings, dir);
-                let mut command = Command::new(program);
+                let mut command = plain(Command::new(program));
                 command.arg("run").arg(&path);
                 (path, command)
             }
@@ -438,7 +444,12 @@ impl Pooler {
     /// A connection of `app` past the pooler, to compare with.
     #[track_caller]
     pub fn direct(&self) -> RawClient {
-        RawClient::login(&Address::local(self.server.port()), "app", &self.database)
+        RawClient::login(&self.server_address(), "app", &self.database)
+    }
+
+    /// The server's TCP address.
+    pub fn server_address(&self) -> Address {
+        Address::local(self.server.port())
     }
 
     /// The console.

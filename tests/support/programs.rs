@@ -1,10 +1,14 @@
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::cluster::pg_bin;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::cluster::{pg_bin, plain};
+use super::guard::Guard;
 
 /// A program that a test runs as an outsider would.
 #[derive(Debug)]
@@ -19,6 +23,19 @@ pub struct Output {
     pub stdout: String,
     pub stderr: String,
 }
+
+/// A program that has been started; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    what: String,
+    child: Child,
+    guard: Guard,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
+}
+
+/// Longer than the patience of one step: a program takes many.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// `psql` without the reader's own settings, tuples only; stops at errors.
 pub fn psql(dsn: &str) -> Program {
@@ -47,6 +64,11 @@ pub fn node(script: &str, scenario: &str, dsn: &str) -> Program {
         .args(&[&driver(script), scenario, dsn])
 }
 
+/// The pgweir just built, with these arguments.
+pub fn pgweir(arguments: &[&str]) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_pgweir")).args(arguments)
+}
+
 fn pg_program(name: &str) -> String {
     let beside = pg_bin().join(name);
     if beside.exists() {
@@ -71,14 +93,9 @@ fn dependency(path: &str) -> String {
 
 impl Program {
     pub fn new(program: &str) -> Program {
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
-            }
+        Program {
+            command: plain(Command::new(program)),
         }
-        command.env("LC_ALL", "C.UTF-8");
-        Program { command }
     }
 
     pub fn args(mut self, arguments: &[&str]) -> Program {
@@ -93,7 +110,13 @@ impl Program {
 
     /// Runs it to its end, which must come before the watchdog's.
     #[track_caller]
-    pub fn run(mut self) -> Output {
+    pub fn run(self) -> Output {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub fn start(mut self) -> Running {
         let mut child = self
             .command
             .stdin(Stdio::null())
@@ -103,24 +126,12 @@ impl Program {
             .unwrap_or_else(|e| panic!("{:?}: {e}", self.command));
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
-        // Longer than the patience of one step: a program takes many.
-        let deadline = std::time::Instant::now() + Duration::from_secs(120);
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("wait") {
-                break status;
-            }
-            if std::time::Instant::now() > deadline {
-                let _ = child.kill();
-                let _ = child.wait();
-                let (out, err) = (stdout.join(), stderr.join());
-                panic!("{:?} hangs:\n{out:?}\n{err:?}", self.command);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        Output {
-            success: status.success(),
-            stdout: stdout.join().expect("stdout"),
-            stderr: stderr.join().expect("stderr"),
+        Running {
+            what: format!("{:?}", self.command),
+            guard: Guard::new(child.id(), "KILL", None),
+            child,
+            stdout,
+            stderr,
         }
     }
 
@@ -144,6 +155,45 @@ impl Program {
         let output = self.run();
         assert!(!output.success, "{what} succeeded:\n{}", output.stdout);
         output.stderr
+    }
+}
+
+impl Running {
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("kill");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn finish(mut self) -> Output {
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                break Some(status);
+            }
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        self.guard.release();
+        let stdout = self.stdout.join().expect("stdout");
+        let stderr = self.stderr.join().expect("stderr");
+        let Some(status) = status else {
+            panic!("{} hangs:\n{stdout}\n{stderr}", self.what);
+        };
+        Output {
+            success: status.success(),
+            stdout,
+            stderr,
+        }
     }
 }
 

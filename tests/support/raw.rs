@@ -469,6 +469,14 @@ impl RawClient {
         };
     }
 
+    /// Ends the connection, as dropping does.
+    pub fn close(&mut self) {
+        let _ = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+
     /// Reads and throws away `count` bytes, whatever they are.
     #[track_caller]
     pub fn skip_bytes(&mut self, count: usize) {
