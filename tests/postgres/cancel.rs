@@ -151,20 +151,25 @@ fn never_reaches_another_client_under_load() {
     let clients: Vec<_> = (0..12).map(|_| pooler.login()).collect();
     let targets: Vec<Vec<u8>> = clients.iter().step_by(2).map(|c| c.key.clone()).collect();
     std::thread::scope(|scope| {
-        for (number, client) in clients.into_iter().enumerate() {
-            let (cancelled, targeted) = (&cancelled, number % 2 == 0);
-            scope.spawn(move || work(client, number, targeted, cancelled));
-        }
+        let workers: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(number, client)| {
+                let cancelled = &cancelled;
+                scope.spawn(move || work(client, number, number % 2 == 0, cancelled))
+            })
+            .collect();
         for seed in 0..2 {
             let (targets, stop, address) = (&targets, &stop, &pooler.address);
             scope.spawn(move || cancel_at_random(address, targets, seed, stop));
         }
-        // Every target must be hit at least now and then, or nothing is shown.
-        eventually("some queries cancelled", true, || {
-            cancelled.load(Ordering::Relaxed) >= 10 || stop.load(Ordering::Relaxed)
-        });
+        let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         stop.store(true, Ordering::Relaxed);
+        assert!(results.iter().all(Result::is_ok), "see the panics above");
     });
+    // Otherwise nothing has been shown.
+    let cancelled = cancelled.load(Ordering::Relaxed);
+    assert!(cancelled >= 10, "only {cancelled} queries were cancelled");
 }
 
 fn work(mut client: RawClient, number: usize, targeted: bool, cancelled: &AtomicUsize) {

@@ -73,7 +73,7 @@ fn wrong_values() {
         ),
         (
             "default_pool_size = \"many\"",
-            ["pgweir.toml:2", "default_pool_size", "many"],
+            ["pgweir.toml:2", "default_pool_size", "integer"],
         ),
         (
             "query_wait_timeout = \"30 parsecs\"",

@@ -38,7 +38,8 @@ fn row<'a>(
 #[test]
 fn columns_are_pgbouncers() {
     let pooler = Setup::new().start();
-    pooler.login().query("select 1");
+    let mut client = pooler.login();
+    client.query("select 1");
     let mut console = pooler.console();
     for (command, columns) in [
         ("SHOW CLIENTS", SOCKETS),
