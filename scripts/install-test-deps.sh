@@ -1,0 +1,71 @@
+#!/bin/sh
+# Installs what the tests need and is missing: PostgreSQL, Python and Node from
+# the distribution (as root), the drivers into target/venv and target/node.
+# Quick when everything is there. Without root it says what to install.
+#
+# PG_BIN    directory with initdb, postgres, psql and pgbench, if not installed
+set -eu
+cd "$(dirname "$0")/.."
+drivers=tests/drivers
+venv=target/venv
+node=target/node
+
+say() { echo "install-test-deps: $*" >&2; }
+
+has_postgres() {
+    for dir in "${PG_BIN:-}" /usr/lib/postgresql/*/bin "$(pg_config --bindir 2>/dev/null || true)"; do
+        [ -n "$dir" ] && [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] && return 0
+    done
+    return 1
+}
+
+# Interpreters that stand first in PATH may lack venv; the distribution's has it.
+python=
+for candidate in python3 /usr/bin/python3; do
+    if "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+
+missing=
+has_postgres || missing="$missing postgresql"
+[ -n "$python" ] || missing="$missing python3 python3-venv"
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
+
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" != 0 ]; then
+        say "missing:$missing"
+        say "install with: sudo apt-get install --no-install-recommends$missing"
+        say "or set PG_BIN to the directory that holds initdb and postgres"
+        exit 1
+    fi
+    say "installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    # The packages would start a cluster of their own; the tests start theirs.
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        mkdir -p /etc/postgresql-common
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+    fi
+    # shellcheck disable=SC2086 # a list of package names
+    apt-get install -q -y --no-install-recommends $missing
+    python=${python:-/usr/bin/python3}
+fi
+
+# A stamp holds what was installed last, so that a second run does nothing.
+if ! cmp -s "$drivers/requirements.txt" "$venv/requirements.txt"; then
+    say "installing Python drivers into $venv"
+    "$python" -m venv --clear "$venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check -r "$drivers/requirements.txt"
+    cp "$drivers/requirements.txt" "$venv/requirements.txt"
+fi
+
+if ! cmp -s "$drivers/package-lock.json" "$node/installed.json"; then
+    say "installing Node drivers into $node"
+    mkdir -p "$node"
+    cp "$drivers/package.json" "$drivers/package-lock.json" "$node/"
+    (cd "$node" && npm ci --silent --no-audit --no-fund)
+    cp "$drivers/package-lock.json" "$node/installed.json"
+fi

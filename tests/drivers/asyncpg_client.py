@@ -1,0 +1,199 @@
+"""asyncpg: always the extended protocol, always prepared, binary."""
+
+import asyncio
+import datetime
+import io
+
+import asyncpg
+
+import scenario
+
+CLIENTS = 8
+
+
+def connect(dsn, **more):
+    parts = scenario.options(dsn)
+    return asyncpg.connect(
+        host=parts["host"],
+        port=int(parts["port"]),
+        user=parts["user"],
+        database=parts["dbname"],
+        ssl="prefer",
+        **more,
+    )
+
+
+async def at_once(dsn, work, **more):
+    async def run(number):
+        conn = await connect(dsn, **more)
+        try:
+            await work(conn, number)
+        finally:
+            await conn.close()
+
+    await asyncio.gather(*(run(number) for number in range(CLIENTS)))
+
+
+async def prepared(dsn):
+    async def work(conn, number):
+        statement = await conn.prepare("select $1::int * 2, $2::text")
+        for i in range(50):
+            tag = f"{number}/{i}"
+            assert tuple(await statement.fetchrow(i, tag)) == (i * 2, tag)
+            # The statement cache closes the oldest: Close messages.
+            assert await conn.fetchval(f"select $1::int + {i}", i) == 2 * i
+            now = datetime.datetime.now(datetime.timezone.utc)
+            assert await conn.fetchval("select $1::timestamptz", now) == now
+        try:
+            await conn.fetchval("select $1::int / 0", 1)
+            raise AssertionError("no error")
+        except asyncpg.DivisionByZeroError:
+            pass
+        assert tuple(await statement.fetchrow(1, "x")) == (2, "x")
+
+    await at_once(dsn, work, statement_cache_size=10)
+
+
+async def types(dsn):
+    conn = await connect(dsn)
+    await conn.execute("create type mood as enum ('sad', 'happy'); create type pair as (a int, b mood)")
+    await conn.close()
+
+    async def work(conn, number):
+        # asyncpg looks the types up with a statement of its own.
+        for _ in range(5):
+            assert await conn.fetchval("select 'happy'::mood") == "happy"
+            assert tuple(await conn.fetchval("select (1, 'sad')::pair")) == (1, "sad")
+            assert await conn.fetchval("select array[1, 2]::int[]") == [1, 2]
+
+    await at_once(dsn, work)
+
+
+async def transactions(dsn):
+    conn = await connect(dsn)
+    await conn.execute("create table account (id int primary key, n int)")
+    await conn.execute("insert into account values (0, 0), (1, 0), (2, 0)")
+
+    async def work(conn, number):
+        for i in range(30):
+            async with conn.transaction():
+                await conn.execute("update account set n = n + 1 where id = $1", number % 3)
+                try:
+                    async with conn.transaction():
+                        await conn.execute("update account set n = 7 where id = $1", number % 3)
+                        await conn.execute("select 1/0")
+                except asyncpg.DivisionByZeroError:
+                    pass
+                total = 0
+                async for row in conn.cursor("select generate_series(1, 30)", prefetch=7):
+                    total += row[0]
+                assert total == 465
+            try:
+                async with conn.transaction(isolation="serializable"):
+                    await conn.fetchval("select count(*) from account")
+                    raise ZeroDivisionError
+            except ZeroDivisionError:
+                pass
+
+    await at_once(dsn, work)
+    assert await conn.fetchval("select sum(n) from account") == CLIENTS * 30
+    await conn.close()
+
+
+async def pipeline(dsn):
+    """executemany: all Bind and Execute messages go out before the Sync."""
+    conn = await connect(dsn)
+    await conn.execute("create table item (n int, t text)")
+
+    async def work(conn, number):
+        rows = [(number, f"text {i}") for i in range(500)]
+        await conn.executemany("insert into item values ($1, $2)", rows)
+        found = await conn.fetchmany("select $1::int", [(i,) for i in range(100)])
+        assert [row[0] for row in found] == list(range(100))
+        try:
+            await conn.executemany("insert into item values ($1, 1/$1::int)", [(1,), (0,)])
+            raise AssertionError("no error")
+        except asyncpg.PostgresError:
+            pass
+
+    await at_once(dsn, work)
+    assert await conn.fetchval("select count(*) from item") == CLIENTS * 500
+    await conn.close()
+
+
+async def copy(dsn):
+    conn = await connect(dsn)
+    await conn.execute("create table copied (n int, t text)")
+
+    async def work(conn, number):
+        rows = [(number, f"text {i}") for i in range(300)]
+        for _ in range(3):
+            await conn.copy_records_to_table("copied", records=rows)
+            out = bytearray()
+
+            async def sink(data):
+                out.extend(data)
+
+            sql = "select t from copied where n = $1"
+            await conn.copy_from_query(sql, number, output=sink)
+            assert out.count(b"\n") % 300 == 0, out.count(b"\n")
+            try:
+                await conn.copy_to_table("copied", source=io.BytesIO(b"not a number\n"))
+                raise AssertionError("no error")
+            except asyncpg.PostgresError:
+                pass
+
+    await at_once(dsn, work)
+    assert await conn.fetchval("select count(*) from copied") == CLIENTS * 3 * 300
+    await conn.close()
+
+
+async def cancel(dsn):
+    async def work(conn, number):
+        for i in range(4):
+            if number % 2:
+                tag = f"{number}/{i}"
+                assert await conn.fetchval("select $1::text from pg_sleep(0.05)", tag) == tag
+                continue
+            try:
+                await asyncio.wait_for(conn.execute("select pg_sleep(600)"), 0.3)
+                raise AssertionError("not cancelled")
+            except asyncio.TimeoutError:
+                pass
+            assert await conn.fetchval("select 2") == 2
+
+    await at_once(dsn, work)
+
+
+async def pool(dsn):
+    """asyncpg's own pool resets a connection with several statements at once."""
+    parts = scenario.options(dsn)
+    pool = await asyncpg.create_pool(
+        host=parts["host"],
+        port=int(parts["port"]),
+        user=parts["user"],
+        database=parts["dbname"],
+        min_size=5,
+        max_size=10,
+    )
+
+    async def work(number):
+        for i in range(20):
+            async with pool.acquire() as conn:
+                assert await conn.fetchval("select $1::int", number * i) == number * i
+
+    await asyncio.gather(*(work(number) for number in range(20)))
+    await pool.close()
+
+
+scenario.main(
+    {
+        "prepared": prepared,
+        "types": types,
+        "transactions": transactions,
+        "pipeline": pipeline,
+        "copy": copy,
+        "cancel": cancel,
+        "pool": pool,
+    }
+)

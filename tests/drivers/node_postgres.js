@@ -1,0 +1,147 @@
+// node-postgres: `node node_postgres.js SCENARIO DSN`.
+"use strict";
+
+const assert = require("node:assert/strict");
+const { pipeline } = require("node:stream/promises");
+const { Readable, Writable } = require("node:stream");
+const { Client, Pool } = require("pg");
+const copy = require("pg-copy-streams");
+
+const CLIENTS = 8;
+
+function options(dsn) {
+  const parts = Object.fromEntries(dsn.split(" ").map((part) => part.split("=", 2)));
+  return { host: parts.host, port: Number(parts.port), user: parts.user, database: parts.dbname };
+}
+
+async function withClient(dsn, work) {
+  const client = new Client(options(dsn));
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+function atOnce(dsn, work) {
+  const numbers = Array.from({ length: CLIENTS }, (_, number) => number);
+  return Promise.all(numbers.map((number) => withClient(dsn, (client) => work(client, number))));
+}
+
+async function value(client, ...query) {
+  const { rows } = await client.query(...query);
+  return Object.values(rows[0])[0];
+}
+
+async function prepared(dsn) {
+  await atOnce(dsn, async (client, number) => {
+    for (let i = 0; i < 50; i++) {
+      const text = `select $1::text || '${number % 2}'`;
+      const query = { name: "tagged", text, values: [`${number}/${i}`] };
+      assert.equal(await value(client, query), `${number}/${i}${number % 2}`);
+      const other = { name: `of ${number} ${i % 3}`, text: `select $1::int + ${i % 3}`, values: [i] };
+      assert.equal(await value(client, other), i + (i % 3));
+      assert.equal(await value(client, "select $1::int", [i]), i);
+      assert.equal(await value(client, `select ${i}`), i);
+    }
+    await assert.rejects(client.query("select 1/$1::int", [0]), { code: "22012" });
+  });
+}
+
+async function transactions(dsn) {
+  await withClient(dsn, (client) =>
+    client.query("create table account (id int primary key, n int); insert into account values (0, 0), (1, 0), (2, 0)"));
+  await atOnce(dsn, async (client, number) => {
+    for (let i = 0; i < 30; i++) {
+      await client.query("begin");
+      await client.query({ name: "add", text: "update account set n = n + 1 where id = $1", values: [number % 3] });
+      await client.query("savepoint a");
+      await assert.rejects(client.query("select 1/0"), { code: "22012" });
+      await client.query("rollback to savepoint a");
+      await client.query("commit");
+      await client.query("begin; update account set n = 7 where id = 0");
+      await client.query("rollback");
+    }
+  });
+  await withClient(dsn, async (client) => {
+    assert.equal(await value(client, "select sum(n)::int from account"), CLIENTS * 30);
+  });
+}
+
+// Queries are queued without waiting for the answers of those before.
+async function queued(dsn) {
+  await atOnce(dsn, async (client, number) => {
+    const numbers = Array.from({ length: 100 }, (_, i) => i);
+    const answers = await Promise.all(
+      numbers.map((i) => value(client, { name: "q", text: "select $1::text", values: [`${number}/${i}`] })));
+    assert.deepEqual(answers, numbers.map((i) => `${number}/${i}`));
+  });
+}
+
+async function copying(dsn) {
+  await withClient(dsn, (client) => client.query("create table copied (n int, t text)"));
+  await atOnce(dsn, async (client, number) => {
+    for (let round = 0; round < 3; round++) {
+      const lines = Array.from({ length: 300 }, (_, i) => `${number}\ttext ${round}/${i}\n`);
+      await pipeline(Readable.from(lines), client.query(copy.from("copy copied from stdin")));
+      let out = "";
+      const sink = new Writable({ write(chunk, _, done) { out += chunk; done(); } });
+      const sql = `copy (select * from copied where n = ${number} and t like 'text ${round}/%') to stdout`;
+      await pipeline(client.query(copy.to(sql)), sink);
+      assert.deepEqual(out.split("\n").sort(), lines.join("").split("\n").sort());
+      const bad = pipeline(Readable.from(["not a number\n"]), client.query(copy.from("copy copied from stdin")));
+      await assert.rejects(bad, { code: "22P02" });
+    }
+  });
+  await withClient(dsn, async (client) => {
+    assert.equal(await value(client, "select count(*)::int from copied"), CLIENTS * 3 * 300);
+  });
+}
+
+async function cancel(dsn) {
+  await atOnce(dsn, async (client, number) => {
+    for (let i = 0; i < 3; i++) {
+      if (number % 2) {
+        assert.equal(await value(client, "select $1::text from pg_sleep(0.05)", [`${number}/${i}`]), `${number}/${i}`);
+        continue;
+      }
+      let over = false;
+      const query = new (require("pg").Query)("select pg_sleep(600)");
+      const failed = new Promise((resolve, reject) => {
+        query.on("error", resolve);
+        query.on("end", () => reject(new Error("not cancelled")));
+      }).finally(() => { over = true; });
+      client.query(query);
+      while (!over) {
+        new Client(options(dsn)).cancel(client, query);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      assert.equal((await failed).code, "57014");
+      // A late request may hit the next one, or nothing.
+      await client.query("select 1").catch((error) => assert.equal(error.code, "57014"));
+      assert.equal(await value(client, "select 2"), 2);
+    }
+  });
+}
+
+async function pool(dsn) {
+  const pool = new Pool({ ...options(dsn), max: 10 });
+  const work = async (number) => {
+    for (let i = 0; i < 20; i++) {
+      assert.equal(await value(pool, "select $1::int", [number * i]), number * i);
+    }
+  };
+  await Promise.all(Array.from({ length: 20 }, (_, number) => work(number)));
+  await pool.end();
+}
+
+const scenarios = { prepared, transactions, queued, copying, cancel, pool };
+const [name, dsn] = process.argv.slice(2);
+scenarios[name](dsn).then(
+  () => console.log("ok"),
+  (error) => {
+    console.error(error);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,230 @@
+"""psycopg 3: more clients than server connections, each in its own way."""
+
+import asyncio
+import threading
+import time
+
+import psycopg
+from psycopg.rows import scalar_row
+
+import scenario
+
+CLIENTS = 8
+
+
+def in_threads(work):
+    """Runs work(number) for each client at once; the first error is raised."""
+    errors = []
+
+    def run(number):
+        try:
+            work(number)
+        except BaseException as error:  # shown by the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def prepared(dsn):
+    def work(number):
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as conn:
+            cur = conn.cursor(row_factory=scalar_row)
+            for i in range(60):
+                # More statements than one, some with binary parameters.
+                sql = f"select %s::int * {i % 5 + 1} + {number % 2}"
+                expected = i * (i % 5 + 1) + number % 2
+                assert cur.execute(sql, [i], binary=i % 2 == 0).fetchone() == expected
+                text = f"{number}/{i}"
+                assert cur.execute("select %s::text", [text]).fetchone() == text
+            # psycopg sends DEALLOCATE for statements beyond this number.
+            conn.prepared_max = 2
+            for i in range(20):
+                assert cur.execute(f"select %s::int + {i}", [1]).fetchone() == 1 + i
+
+    in_threads(work)
+
+
+def pipeline(dsn):
+    def work(number):
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as conn:
+            for round_ in range(5):
+                with conn.pipeline():
+                    cursors = [
+                        conn.execute("select %s::text", [f"{number}/{round_}/{i}"])
+                        for i in range(50)
+                    ]
+                    for i, cursor in enumerate(cursors):
+                        assert cursor.fetchone() == (f"{number}/{round_}/{i}",)
+                # An error aborts what follows up to the next sync, no more.
+                try:
+                    with conn.pipeline() as pipe:
+                        first = conn.execute("select 1")
+                        pipe.sync()
+                        conn.execute("select 1/0")
+                        third = conn.execute("select 3")
+                        pipe.sync()
+                        fourth = conn.execute("select 4")
+                    raise AssertionError("no error")
+                except psycopg.errors.DivisionByZero:
+                    pass
+                assert first.fetchone() == (1,)
+                assert conn.execute("select 5").fetchone() == (5,)
+                with conn.pipeline(), conn.transaction():
+                    conn.execute("insert into items values (%s)", [number])
+                    conn.execute("delete from items where a = %s", [number])
+
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("create table items (a int)")
+    in_threads(work)
+    with psycopg.connect(dsn) as conn:
+        assert conn.execute("select count(*) from items").fetchone() == (0,)
+
+
+def copy(dsn):
+    def work(number):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            cur = conn.cursor()
+            for round_ in range(3):
+                rows = [(number, round_, f"text\t{i}\n\\") for i in range(200)]
+                with cur.copy("copy copied from stdin") as copying:
+                    for row in rows:
+                        copying.write_row(row)
+                sql = "copy (select * from copied where n = %s and r = %s order by t) to stdout"
+                with cur.copy(sql, [number, round_]) as copying:
+                    copying.set_types(["int4", "int4", "text"])
+                    assert list(copying.rows()) == sorted(rows)
+                try:
+                    with cur.copy("copy copied from stdin") as copying:
+                        copying.write("not a number\n")
+                    raise AssertionError("no error")
+                except psycopg.errors.InvalidTextRepresentation:
+                    pass
+                try:
+                    with cur.copy("copy copied from stdin") as copying:
+                        raise ZeroDivisionError
+                except ZeroDivisionError:
+                    pass
+
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("create table copied (n int, r int, t text)")
+    in_threads(work)
+    with psycopg.connect(dsn) as conn:
+        count = conn.execute("select count(*) from copied").fetchone()
+        assert count == (CLIENTS * 3 * 200,), count
+
+
+def transactions(dsn):
+    def work(number):
+        with psycopg.connect(dsn, prepare_threshold=0) as conn:
+            for i in range(40):
+                with conn.transaction():
+                    conn.execute("update account set n = n + 1 where id = %s", [number % 3])
+                    try:
+                        with conn.transaction():
+                            conn.execute("update account set n = 7 where id = %s", [number % 3])
+                            conn.execute("select 1/0")
+                    except psycopg.errors.DivisionByZero:
+                        pass
+                    with conn.cursor("named") as cur:  # a server-side cursor
+                        cur.itersize = 7
+                        cur.execute("select * from generate_series(1, 30)")
+                        assert sum(row[0] for row in cur) == 465
+                try:
+                    with conn.transaction():
+                        conn.execute("update account set n = 7 where id = %s", [number % 3])
+                        raise ZeroDivisionError
+                except ZeroDivisionError:
+                    pass
+
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("create table account (id int primary key, n int)")
+        conn.execute("insert into account values (0, 0), (1, 0), (2, 0)")
+    in_threads(work)
+    with psycopg.connect(dsn) as conn:
+        total = conn.execute("select sum(n) from account").fetchone()
+        assert total == (CLIENTS * 40,), total
+
+
+def cancel(dsn):
+    def work(number):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for i in range(4):
+                if number % 2:
+                    tag = f"{number}/{i}"
+                    sql = "select %s from pg_sleep(0.05)"
+                    assert conn.execute(sql, [tag]).fetchone() == (tag,)
+                    continue
+                # Again and again: the first may come before the query runs.
+                done = threading.Event()
+
+                def keep_cancelling():
+                    while not done.is_set():
+                        time.sleep(0.05)
+                        conn.cancel_safe()
+
+                canceller = threading.Thread(target=keep_cancelling)
+                canceller.start()
+                try:
+                    conn.execute("select pg_sleep(600)")
+                    raise AssertionError("not cancelled")
+                except psycopg.errors.QueryCanceled:
+                    pass
+                finally:
+                    done.set()
+                    canceller.join()
+                # One that comes late hits this one or nothing.
+                try:
+                    conn.execute("select 1")
+                except psycopg.errors.QueryCanceled:
+                    pass
+                assert conn.execute("select 2").fetchone() == (2,)
+
+    in_threads(work)
+
+
+async def asynchronous(dsn):
+    async def work(number):
+        async with await psycopg.AsyncConnection.connect(
+            dsn, autocommit=True, prepare_threshold=0
+        ) as conn:
+            for i in range(30):
+                tag = f"{number}/{i}"
+                cur = await conn.execute("select %s::text", [tag])
+                assert await cur.fetchone() == (tag,)
+                async with conn.transaction():
+                    await conn.execute("set local application_name = 'local'")
+                    cur = await conn.execute("select %s::text", [tag])
+                    assert await cur.fetchone() == (tag,)
+
+    await asyncio.gather(*(work(number) for number in range(20)))
+
+
+def encodings(dsn):
+    def work(number):
+        encoding = ["latin1", "utf8"][number % 2]
+        with psycopg.connect(dsn, autocommit=True, client_encoding=encoding) as conn:
+            for _ in range(20):
+                assert conn.execute("select %s::text || 'ö'", ["ä"]).fetchone() == ("äö",)
+                shown = conn.execute("show client_encoding").fetchone()[0]
+                assert shown.lower() == encoding, shown
+
+    in_threads(work)
+
+
+scenario.main(
+    {
+        "prepared": prepared,
+        "pipeline": pipeline,
+        "copy": copy,
+        "transactions": transactions,
+        "cancel": cancel,
+        "asynchronous": asynchronous,
+        "encodings": encodings,
+    }
+)

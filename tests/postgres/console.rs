@@ -1,0 +1,318 @@
+//! The database `pgbouncer`: what operators and their tools read and type.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Frontend, Pooler, RawClient, Setup, eventually, psql};
+
+const SOCKETS: &str = "type,user,database,replication,state,addr,port,local_addr,local_port,\
+    connect_time,request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,\
+    application_name,prepared_statements,id";
+
+const POOLS: &str = "database,user,cl_active,cl_waiting,cl_active_cancel_req,\
+    cl_waiting_cancel_req,sv_active,sv_active_cancel,sv_being_canceled,sv_idle,sv_used,\
+    sv_tested,sv_login,maxwait,maxwait_us,pool_mode,load_balance_hosts";
+
+const DATABASES: &str = "name,host,port,database,force_user,pool_size,min_pool_size,\
+    reserve_pool_size,server_lifetime,pool_mode,load_balance_hosts,max_connections,\
+    current_connections,max_client_connections,current_client_connections,paused,disabled";
+
+const USERS: &str = "name,pool_size,reserve_pool_size,pool_mode,max_user_connections,\
+    current_connections,max_user_client_connections,current_client_connections";
+
+const STATS: &str = "database,total_server_assignment_count,total_xact_count,\
+    total_query_count,total_received,total_sent,total_xact_time,total_query_time,\
+    total_wait_time,total_client_parse_count,total_server_parse_count,total_bind_count,\
+    total_client_login_count,avg_server_assignment_count,avg_xact_count,avg_query_count,\
+    avg_recv,avg_sent,avg_xact_time,avg_query_time,avg_wait_time,avg_client_parse_count,\
+    avg_server_parse_count,avg_bind_count,avg_client_login_count";
+
+fn row<'a>(
+    rows: &'a [BTreeMap<String, String>],
+    column: &str,
+    value: &str,
+) -> &'a BTreeMap<String, String> {
+    let row = rows.iter().find(|row| row[column] == value);
+    row.unwrap_or_else(|| panic!("no row with {column}={value} in {rows:?}"))
+}
+
+#[test]
+fn columns_are_pgbouncers() {
+    let pooler = Setup::new().start();
+    let mut client = pooler.login();
+    client.query("select 1");
+    let mut console = pooler.console();
+    for (command, columns) in [
+        ("SHOW CLIENTS", SOCKETS),
+        ("SHOW SERVERS", SOCKETS),
+        ("SHOW POOLS", POOLS),
+        ("SHOW DATABASES", DATABASES),
+        ("SHOW USERS", USERS),
+        ("SHOW STATS", STATS),
+        ("SHOW CONFIG", "key,value,default,changeable"),
+        ("SHOW LISTS", "list,items"),
+        ("SHOW STATE", "key,value"),
+        ("SHOW VERSION", "version"),
+    ] {
+        let answer = console.query(command);
+        assert_eq!(
+            answer.messages[0].column_names().join(","),
+            columns,
+            "{command}"
+        );
+        assert_eq!(answer.command_tags(), ["SHOW"], "{command}");
+        assert!(!answer.rows().is_empty(), "{command}");
+    }
+}
+
+#[test]
+fn commands_in_any_spelling() {
+    let pooler = Setup::new().start();
+    let mut console = pooler.console();
+    for command in [
+        "show version",
+        "SHOW VERSION;",
+        "  Show\tVersion ; ",
+        "show \"version\"",
+    ] {
+        assert_eq!(console.query(command).rows().len(), 1, "{command}");
+    }
+    let help = console.query("SHOW HELP");
+    assert_eq!(help.tags(), "NCZ");
+    assert!(help.messages[0].failure().fields[&'D'].contains("SHOW"));
+    for wrong in [
+        "show nonsense",
+        "selekt",
+        "show",
+        "reload now please",
+        "drop table x",
+    ] {
+        let error = console.try_query(wrong).error();
+        assert_eq!(error.severity(), "ERROR", "{wrong}");
+        assert_eq!(error.sqlstate().len(), 5, "{wrong}");
+    }
+    assert_eq!(console.query("show state").rows().len(), 3);
+}
+
+#[test]
+fn is_reached_under_both_names_and_by_psql() {
+    let pooler = Setup::new().start();
+    for database in ["pgbouncer", "pgweir"] {
+        let mut console = RawClient::login(&pooler.address, "admin", database);
+        assert_eq!(console.query("show version").rows().len(), 1);
+    }
+    let dsn = pooler
+        .dsn_of("admin")
+        .replace(&pooler.database, "pgbouncer");
+    let pools = psql(&dsn).args(&["-c", "show databases"]).succeed();
+    assert!(pools.contains(&pooler.database), "{pools}");
+}
+
+#[test]
+fn is_for_admins_and_partly_for_stats_users() {
+    let pooler = Setup::new().set("stats_users", "app2").start();
+    let refused = RawClient::try_login(&pooler.address, "app", "pgbouncer", None);
+    assert_eq!(refused.expect_err("not an admin").severity(), "FATAL");
+    let mut stats = RawClient::login(&pooler.address, "app2", "pgbouncer");
+    assert!(!stats.query("show pools").messages.is_empty());
+    for command in ["reload", "shutdown"] {
+        let error = stats.try_query(command).error();
+        assert!(error.message().contains("admin access needed"), "{error:?}");
+    }
+    assert_eq!(pooler.login().value("select 1"), "1");
+}
+
+#[test]
+fn shows_what_is_there() {
+    let pooler = Setup::new().pool_size(2).start();
+    let mut active = pooler.login_with(&[("application_name", "the active one")]);
+    active.query("begin");
+    let mut second = pooler.login();
+    second.query("begin");
+    let mut waiting = pooler.login();
+    waiting.send(&Frontend::new().query("select 1"));
+    let _idle = pooler.login();
+    pooler.expect_waiting(1);
+
+    let pools = pooler.show("POOLS");
+    let pool = row(&pools, "database", &pooler.database);
+    for (column, value) in [
+        ("user", "app"),
+        ("cl_active", "3"), // PgBouncer counts the idle ones as active
+        ("cl_waiting", "1"),
+        ("sv_active", "2"),
+        ("sv_idle", "0"),
+        ("pool_mode", "transaction"),
+    ] {
+        assert_eq!(pool[column], value, "{column}");
+    }
+
+    let clients = pooler.show("CLIENTS");
+    let active_row = row(&clients, "application_name", "the active one");
+    assert_eq!(active_row["type"], "C");
+    assert_eq!(active_row["state"], "active");
+    assert_eq!(active_row["addr"], "127.0.0.1");
+    let states = |state: &str| {
+        clients
+            .iter()
+            .filter(|c| c["user"] == "app" && c["state"] == state)
+            .count()
+    };
+    assert_eq!(
+        (states("active"), states("waiting"), states("idle")),
+        (2, 1, 1)
+    );
+
+    let servers = pooler.show("SERVERS");
+    assert_eq!(servers.len(), 2);
+    let mut pids: Vec<_> = servers.iter().map(|s| s["remote_pid"].clone()).collect();
+    let mut backends = pooler.backends();
+    pids.sort();
+    backends.sort();
+    assert_eq!(pids, backends);
+    assert!(
+        servers.iter().any(|s| s["link"] == active_row["ptr"]),
+        "{servers:?}"
+    );
+
+    let databases = pooler.show("DATABASES");
+    let database = row(&databases, "name", &pooler.database);
+    assert_eq!(database["current_connections"], "2");
+    assert_eq!(database["current_client_connections"], "4");
+    assert_eq!(database["pool_size"], "2");
+    let users = pooler.show("USERS");
+    assert_eq!(row(&users, "name", "app")["current_connections"], "2");
+    let config = pooler.show("CONFIG");
+    let size = row(&config, "key", "default_pool_size");
+    assert_eq!(
+        (&*size["value"], &*size["default"], &*size["changeable"]),
+        ("2", "20", "yes")
+    );
+    assert_eq!(row(&config, "key", "listen_port")["changeable"], "no");
+    assert_eq!(row(&pooler.show("STATE"), "key", "active")["value"], "yes");
+}
+
+#[test]
+fn stats_count() {
+    let pooler = Setup::new().start();
+    let mut client = pooler.login();
+    for _ in 0..5 {
+        client.query("select 1");
+    }
+    client.query("begin");
+    client.query("select 2");
+    client.query("commit");
+    drop(client);
+    let stats = pooler.show("STATS");
+    let stats = row(&stats, "database", &pooler.database);
+    assert_eq!(stats["total_query_count"], "8");
+    assert_eq!(stats["total_xact_count"], "6");
+    assert_eq!(stats["total_server_assignment_count"], "6");
+    assert_eq!(stats["total_client_login_count"], "1");
+    assert_ne!(stats["total_received"], "0");
+    assert_ne!(stats["total_sent"], "0");
+}
+
+#[test]
+fn reload_applies_what_has_changed() {
+    let mut pooler = Setup::new().pool_size(1).start();
+    let mut bystander = pooler.login();
+    bystander.query("begin");
+    let mut waiting = pooler.login();
+    waiting.send(&Frontend::new().query("select 1"));
+    pooler.expect_waiting(1);
+    pooler.rewrite(|setup| {
+        setup
+            .pool_size(2)
+            .alias("new_one")
+            .user("newcomer", "password", "x")
+    });
+    assert_eq!(pooler.console().query("RELOAD").command_tags(), ["RELOAD"]);
+    assert_eq!(waiting.answer().value(), "1", "the pool has grown");
+    assert_eq!(
+        bystander.query("select 1").status(),
+        'T',
+        "nobody else noticed"
+    );
+    assert_eq!(
+        RawClient::login(&pooler.address, "app", "new_one").value("select 1"),
+        "1"
+    );
+    let config = pooler.show("CONFIG");
+    assert_eq!(row(&config, "key", "default_pool_size")["value"], "2");
+}
+
+#[test]
+fn reload_takes_databases_away() {
+    let mut pooler = Setup::new().alias("short_lived").start();
+    let mut client = RawClient::login(&pooler.address, "app", "short_lived");
+    assert_eq!(client.value("select 1"), "1");
+    pooler.rewrite(|setup| setup.without_database("short_lived"));
+    pooler.console().query("RELOAD");
+    eventually("no such database any more", true, || {
+        RawClient::try_login(&pooler.address, "app", "short_lived", None).is_err()
+    });
+    assert_eq!(pooler.login().value("select 1"), "1");
+}
+
+#[test]
+fn reload_of_a_broken_file_changes_nothing() {
+    let mut pooler = Setup::new().pool_size(1).start();
+    pooler.rewrite(|setup| setup.pool_size(2).set("no_such_setting", 1));
+    let error = pooler.console().try_query("RELOAD").error();
+    assert_eq!(error.severity(), "ERROR");
+    assert!(pooler.log().contains("no_such_setting"), "{}", pooler.log());
+    let config = pooler.show("CONFIG");
+    assert_eq!(row(&config, "key", "default_pool_size")["value"], "1");
+    assert_eq!(pooler.login().value("select 1"), "1");
+    // Repaired, it is read.
+    pooler.rewrite(|setup| setup.unset("no_such_setting"));
+    pooler.console().query("RELOAD");
+    let config = pooler.show("CONFIG");
+    assert_eq!(row(&config, "key", "default_pool_size")["value"], "2");
+}
+
+#[test]
+fn shutdown_ends_at_once() {
+    let mut pooler = Setup::new().start();
+    let mut client = pooler.login();
+    client.query("begin");
+    let mut console = pooler.console();
+    console.send(&Frontend::new().query("SHUTDOWN"));
+    assert_eq!(pooler.wait(), 0);
+    client.read_to_end();
+    pooler.expect_backends(0);
+}
+
+#[test]
+fn shutdown_wait_for_clients() {
+    let mut pooler = Setup::new().start();
+    let mut client = pooler.login();
+    client.query("begin");
+    pooler.console().query("SHUTDOWN WAIT_FOR_CLIENTS");
+    refuses_connections(&pooler);
+    assert_eq!(client.query("select 1").status(), 'T');
+    assert!(pooler.is_running());
+    drop(client);
+    assert_eq!(pooler.wait(), 0);
+}
+
+#[test]
+fn shutdown_wait_for_servers() {
+    let mut pooler = Setup::new().start();
+    let mut client = pooler.login();
+    client.query("begin");
+    let _idle = pooler.login();
+    pooler.console().query("SHUTDOWN WAIT_FOR_SERVERS");
+    refuses_connections(&pooler);
+    assert!(pooler.is_running());
+    client.query("commit");
+    assert_eq!(pooler.wait(), 0);
+}
+
+/// Waits until nobody can connect over TCP any more.
+#[track_caller]
+fn refuses_connections(pooler: &Pooler) {
+    eventually("connections refused", true, || {
+        RawClient::try_login(&pooler.address, "app", &pooler.database, None).is_err()
+    });
+}

@@ -1,0 +1,28 @@
+//! Tests against a real PostgreSQL: what a program sees through pgweir must be
+//! what it would see without it. `cargo test --test postgres wire::` runs one
+//! topic; `tests/support/mod.rs` tells what can be chosen.
+
+// Helpers outside of test functions fail tests by panicking, too.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auth;
+mod cancel;
+mod command_line;
+mod console;
+mod crosstalk;
+mod drivers;
+mod hostile;
+mod memory;
+mod modes;
+mod ownership;
+mod parameters;
+mod pool;
+mod prepared;
+mod signals;
+mod split;
+mod stats_port;
+mod tokio_postgres_client;
+mod wire;

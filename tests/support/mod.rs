@@ -1,0 +1,31 @@
+//! What the tests against a real PostgreSQL share: a throw-away cluster, a
+//! pooler in front of it, a client that speaks the wire by hand, and runners
+//! for real programs.
+//!
+//! Environment:
+//! - `PG_BIN`: directory with `initdb`, `postgres`, `psql` and `pgbench`.
+//! - `PGWEIR_TEST_POOLER`: what stands in front of PostgreSQL instead of the
+//!   pgweir just built: another pgweir, a `pgbouncer`, or the word `none` for
+//!   nothing at all. The last two prove that a test's expectation is
+//!   PgBouncer's, or PostgreSQL's own.
+//! - `PGWEIR_TEST_CONFIG=ini`: start pgweir from a pgbouncer.ini.
+
+// No single test program uses all of it.
+#![allow(dead_code, unused_imports)]
+
+mod address;
+mod cluster;
+mod frontend;
+mod guard;
+mod pooler;
+mod programs;
+mod raw;
+mod wait;
+
+pub use address::{Address, free_port};
+pub use cluster::Cluster;
+pub use frontend::Frontend;
+pub use pooler::{Pooler, Setup, Target, Value, secs, target};
+pub use programs::{Output, Program, Running, node, pgbench, pgweir, psql, python};
+pub use raw::{Answer, Failure, Message, RawClient, tags};
+pub use wait::{PATIENCE, eventually, patiently};

@@ -1,0 +1,639 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::address::free_port;
+use super::cluster::{plain, run_as_server, temp_dir};
+use super::guard::Guard;
+use super::{Address, Cluster, Frontend, Message, RawClient, eventually, patiently};
+
+/// A test that still has its pooler after this time hangs.
+const WATCHDOG: Duration = Duration::from_secs(240);
+
+/// What stands in front of PostgreSQL, see the module's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Pgweir { program: PathBuf, ini: bool },
+    Pgbouncer(PathBuf),
+    None,
+}
+
+/// What the environment asks for.
+pub fn target() -> Target {
+    let ini = std::env::var("PGWEIR_TEST_CONFIG").is_ok_and(|format| format == "ini");
+    match std::env::var("PGWEIR_TEST_POOLER") {
+        Err(_) => Target::Pgweir {
+            program: env!("CARGO_BIN_EXE_pgweir").into(),
+            ini,
+        },
+        Ok(word) if word == "none" => Target::None,
+        Ok(path) if path.ends_with("pgbouncer") => Target::Pgbouncer(path.into()),
+        Ok(path) => Target::Pgweir {
+            program: path.into(),
+            ini,
+        },
+    }
+}
+
+/// A setting's value, written as each format wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(String),
+    Number(i64),
+    Bool(bool),
+    Seconds(f64),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+}
+
+impl From<i32> for Value {
+    fn from(number: i32) -> Value {
+        Value::Number(number.into())
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::Bool(value)
+    }
+}
+
+/// A time in seconds.
+pub fn secs(seconds: f64) -> Value {
+    Value::Seconds(seconds)
+}
+
+impl Value {
+    fn toml(&self) -> String {
+        match self {
+            Value::Text(text) => format!("{text:?}"),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(value) => value.to_string(),
+            Value::Seconds(seconds) => format!("\"{}ms\"", (seconds * 1000.0).round()),
+        }
+    }
+
+    fn ini(&self) -> String {
+        match self {
+            Value::Text(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(value) => u8::from(*value).to_string(),
+            Value::Seconds(seconds) => seconds.to_string(),
+        }
+    }
+
+    /// As in a connection string, where blanks separate.
+    fn quoted(&self) -> String {
+        format!("'{}'", self.ini().replace('\'', "''"))
+    }
+}
+
+type Settings = BTreeMap<String, Value>;
+
+/// A pooler's configuration.
+///
+/// To begin with: transaction mode, pools of 2, trust for the users `app`,
+/// `app2`, `app3` and `admin` (who may use the console), one database.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    server: Address,
+    settings: Settings,
+    databases: BTreeMap<String, Settings>,
+    users: BTreeMap<String, Settings>,
+    database: String,
+}
+
+impl Setup {
+    /// In front of a new database of the shared cluster.
+    pub fn new() -> Setup {
+        Setup::with(Cluster::shared())
+    }
+
+    /// In front of a new database of this cluster.
+    pub fn with(cluster: &Cluster) -> Setup {
+        let database = cluster.create_database();
+        let mut setup = Setup {
+            server: cluster.socket(),
+            settings: Settings::new(),
+            databases: BTreeMap::new(),
+            users: BTreeMap::new(),
+            database: database.clone(),
+        }
+        .set("pool_mode", "transaction")
+        .set("default_pool_size", 2)
+        .set("auth_type", "trust")
+        .set("admin_users", "admin")
+        .set("listen_addr", "127.0.0.1")
+        .set("listen_backlog", 1024)
+        .set("max_client_conn", 1000)
+        .set("server_login_retry", secs(0.5))
+        .database(&database, "host", "127.0.0.1")
+        .database(&database, "port", i32::from(cluster.port));
+        for user in ["app", "app2", "app3", "admin"] {
+            setup = setup.user(user, "password", &*format!("secret of {user}"));
+        }
+        setup
+    }
+
+    /// The size of all pools.
+    pub fn pool_size(self, size: i32) -> Setup {
+        self.set("default_pool_size", size)
+    }
+
+    /// A setting of the pooler itself.
+    pub fn set(mut self, name: &str, value: impl Into<Value>) -> Setup {
+        self.settings.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Leaves a setting out.
+    pub fn unset(mut self, name: &str) -> Setup {
+        self.settings.remove(name);
+        self
+    }
+
+    /// A setting of the test's own database.
+    pub fn for_database(self, name: &str, value: impl Into<Value>) -> Setup {
+        let database = self.database.clone();
+        self.database(&database, name, value)
+    }
+
+    /// A setting of any database.
+    pub fn database(mut self, database: &str, name: &str, value: impl Into<Value>) -> Setup {
+        let settings = self.databases.entry(database.to_owned()).or_default();
+        settings.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Another name for the test's database, with its own settings.
+    pub fn alias(self, alias: &str) -> Setup {
+        let own = self.databases[&self.database].clone();
+        let name = self.database.clone();
+        let mut setup = self;
+        setup.databases.insert(alias.to_owned(), own);
+        setup.database(alias, "dbname", &*name)
+    }
+
+    /// Takes a database out.
+    pub fn without_database(mut self, database: &str) -> Setup {
+        self.databases.remove(database);
+        self
+    }
+
+    /// A setting of a user.
+    pub fn user(mut self, user: &str, name: &str, value: impl Into<Value>) -> Setup {
+        let settings = self.users.entry(user.to_owned()).or_default();
+        settings.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Takes a user out.
+    pub fn without_user(mut self, user: &str) -> Setup {
+        self.users.remove(user);
+        self
+    }
+
+    /// Starts the pooler; it answers when this returns.
+    #[track_caller]
+    pub fn start(self) -> Pooler {
+        let dir = temp_dir("pooler");
+        let target = target();
+        if target == Target::None {
+            return Pooler::none(self, dir);
+        }
+        for _ in 0..5 {
+            let port = free_port();
+            let (config, command) = self.write(&target, dir.path(), port);
+            if let Some(process) = spawn(command, dir.path(), port) {
+                return Pooler::new(self, target, dir, config, process, port);
+            }
+        }
+        panic!("the pooler finds no port");
+    }
+
+    /// Writes the files; returns the main one's path and how to start.
+    fn write(&self, target: &Target, dir: &Path, port: u16) -> (PathBuf, Command) {
+        let mut settings = self.settings.clone();
+        settings.insert("listen_port".to_owned(), i32::from(port).into());
+        let socket_dir = dir.display().to_string();
+        settings
+            .entry("unix_socket_dir".to_owned())
+            .or_insert(Value::Text(socket_dir));
+        match target {
+            Target::Pgweir {
+                program,
+                ini: false,
+            } => {
+                let path = dir.join("pgweir.toml");
+                fs::write(&path, self.toml(&settings)).expect("config");
+                let mut command = plain(Command::new(program));
+                command.arg("run").arg(&path);
+                (path, command)
+            }
+            Target::Pgweir { program, ini: true } => {
+                let path = self.write_ini(settings, dir);
+                let mut command = plain(Command::new(program));
+                command.arg("run").arg(&path);
+                (path, command)
+            }
+            Target::Pgbouncer(program) => {
+                let path = self.write_ini(settings, dir);
+                let mut command = run_as_server(Command::new(program));
+                command.arg(&path);
+                (path, command)
+            }
+            Target::None => unreachable!("nothing to configure"),
+        }
+    }
+
+    fn toml(&self, settings: &Settings) -> String {
+        let mut text = "[pgweir]\n".to_owned();
+        write_toml(&mut text, settings);
+        for (name, settings) in &self.databases {
+            let mut settings = settings.clone();
+            write!(text, "\n[databases.{name:?}]\n").expect("write");
+            if let Some(host) = settings.remove("host") {
+                let port = settings.remove("port").map_or(5432.into(), |port| port);
+                let (host, port) = (host.toml(), port.toml());
+                writeln!(text, "hosts = [{{ host = {host}, port = {port} }}]").expect("write");
+            }
+            write_toml(&mut text, &settings);
+        }
+        for (name, settings) in &self.users {
+            write!(text, "\n[users.{name:?}]\n").expect("write");
+            write_toml(&mut text, settings);
+        }
+        text
+    }
+
+    fn write_ini(&self, mut settings: Settings, dir: &Path) -> PathBuf {
+        let userlist = dir.join("userlist.txt");
+        let mut text = String::new();
+        for (name, settings) in &self.users {
+            let secret = settings.get("password").map(Value::ini).unwrap_or_default();
+            let quote = |text: &str| text.replace('"', "\"\"");
+            writeln!(text, "\"{}\" \"{}\"", quote(name), quote(&secret)).expect("write");
+        }
+        fs::write(&userlist, text).expect("userlist");
+        settings.insert(
+            "auth_file".to_owned(),
+            Value::Text(userlist.display().to_string()),
+        );
+
+        let mut text = "[databases]\n".to_owned();
+        for (name, settings) in &self.databases {
+            writeln!(text, "{name} ={}", pairs(settings)).expect("write");
+        }
+        text.push_str("[users]\n");
+        for (name, settings) in &self.users {
+            let mut settings = settings.clone();
+            settings.remove("password");
+            if !settings.is_empty() {
+                writeln!(text, "{name} ={}", pairs(&settings)).expect("write");
+            }
+        }
+        text.push_str("[pgbouncer]\n");
+        for (name, value) in &settings {
+            writeln!(text, "{name} = {}", value.ini()).expect("write");
+        }
+        let path = dir.join("pgbouncer.ini");
+        fs::write(&path, text).expect("config");
+        path
+    }
+}
+
+fn write_toml(text: &mut String, settings: &Settings) {
+    for (name, value) in settings {
+        writeln!(text, "{name} = {}", value.toml()).expect("write");
+    }
+}
+
+fn pairs(settings: &Settings) -> String {
+    let pair = |(name, value): (&String, &Value)| format!(" {name}={}", value.quoted());
+    settings.iter().map(pair).collect()
+}
+
+/// Starts the pooler and waits until it answers; `None` if another program
+/// took the port meanwhile.
+#[track_caller]
+fn spawn(mut command: Command, dir: &Path, port: u16) -> Option<Child> {
+    let log = fs::File::create(dir.join("log")).expect("log");
+    let mut process = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("log"))
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let address = Address::local(port);
+    let answers = patiently("the pooler answers", || {
+        if let Some(status) = process.try_wait().expect("wait") {
+            let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+            assert!(
+                log.contains("in use"),
+                "the pooler ended ({status}):\n{log}"
+            );
+            return Some(false);
+        }
+        RawClient::try_connect(&address).ok().map(|_| true)
+    });
+    answers.then_some(process)
+}
+
+/// A running pooler in front of one database of its own.
+///
+/// Ends when dropped; if the test fails, its log is printed.
+#[derive(Debug)]
+pub struct Pooler {
+    /// Where it listens.
+    pub address: Address,
+    /// Its Unix socket.
+    pub socket: Address,
+    /// The test's own database; it has this name on both sides.
+    pub database: String,
+    pub setup: Setup,
+    server: Address,
+    target: Target,
+    config: PathBuf,
+    dir: TempDir,
+    process: Option<(Child, Guard)>,
+    _watchdog: mpsc::Sender<()>,
+}
+
+impl Pooler {
+    fn new(
+        setup: Setup,
+        target: Target,
+        dir: TempDir,
+        config: PathBuf,
+        process: Child,
+        port: u16,
+    ) -> Pooler {
+        let guard = Guard::new(process.id(), "KILL", Some(dir.path()));
+        Pooler {
+            address: Address::local(port),
+            socket: Address::Unix(dir.path().to_owned(), port),
+            database: setup.database.clone(),
+            server: setup.server.clone(),
+            target,
+            config,
+            _watchdog: watch(dir.path().join("log")),
+            dir,
+            process: Some((process, guard)),
+            setup,
+        }
+    }
+
+    /// No pooler: the server itself.
+    fn none(setup: Setup, dir: TempDir) -> Pooler {
+        let port = setup.server.port();
+        Pooler {
+            address: Address::local(port),
+            socket: setup.server.clone(),
+            database: setup.database.clone(),
+            server: setup.server.clone(),
+            target: Target::None,
+            config: PathBuf::new(),
+            _watchdog: watch(PathBuf::new()),
+            dir,
+            process: None,
+            setup,
+        }
+    }
+
+    /// A new client, logged in as `app`.
+    #[track_caller]
+    pub fn login(&self) -> RawClient {
+        self.login_as("app")
+    }
+
+    /// A new client, logged in as this user without a password.
+    #[track_caller]
+    pub fn login_as(&self, user: &str) -> RawClient {
+        RawClient::login(&self.address, user, &self.database)
+    }
+
+    /// A new client with startup parameters besides user and database.
+    #[track_caller]
+    pub fn login_with(&self, parameters: &[(&str, &str)]) -> RawClient {
+        let mut all = vec![("user", "app"), ("database", self.database.as_str())];
+        all.extend(parameters);
+        RawClient::try_login_with(&self.address, &all, None).unwrap_or_else(|e| panic!("{e:?}"))
+    }
+
+    /// A superuser's connection to the database, past the pooler.
+    #[track_caller]
+    pub fn admin(&self) -> RawClient {
+        RawClient::login(&self.server, "postgres", &self.database)
+    }
+
+    /// A connection of `app` past the pooler, to compare with.
+    #[track_caller]
+    pub fn direct(&self) -> RawClient {
+        RawClient::login(&self.server_address(), "app", &self.database)
+    }
+
+    /// The server's TCP address.
+    pub fn server_address(&self) -> Address {
+        Address::local(self.server.port())
+    }
+
+    /// The console.
+    #[track_caller]
+    pub fn console(&self) -> RawClient {
+        RawClient::login(&self.address, "admin", "pgbouncer")
+    }
+
+    /// What SHOW says: for each row its values by column name.
+    #[track_caller]
+    pub fn show(&self, what: &str) -> Vec<BTreeMap<String, String>> {
+        let answer = self.console().query(&format!("SHOW {what}"));
+        let names = answer.messages[0].column_names();
+        let row = |row: Vec<Option<String>>| {
+            let values = row.into_iter().map(Option::unwrap_or_default);
+            names.iter().cloned().zip(values).collect()
+        };
+        answer.rows().into_iter().map(row).collect()
+    }
+
+    /// The server processes that the pooler's connections have, in the order
+    /// in which they were started.
+    pub fn backends(&self) -> Vec<String> {
+        self.admin()
+            .query(
+                "select pid from pg_stat_activity where datname = current_database() \
+                 and usename <> 'postgres' and backend_type = 'client backend' \
+                 order by backend_start",
+            )
+            .column()
+    }
+
+    /// Waits until the pooler has so many connections to the server.
+    #[track_caller]
+    pub fn expect_backends(&self, count: usize) {
+        eventually("server connections", count, || self.backends().len());
+    }
+
+    /// Waits until so many clients wait for a server connection.
+    #[track_caller]
+    pub fn expect_waiting(&self, count: usize) {
+        eventually("waiting clients", count, || {
+            let number = |row: &BTreeMap<String, String>| row["cl_waiting"].parse().unwrap_or(0);
+            self.show("POOLS").iter().map(number).sum::<usize>()
+        });
+    }
+
+    /// Sends the same bytes through the pooler and to PostgreSQL; both must
+    /// answer the same up to the last of so many ReadyForQuery.
+    #[track_caller]
+    pub fn same_as_postgres(&self, messages: &Frontend, ready: usize) -> Vec<Message> {
+        let run = |mut client: RawClient| -> Vec<Message> {
+            client.send(messages);
+            (0..ready).flat_map(|_| client.read_until(b'Z')).collect()
+        };
+        let expected = run(self.direct());
+        let seen = run(self.login());
+        assert_eq!(seen, expected);
+        seen
+    }
+
+    /// The highest resident memory in bytes since the last call, or since the
+    /// start.
+    pub fn peak_memory(&self) -> u64 {
+        let peak = self.memory_line("VmHWM:");
+        let Some((process, _)) = &self.process else {
+            return 0;
+        };
+        // Linux, proc(5): resets the peak to what is resident now.
+        fs::write(format!("/proc/{}/clear_refs", process.id()), "5").expect("clear_refs");
+        peak
+    }
+
+    /// A libpq connection string.
+    pub fn dsn(&self) -> String {
+        self.dsn_of("app")
+    }
+
+    pub fn dsn_of(&self, user: &str) -> String {
+        format!(
+            "host={} port={} user={user} dbname={} sslmode=prefer gssencmode=disable",
+            self.address.host(),
+            self.address.port(),
+            self.database
+        )
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory_line("VmRSS:")
+    }
+
+    fn memory_line(&self, name: &str) -> u64 {
+        let Some((process, _)) = &self.process else {
+            return 0;
+        };
+        let path = format!("/proc/{}/status", process.id());
+        let status = fs::read_to_string(path).expect("status");
+        let line = status.lines().find(|line| line.starts_with(name));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        kilobytes
+            .and_then(|kb| kb.parse::<u64>().ok())
+            .expect("VmRSS")
+            * 1024
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let (process, _) = self.process.as_ref().expect("a pooler");
+        kill(Pid::from_raw(process.id() as i32), signal).expect("kill");
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        let (process, _) = self.process.as_mut().expect("a pooler");
+        process.try_wait().expect("wait").is_none()
+    }
+
+    /// Waits until it has ended; returns its exit code, or minus the signal.
+    #[track_caller]
+    pub fn wait(&mut self) -> i32 {
+        let (process, _) = self.process.as_mut().expect("a pooler");
+        patiently("the pooler ends", || {
+            let status = process.try_wait().expect("wait")?;
+            Some(
+                status
+                    .code()
+                    .unwrap_or_else(|| -status.signal().unwrap_or(0)),
+            )
+        })
+    }
+
+    /// Replaces the configuration file; who wants it read says so.
+    pub fn rewrite(&mut self, change: impl FnOnce(Setup) -> Setup) {
+        self.setup = change(self.setup.clone());
+        self.setup
+            .write(&self.target, self.dir.path(), self.address.port());
+    }
+
+    /// Path of the configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        if let Some((mut process, guard)) = self.process.take() {
+            let _ = process.kill();
+            let status = process.wait();
+            guard.release();
+            if std::thread::panicking() {
+                let config = fs::read_to_string(&self.config).unwrap_or_default();
+                eprintln!("--- the pooler's configuration\n{config}");
+                eprintln!("--- the pooler's log ({status:?})\n{}---", self.log());
+            }
+        }
+        // A test with many poolers must not leave databases behind that slow
+        // the next ones; whoever is still connected is a server's leftover.
+        if !std::thread::panicking()
+            && let Ok(mut admin) = RawClient::try_login(&self.server, "postgres", "postgres", None)
+        {
+            let drop = format!("drop database if exists {} with (force)", self.database);
+            admin.try_query(&drop);
+        }
+    }
+}
+
+/// Ends the whole test process, loudly, unless the sender is dropped in time.
+fn watch(log: PathBuf) -> mpsc::Sender<()> {
+    let (sender, receiver) = mpsc::channel::<()>();
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    std::thread::spawn(move || {
+        if receiver.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let log = fs::read_to_string(log).unwrap_or_default();
+            // Not eprintln: that would be captured with the test's output.
+            let text = format!("test {test} hangs; the pooler's log:\n{log}\n");
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            std::process::exit(1);
+        }
+    });
+    sender
+}
