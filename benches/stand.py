@@ -215,6 +215,7 @@ hosts = [{{ host = "127.0.0.1", port = {self.direct.port} }}]
 pool_size = {POOL_SIZE}
 
 [users.{USER}]
+password = "unused"
 """)
         process = self.spawn(name, *before, os.path.abspath(program), "run", toml)
         target = Target(name, version_of(program), port, process)
