@@ -43,6 +43,10 @@ pub struct Client {
     linked_at: Instant,
     asked_at: Instant,
     log_disconnections: bool,
+    /// `input` may go on although nothing new has arrived.
+    again: bool,
+    /// The client has said goodbye; what it asked for before is still answered.
+    leaving: bool,
 }
 
 impl Drop for Client {
@@ -92,6 +96,8 @@ impl Client {
             linked_at: now,
             asked_at: now,
             log_disconnections,
+            again: false,
+            leaving: false,
         }
     }
 
@@ -136,7 +142,16 @@ impl Client {
                 self.keep_input(&input, taken);
                 progress = true;
             }
-            if self.may_read(cx) {
+            if self.leaving && !self.is_served() {
+                return Err(End::Terminate);
+            }
+            if self.may_go_on() {
+                self.again = false;
+                let input = std::mem::take(&mut self.input);
+                let taken = self.take_input(&input, false, cx)?;
+                self.keep_input(&input, taken);
+                progress = true;
+            } else if self.may_read(cx) {
                 progress |= self.poll_client(cx)?.is_ready();
             }
             if !progress {
@@ -145,8 +160,30 @@ impl Client {
         }
     }
 
+    /// Whether answers to the client are under way.
+    fn is_served(&self) -> bool {
+        match &self.hold {
+            Hold::Nothing => false,
+            Hold::Waiting(_) => true,
+            Hold::Linked(lease) => lease.backend.is_busy(),
+        }
+    }
+
+    /// Whether the input that was left can be walked now.
+    fn may_go_on(&self) -> bool {
+        self.again
+            && match &self.hold {
+                Hold::Nothing => true,
+                Hold::Waiting(_) => false,
+                Hold::Linked(lease) => !lease.backend.is_tentative(),
+            }
+    }
+
     /// Whether more from the client can be dealt with.
     fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.leaving || self.again {
+            return false;
+        }
         match &mut self.hold {
             Hold::Nothing => self.output.is_empty(),
             Hold::Waiting(_) => self.input.len() < READ_WHILE_WAITING,
@@ -302,7 +339,14 @@ impl Client {
             at += taken;
             match stop {
                 Stop::More { .. } => return Ok(at),
-                Stop::Terminate => return Err(End::Terminate),
+                Stop::Terminate => {
+                    self.leaving = true;
+                    return Ok(bytes.len());
+                }
+                Stop::Settle => {
+                    self.again = true;
+                    return Ok(at);
+                }
                 Stop::NeedServer => match self.pool.try_lease(self.session.params()) {
                     Some(lease) => {
                         self.link(lease);
@@ -475,6 +519,7 @@ impl Client {
         let input = std::mem::take(&mut self.input);
         let taken = self.session.refuse(&input, &error, &mut to_client);
         self.keep_input(&input, taken);
+        self.again = !self.input.is_empty();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // Whatever is wrong with the socket shows when it is read.
         let _ = self.output.write(&mut self.stream, &mut cx, &to_client);

@@ -128,6 +128,11 @@ impl Backend {
         !self.replies.is_empty()
     }
 
+    /// Whether the client's names depend on answers that are still owed.
+    pub fn is_tentative(&self) -> bool {
+        self.replies.changes_names()
+    }
+
     /// Whether nothing is owed and no message is half sent, in either
     /// direction. (A transaction may be open.)
     pub fn is_settled(&self) -> bool {
@@ -224,13 +229,19 @@ impl Backend {
         self.own_error.take()
     }
 
-    /// Appends what brings an abandoned connection to the end of its client's
-    /// last request: CopyFail and Sync, as needed. Replies are still owed
+    /// Appends what ends an abandoned client's last request without committing
+    /// it: CopyFail, an error, Sync, as needed. Replies are still owed
     /// afterwards.
     pub fn abandon(&mut self, out: &mut Vec<u8>) {
         if self.copy_in {
             build::copy_fail(out, "client disconnected");
             self.copy_in = false;
+        }
+        if self.unsynced && !self.skipping {
+            // Sync commits what stands before it; PostgreSQL would roll it
+            // back. An error does that, too: there is no such portal.
+            build::execute(out, MISSING);
+            self.expect(Reply::Execute);
         }
         if self.unsynced || self.skipping {
             out.extend_from_slice(build::SYNC);

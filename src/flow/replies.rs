@@ -79,55 +79,84 @@ pub(super) enum Reply {
     },
 }
 
+impl Reply {
+    fn changes_names(&self) -> bool {
+        matches!(
+            self,
+            Reply::Parse {
+                undo: Undo::Named(_),
+                ..
+            } | Reply::Local {
+                undo: Undo::Named(_),
+                ..
+            }
+        )
+    }
+}
+
 /// The queue.
 #[derive(Debug, Default)]
-pub(super) struct Replies(VecDeque<Reply>);
+pub(super) struct Replies {
+    queue: VecDeque<Reply>,
+    /// How many of them would have to be undone in the client's names.
+    naming: usize,
+}
 
 impl Replies {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
     }
 
     pub fn front(&self) -> Option<&Reply> {
-        self.0.front()
+        self.queue.front()
     }
 
     pub fn front_mut(&mut self) -> Option<&mut Reply> {
-        self.0.front_mut()
+        self.queue.front_mut()
+    }
+
+    /// Whether an error could still take back a change of the client's names.
+    pub fn changes_names(&self) -> bool {
+        self.naming > 0
     }
 
     pub fn push(&mut self, reply: Reply) {
-        self.0.push_back(reply);
+        self.naming += usize::from(reply.changes_names());
+        self.queue.push_back(reply);
     }
 
     pub fn pop(&mut self) -> Option<Reply> {
-        self.0.pop_front()
+        let reply = self.queue.pop_front()?;
+        self.naming -= usize::from(reply.changes_names());
+        Some(reply)
     }
 
     /// Takes away what a server skips after an error: everything before the
     /// next Sync. Last first, so that names can be put back. The second value
     /// says whether there is a Sync.
     pub fn skip_to_sync(&mut self) -> (Vec<Reply>, bool) {
-        let sync = self.0.iter().position(|r| matches!(r, Reply::Sync));
-        let skipped = self.0.drain(..sync.unwrap_or(self.0.len()));
-        (skipped.rev().collect(), sync.is_some())
+        let sync = self.queue.iter().position(|r| matches!(r, Reply::Sync));
+        let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
+        let skipped: Vec<Reply> = skipped.rev().collect();
+        self.naming -= skipped.iter().filter(|reply| reply.changes_names()).count();
+        (skipped, sync.is_some())
     }
 
     /// The server has entered copy-in mode for the front entry: it ignores
     /// the Syncs that stand before the end of the copy (copyfromparse.c,
     /// `CopyGetData`). They are taken away.
     pub fn enter_copy_in(&mut self) -> CopyInSyncs {
-        let end = self.0.iter().position(|r| matches!(r, Reply::CopyEnd));
-        let before = self.0.len();
+        let end = self.queue.iter().position(|r| matches!(r, Reply::CopyEnd));
+        let before = self.queue.len();
         let mut at = 0;
-        self.0.retain(|reply| {
+        self.queue.retain(|reply| {
             at += 1;
             end.is_some_and(|end| at > end) || !matches!(reply, Reply::Sync)
         });
         CopyInSyncs {
-            ignored: self.0.len() < before,
+            ignored: self.queue.len() < before,
             end_sent: end.is_some(),
-            sync_follows: self.0.iter().any(|r| matches!(r, Reply::Sync)),
+            sync_follows: self.queue.iter().any(|r| matches!(r, Reply::Sync)),
         }
     }
 }

@@ -37,9 +37,17 @@ pub enum Stop {
     More { need: usize },
     /// The next message needs a server connection.
     NeedServer,
+    /// What follows a Sync can be walked only when the server has answered
+    /// what stands before it: whether a name exists depends on it
+    /// ([`Backend::is_tentative`]).
+    Settle,
     /// The client said goodbye.
     Terminate,
 }
+
+/// A message up to this size in bytes is sent on only when it is complete, so
+/// that a client that dies in the middle of one leaves nothing half done.
+const HOLD: usize = 16 * 1024;
 
 type Names = HashMap<Box<[u8]>, Rc<Statement>, RandomState>;
 
@@ -127,12 +135,22 @@ impl Session {
                 }
                 continue;
             }
+            if backend
+                .as_ref()
+                .is_some_and(|b| b.is_tentative() && !b.unsynced)
+            {
+                return Ok((at, Stop::Settle));
+            }
             let Some(header) = Header::peek(bytes)? else {
                 return Ok((at, Stop::More { need: 0 }));
             };
             let tag = FrontendTag::from_byte(header.tag).ok_or(ClientFault::Type(header.tag))?;
             if tag == FrontendTag::Terminate {
                 return Ok((at, Stop::Terminate));
+            }
+            if bytes.len() < header.total && header.total <= HOLD {
+                let need = header.total;
+                return Ok((at, Stop::More { need }));
             }
             let message = Message {
                 tag,
@@ -312,7 +330,12 @@ impl Session {
             // The server will refuse it.
             return plain(backend);
         };
-        let statement = shared.statements.intern(view.definition);
+        // The same bytes are another text in another encoding.
+        let encoding = match view.definition.is_ascii() {
+            true => &[],
+            false => self.params.get(b"client_encoding").unwrap_or_default(),
+        };
+        let statement = shared.statements.intern(view.definition, encoding);
         if view.name.is_empty() {
             let before = self.unnamed.replace(statement.clone());
             backend.unnamed = Some(statement);

@@ -15,6 +15,8 @@ pub struct Statement {
     pub server_name: Box<[u8]>,
     /// Body of a Parse message after the name.
     pub definition: Box<[u8]>,
+    /// The `client_encoding` that the text is in; empty if it is plain ASCII.
+    encoding: Box<[u8]>,
     hash: u64,
 }
 
@@ -30,10 +32,13 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// The one statement with this definition.
-    pub fn intern(&mut self, definition: &[u8]) -> Rc<Statement> {
+    /// The one statement with this definition. `encoding`: the text's, empty if
+    /// it is plain ASCII.
+    pub fn intern(&mut self, definition: &[u8], encoding: &[u8]) -> Rc<Statement> {
         let hash = self.hasher.hash_one(definition);
-        let same = |s: &Rc<Statement>| s.hash == hash && *s.definition == *definition;
+        let same = |s: &Rc<Statement>| {
+            s.hash == hash && *s.definition == *definition && *s.encoding == *encoding
+        };
         if let Some(known) = self.table.find(hash, same) {
             return known.clone();
         }
@@ -46,6 +51,7 @@ impl Statements {
             id: self.last_id,
             server_name: format!("pgweir_{}", self.last_id).into_bytes().into(),
             definition: definition.into(),
+            encoding: encoding.into(),
             hash,
         });
         self.table
@@ -70,9 +76,9 @@ mod tests {
     #[test]
     fn the_same_text_is_kept_once() {
         let mut all = Statements::default();
-        let a = all.intern(b"select 1\0\0\0");
-        let b = all.intern(b"select 1\0\0\0");
-        let c = all.intern(b"select 2\0\0\0");
+        let a = all.intern(b"select 1\0\0\0", b"");
+        let b = all.intern(b"select 1\0\0\0", b"");
+        let c = all.intern(b"select 2\0\0\0", b"");
         assert!(Rc::ptr_eq(&a, &b));
         assert_ne!(a.id, c.id);
         assert_eq!(&*a.server_name, b"pgweir_1");
@@ -81,11 +87,11 @@ mod tests {
     #[test]
     fn what_nobody_holds_goes() {
         let mut all = Statements::default();
-        let kept = all.intern(b"kept\0\0\0");
+        let kept = all.intern(b"kept\0\0\0", b"");
         for i in 0..10_000 {
-            all.intern(format!("select {i}\0\0\0").as_bytes());
+            all.intern(format!("select {i}\0\0\0").as_bytes(), b"");
         }
         assert!(all.len() <= 257, "{}", all.len());
-        assert!(Rc::ptr_eq(&kept, &all.intern(b"kept\0\0\0")));
+        assert!(Rc::ptr_eq(&kept, &all.intern(b"kept\0\0\0", b"")));
     }
 }

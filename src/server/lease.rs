@@ -41,6 +41,8 @@ pub struct ServerInfo {
     pub state: Cell<ServerState>,
     /// To be closed as soon as it is released.
     pub close_needed: Cell<bool>,
+    /// A client has had it.
+    pub used: Cell<bool>,
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
     pub application_name: RefCell<String>,
@@ -63,6 +65,7 @@ impl Lease {
     pub(super) fn new(server: Box<Server>, pool: Rc<Pool>) -> Lease {
         server.info.state.set(ServerState::Active);
         server.info.request_time.set(Instant::now());
+        server.info.used.set(true);
         Lease {
             server: Some(server),
             pool,

@@ -231,14 +231,12 @@ impl Pool {
     /// Joins the queue; connections are opened as needed. An error: there is
     /// no use in waiting.
     pub fn join(self: &Rc<Self>, now: Instant) -> Result<Ticket, Rc<Farewell>> {
-        if let Some(failure) = &*self.failure.borrow() {
+        if let Some(failure) = &*self.failure.borrow()
+            && now < failure.retry_at
+        {
             let book = self.book.borrow();
             if book.total() == book.opening_count() {
-                let cached = failure.cached.clone();
-                drop(book);
-                // The next one may find it working again.
-                self.wake();
-                return Err(cached);
+                return Err(failure.cached.clone());
             }
         }
         let ticket = self.book.borrow_mut().join(now);
@@ -348,7 +346,18 @@ impl Pool {
         let waker = self.book.borrow_mut().give_back(server, now, born);
         match waker {
             Some(waker) => waker.wake(),
-            None => self.arm(self.book.borrow().next_deadline()),
+            None => {
+                self.arm(self.book.borrow().next_deadline());
+                self.make_room();
+            }
+        }
+    }
+
+    /// With a shared bound another pool may be waiting for this one to have an
+    /// idle connection.
+    fn make_room(&self) {
+        if let Some(pools) = self.pools.upgrade() {
+            pools.room_made(&self.config.borrow());
         }
     }
 
@@ -359,9 +368,10 @@ impl Pool {
             Some("server shutting down")
         } else if server.info.close_needed.get() {
             Some("obsolete connection")
-        } else if config
-            .server_lifetime
-            .is_some_and(|max| now >= server.info.born + max)
+        } else if server.info.used.get()
+            && config
+                .server_lifetime
+                .is_some_and(|max| now >= server.info.born + max)
         {
             Some("server lifetime over")
         } else if max > 0 && server.backend.queries() >= max {
@@ -403,9 +413,7 @@ impl Pool {
     /// bound) in another pool.
     fn after_close(self: &Rc<Self>) {
         self.open_wanted(Instant::now());
-        if let Some(pools) = self.pools.upgrade() {
-            pools.room_made(&self.config());
-        }
+        self.make_room();
     }
 
     fn spawn_check(self: &Rc<Self>, server: Box<Server>, query: String) {
@@ -570,6 +578,7 @@ impl Pool {
             request_time: Cell::new(now),
             state: Cell::new(ServerState::New),
             close_needed: Cell::new(false),
+            used: Cell::new(false),
             link: Cell::new(None),
             application_name: RefCell::default(),
             prepared_statements: Cell::new(0),
@@ -823,6 +832,8 @@ async fn open(pool: Rc<Pool>) {
     let local_addr = server.info.local;
     info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
     pool.book.borrow_mut().opened();
+    // The server lets us in: now as many as are needed.
+    pool.open_wanted(Instant::now());
     match &config.connect_query {
         None => pool.reuse(server),
         // An error in it is logged, and the connection used all the same, as
@@ -928,7 +939,8 @@ fn limits(config: &PoolConfig) -> Limits {
         reserve_pool_timeout: config.reserve_pool_timeout,
         query_wait_timeout: config.query_wait_timeout,
         server_idle_timeout: config.server_idle_timeout,
-        server_lifetime: config.server_lifetime,
+        // Zero is not an age but "serve one client only".
+        server_lifetime: config.server_lifetime.filter(|age| !age.is_zero()),
         round_robin: config.server_round_robin,
     }
 }

@@ -58,6 +58,13 @@ pub fn statement_message(out: &mut Vec<u8>, tag: u8, name: &[u8]) {
     out.push(0);
 }
 
+/// Appends an Execute of a portal, without a limit of rows.
+pub fn execute(out: &mut Vec<u8>, portal: &[u8]) {
+    put_header(out, b'E', portal.len() + 5);
+    out.extend_from_slice(portal);
+    out.extend_from_slice(&[0; 5]);
+}
+
 /// Appends a CopyFail.
 pub fn copy_fail(out: &mut Vec<u8>, reason: &str) {
     put_header(out, b'f', reason.len() + 1);
@@ -224,6 +231,7 @@ mod tests {
         bind_front(&mut out, b"", b"s", 6);
         out.extend_from_slice(&[0; 6]);
         statement_message(&mut out, b'D', b"s");
+        execute(&mut out, b"p");
         copy_fail(&mut out, "gone");
         authentication_ok(&mut out);
         parameter_status(&mut out, b"a", b"\xff");
@@ -237,7 +245,7 @@ mod tests {
         notice(&mut out, "00000", "hello");
         out.extend_from_slice(ready_for_query(TxStatus::Idle));
         let tags: Vec<u8> = frames(&out).iter().map(|(tag, _)| *tag).collect();
-        assert_eq!(tags, b"QPBDfRSSKvENZ");
+        assert_eq!(tags, b"QPBDEfRSSKvENZ");
     }
 
     #[test]
