@@ -274,8 +274,21 @@ impl Backend {
 
     /// Walks what the server sent. `session` is the client that it serves, if
     /// there is one. Returns how much was taken: an incomplete message that
-    /// must be seen whole is left for the next call.
+    /// must be seen whole is left for the next call. After a fault the
+    /// connection is [`Release::Broken`].
     pub fn from_server(
+        &mut self,
+        session: Option<&mut Session>,
+        input: &[u8],
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Result<usize, ServerFault> {
+        let result = self.walk(session, input, out, shared);
+        self.ending |= result.is_err();
+        result
+    }
+
+    fn walk(
         &mut self,
         mut session: Option<&mut Session>,
         input: &[u8],

@@ -81,10 +81,6 @@ pub fn copy_fail(reason: &str) -> Bytes {
     strings(b'f', &[reason], b"")
 }
 
-pub fn terminate() -> Bytes {
-    build::TERMINATE.to_vec()
-}
-
 // ---- from the server ----
 
 pub fn parsed() -> Bytes {

@@ -120,7 +120,6 @@ fn news_about_the_server_reach_the_client() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn parameters_that_are_refused_end_the_link() {
     let no = error("22023", "invalid value");
     tokyo()

@@ -107,7 +107,6 @@ fn nothing_goes_back_while_a_local_answer_waits() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn after_a_fault_the_connection_is_not_used_again() {
     Script::new()
         .mode(PoolMode::Session)

@@ -86,7 +86,6 @@ fn a_fatal_error_is_the_end_of_the_connection() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn what_nobody_asked_for_ends_the_link() {
     for surprise in [row("1"), ready('I'), complete("SELECT 1"), parsed()] {
         let tag = surprise[0] as char;
@@ -118,7 +117,6 @@ fn session_mode_keeps_the_server_and_the_names() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn statement_mode_has_no_transactions() {
     Script::new()
         .mode(PoolMode::Statement)
