@@ -505,7 +505,8 @@ impl Backend {
         {
             *answered = true;
             *error = Some(body.to_vec());
-            return Deliver::Swallow;
+            // The server's farewell is for the client.
+            return Deliver::forward_unless(!self.ending);
         }
         self.copy_in = false;
         self.ambiguous |= std::mem::take(&mut self.sync_ignored);

@@ -133,7 +133,6 @@ fn parameters_that_are_refused_end_the_link() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn a_farewell_during_our_own_query_reaches_the_client() {
     let end = fatal("57P01", "terminating connection");
     tokyo()
