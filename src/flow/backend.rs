@@ -529,6 +529,9 @@ impl Backend {
     fn take_back(&mut self, skipped: Vec<Reply>, mut session: Option<&mut Session>) {
         for reply in skipped {
             let undo = match reply {
+                // With an alias the name is taken already, by what was there
+                // before.
+                Reply::Parse { alias: Some(_), .. } => continue,
                 Reply::Parse { id, undo, .. } => {
                     self.prepared.pop(&id);
                     if id == 0 {

@@ -135,7 +135,6 @@ fn a_local_answer_does_not_split_a_message() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn a_name_that_is_taken_is_an_error_with_the_clients_name() {
     let script = prepared(Script::new(), "s", "pgweir_1", "select 1")
         .sends(
