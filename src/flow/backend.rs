@@ -128,6 +128,11 @@ impl Backend {
         !self.replies.is_empty()
     }
 
+    /// Whether the server has sent a part of a message and owes the rest.
+    pub(super) fn is_inside_message(&self) -> bool {
+        self.rest > 0
+    }
+
     /// Whether nothing is owed and no message is half sent, in either
     /// direction. (A transaction may be open.)
     pub fn is_settled(&self) -> bool {

@@ -539,7 +539,7 @@ impl Session {
         undo: Undo,
         to_client: &mut Vec<u8>,
     ) {
-        if backend.replies.is_empty() {
+        if backend.replies.is_empty() && !backend.is_inside_message() {
             to_client.extend_from_slice(bytes);
         } else {
             backend.expect(Reply::Local { bytes, undo });

@@ -121,7 +121,6 @@ fn a_local_answer_waits_for_its_turn() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn a_local_answer_does_not_split_a_message() {
     let long = notice("a long notice");
     let (front, back) = long.split_at(10);
