@@ -52,7 +52,8 @@ pub struct Backend {
     /// An error has come and the client's Sync has not been sent: the server
     /// ignores everything else.
     pub(super) skipping: bool,
-    /// A message of the extended protocol was sent after the last Sync.
+    /// A message of the extended protocol was sent after the last Sync. (A
+    /// simple query ends the transaction as Sync does.)
     pub(super) unsynced: bool,
     /// In copy-in mode, and its end has not been sent.
     pub(super) copy_in: bool,

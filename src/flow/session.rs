@@ -257,10 +257,12 @@ impl Session {
             FrontendTag::Query => {
                 self.unnamed = None;
                 backend.unnamed = None;
+                backend.unsynced = false;
                 backend.expect(Reply::Query);
                 return Step::Pass;
             }
             FrontendTag::FunctionCall => {
+                backend.unsynced = false;
                 backend.expect(Reply::FunctionCall);
                 return Step::Pass;
             }

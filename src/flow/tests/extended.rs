@@ -76,7 +76,6 @@ fn an_error_in_a_segment_takes_simple_queries_with_it() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn a_simple_query_ends_what_was_not_synced() {
     Script::new()
         .passes(&[parse("", "select 1"), bind("", ""), execute()])
