@@ -59,8 +59,8 @@ pub struct Backend {
     pub(super) copy_in: bool,
     /// The COPY under way made the server ignore a Sync.
     sync_ignored: bool,
-    /// A Sync may have been ignored by a COPY that failed, or not: only a
-    /// query of our own can tell.
+    /// A Sync may have been ignored by a COPY that failed, or not: what the
+    /// server answers next tells.
     ambiguous: bool,
     /// Part of a client's message was sent and the rest must follow.
     pub(super) uploading: bool,
@@ -438,6 +438,8 @@ impl Backend {
         if last {
             self.replies.pop();
         }
+        // The answer to a Sync before this would have come before it.
+        self.ambiguous = false;
         Some(Deliver::forward_unless(own))
     }
 
@@ -456,6 +458,15 @@ impl Backend {
         status: TxStatus,
         session: &mut Option<&mut Session>,
     ) -> Result<Option<Deliver>, ServerFault> {
+        if self.ambiguous && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
+        {
+            // The Sync was not ignored: the COPY had failed before it was read.
+            self.ambiguous = false;
+            self.skipping = false;
+            self.unsynced &= !self.replies.is_empty();
+            self.status = status;
+            return Ok(Some(Deliver::Forward));
+        }
         match self.replies.front_mut() {
             Some(Reply::Query | Reply::FunctionCall | Reply::Sync) => {
                 self.replies.pop();
@@ -471,8 +482,7 @@ impl Backend {
                 error,
             }) => {
                 if !*answered {
-                    // The answer to a Sync that was not ignored after all.
-                    return Ok(Some(Deliver::Swallow));
+                    return Ok(self.ambiguous.then_some(Deliver::Swallow));
                 }
                 let (query, error) = (*query, error.take());
                 self.replies.pop();
@@ -515,7 +525,7 @@ impl Backend {
             return Deliver::forward_unless(!self.ending);
         }
         self.copy_in = false;
-        self.ambiguous |= std::mem::take(&mut self.sync_ignored);
+        self.ambiguous = std::mem::take(&mut self.sync_ignored);
         let rewritten = match self.replies.front() {
             // An error while idle is the server's farewell.
             None => {

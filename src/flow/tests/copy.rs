@@ -160,7 +160,6 @@ fn an_error_that_crosses_the_end_of_the_data() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn an_error_before_the_copy_reads_leaves_the_early_sync_valid() {
     // A BEFORE STATEMENT trigger fails right after CopyInResponse: the Sync
     // has not been read yet and is answered.
@@ -199,7 +198,6 @@ fn an_error_before_the_copy_reads_leaves_the_early_sync_valid() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn an_error_after_the_copy_has_read_makes_the_early_sync_void() {
     Script::new()
         .passes(&extended())
