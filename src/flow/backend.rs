@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::error_fields::{self, Severity};
 use super::params::set_statement;
-use super::replies::{Alias, OwnQuery, Replies, Reply};
+use super::replies::{Alias, OwnQuery, Replies, Reply, Undo};
 use super::session::MISSING;
 use super::statements::Statement;
 use super::{Output, Params, Session, Shared};
@@ -541,18 +541,29 @@ impl Backend {
         rewritten.map_or(Deliver::Forward, Deliver::Instead)
     }
 
-    /// Undoes what skipped messages were to do to names. Last first.
+    /// Undoes what skipped messages were to do to names. Last first: the very
+    /// last was not skipped but refused.
     fn take_back(&mut self, skipped: Vec<Reply>, mut session: Option<&mut Session>) {
-        for reply in skipped {
+        let count = skipped.len();
+        for (n, reply) in skipped.into_iter().enumerate() {
             let undo = match reply {
                 // With an alias the name is taken already, by what was there
                 // before.
                 Reply::Parse { alias: Some(_), .. } => continue,
-                Reply::Parse { id, undo, .. } => {
-                    self.prepared.pop(&id);
-                    if id == 0 {
+                Reply::Parse { id: 0, undo, .. } => {
+                    let replaced = self.replies.unnamed_undo();
+                    if replaced.is_none() {
                         self.unnamed = None;
                     }
+                    match undo {
+                        // It was dropped before the new one was looked at
+                        // (postgres.c, exec_parse_message).
+                        Undo::Unnamed(_) if n + 1 == count => Undo::Unnamed(None),
+                        undo => undo,
+                    }
+                }
+                Reply::Parse { id, undo, .. } => {
+                    self.prepared.pop(&id);
                     undo
                 }
                 Reply::Close {
@@ -565,6 +576,14 @@ impl Backend {
                 Reply::Local { undo, .. } => undo,
                 _ => continue,
             };
+            // What was sent after the next Sync has replaced it already, and
+            // would go back to this.
+            if let Undo::Unnamed(before) = &undo
+                && let Some(later) = self.replies.unnamed_undo()
+            {
+                later.clone_from(before);
+                continue;
+            }
             if let Some(session) = session.as_deref_mut() {
                 session.take_back(undo);
             }

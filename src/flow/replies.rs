@@ -113,6 +113,22 @@ impl Replies {
         (skipped.rev().collect(), sync.is_some())
     }
 
+    /// What the first message that replaces the unnamed statement goes back to
+    /// if it fails.
+    pub fn unnamed_undo(&mut self) -> Option<&mut Option<Rc<Statement>>> {
+        self.0.iter_mut().find_map(|reply| match reply {
+            Reply::Parse {
+                undo: Undo::Unnamed(before),
+                ..
+            }
+            | Reply::Local {
+                undo: Undo::Unnamed(before),
+                ..
+            } => Some(before),
+            _ => None,
+        })
+    }
+
     /// The server has entered copy-in mode for the front entry: it ignores
     /// the Syncs that stand before the end of the copy (copyfromparse.c,
     /// `CopyGetData`). They are taken away.

@@ -394,7 +394,6 @@ fn a_simple_query_drops_the_unnamed_statement() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn a_refused_unnamed_parse_drops_the_one_before() {
     // postgres.c, exec_parse_message: "release any prior unnamed statement"
     // comes first.
@@ -438,7 +437,6 @@ fn a_skipped_unnamed_parse_drops_nothing() {
 }
 
 #[test]
-#[ignore = "known mistake"]
 fn a_later_unnamed_parse_survives_the_failure_of_an_earlier_one() {
     Script::new()
         .passes(&[parse("", "broken"), sync(), parse("", "select 2"), sync()])
