@@ -37,6 +37,10 @@ pub struct Client {
     /// Bytes of the client that could not be dealt with yet.
     pub(super) input: Vec<u8>,
     pub(super) output: Outgoing,
+    /// `input` begins with a message that waits for an answer of the server.
+    answers_first: bool,
+    /// `input` begins with a message that can be dealt with now.
+    input_due: bool,
     hold: Hold,
     /// When the present transaction got its server connection, and when the
     /// present query was sent.
@@ -88,6 +92,8 @@ impl Client {
             pool,
             input: Vec::new(),
             output: Outgoing::default(),
+            answers_first: false,
+            input_due: false,
             hold: Hold::Nothing,
             linked_at: now,
             asked_at: now,
@@ -136,6 +142,12 @@ impl Client {
                 self.keep_input(&input, taken);
                 progress = true;
             }
+            if std::mem::take(&mut self.input_due) {
+                let input = std::mem::take(&mut self.input);
+                let taken = self.take_input(&input, false, cx)?;
+                self.keep_input(&input, taken);
+                progress = true;
+            }
             if self.may_read(cx) {
                 progress |= self.poll_client(cx)?.is_ready();
             }
@@ -154,7 +166,7 @@ impl Client {
                 let server = &mut **lease;
                 // An error shows when the server is read.
                 let flushed = server.output.poll_flush(&mut server.stream, cx);
-                self.output.is_empty() && flushed.is_ready()
+                !self.answers_first && self.output.is_empty() && flushed.is_ready()
             }
         }
     }
@@ -303,6 +315,10 @@ impl Client {
             match stop {
                 Stop::More { .. } => return Ok(at),
                 Stop::Terminate => return Err(End::Terminate),
+                Stop::Wait => {
+                    self.answers_first = true;
+                    return Ok(at);
+                }
                 Stop::NeedServer => match self.pool.try_lease(self.session.params()) {
                     Some(lease) => {
                         self.link(lease);
@@ -414,6 +430,7 @@ impl Client {
                 .map_err(gone)?;
         }
         let taken = result.map_err(End::ServerFault)?;
+        self.input_due |= std::mem::take(&mut self.answers_first);
         let left = bytes.get(taken..).unwrap_or_default();
         if !left.is_empty() {
             server.input = left.to_vec();
@@ -475,6 +492,7 @@ impl Client {
         let input = std::mem::take(&mut self.input);
         let taken = self.session.refuse(&input, &error, &mut to_client);
         self.keep_input(&input, taken);
+        self.input_due = !self.input.is_empty();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // Whatever is wrong with the socket shows when it is read.
         let _ = self.output.write(&mut self.stream, &mut cx, &to_client);

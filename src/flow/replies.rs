@@ -79,44 +79,104 @@ pub(super) enum Reply {
     },
 }
 
+impl Reply {
+    fn changes_a_name(&self) -> bool {
+        match self {
+            Reply::Parse { id, .. } => *id != 0,
+            Reply::Close { evicted, .. } => evicted.is_some(),
+            Reply::Local { undo, .. } => matches!(undo, Undo::Named(_)),
+            _ => false,
+        }
+    }
+
+    fn changes_the_unnamed(&self) -> bool {
+        match self {
+            Reply::Parse { undo, .. } | Reply::Local { undo, .. } => {
+                matches!(undo, Undo::Unnamed(_))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The queue.
 #[derive(Debug, Default)]
-pub(super) struct Replies(VecDeque<Reply>);
+pub(super) struct Replies {
+    queue: VecDeque<Reply>,
+    /// How many entries change what a name means.
+    names: usize,
+}
 
 impl Replies {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
     }
 
     pub fn front(&self) -> Option<&Reply> {
-        self.0.front()
+        self.queue.front()
     }
 
     pub fn front_mut(&mut self) -> Option<&mut Reply> {
-        self.0.front_mut()
+        self.queue.front_mut()
     }
 
     pub fn push(&mut self, reply: Reply) {
-        self.0.push_back(reply);
+        self.names += usize::from(reply.changes_a_name());
+        self.queue.push_back(reply);
     }
 
     pub fn pop(&mut self) -> Option<Reply> {
-        self.0.pop_front()
+        let reply = self.queue.pop_front()?;
+        self.names -= usize::from(reply.changes_a_name());
+        Some(reply)
     }
 
     /// Takes away what a server skips after an error: everything before the
     /// next Sync. Last first, so that names can be put back. The second value
     /// says whether there is a Sync.
     pub fn skip_to_sync(&mut self) -> (Vec<Reply>, bool) {
-        let sync = self.0.iter().position(|r| matches!(r, Reply::Sync));
-        let skipped = self.0.drain(..sync.unwrap_or(self.0.len()));
-        (skipped.rev().collect(), sync.is_some())
+        let sync = self.queue.iter().position(|r| matches!(r, Reply::Sync));
+        let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
+        let skipped: Vec<_> = skipped.rev().collect();
+        self.names -= skipped.iter().filter(|r| r.changes_a_name()).count();
+        (skipped, sync.is_some())
+    }
+
+    /// Whether a name was changed by a message that may yet be skipped while
+    /// one that is sent now is not: there is a Sync between them.
+    pub fn names_in_doubt(&self) -> bool {
+        self.names > 0 && self.before_last_sync(Reply::changes_a_name)
+    }
+
+    /// The same for the unnamed statement, as long as nothing since then has
+    /// replaced it.
+    pub fn unnamed_in_doubt(&self) -> bool {
+        let mut latest = self.queue.iter().rev();
+        let replaced = latest.position(Reply::changes_the_unnamed);
+        replaced.is_some_and(|ago| {
+            let since = self.queue.iter().rev().take(ago);
+            since.into_iter().any(|r| matches!(r, Reply::Sync))
+        })
+    }
+
+    /// Whether a transaction may fail before a message that is sent now, and
+    /// that message not be skipped.
+    pub fn may_fail(&self) -> bool {
+        let ends = |r: &Reply| matches!(r, Reply::Query | Reply::FunctionCall | Reply::Sync);
+        self.queue.iter().any(ends)
+    }
+
+    fn before_last_sync(&self, wanted: impl Fn(&Reply) -> bool) -> bool {
+        match self.queue.iter().position(wanted) {
+            Some(at) => self.queue.iter().skip(at).any(|r| matches!(r, Reply::Sync)),
+            None => false,
+        }
     }
 
     /// What the first message that replaces the unnamed statement goes back to
     /// if it fails.
     pub fn unnamed_undo(&mut self) -> Option<&mut Option<Rc<Statement>>> {
-        self.0.iter_mut().find_map(|reply| match reply {
+        self.queue.iter_mut().find_map(|reply| match reply {
             Reply::Parse {
                 undo: Undo::Unnamed(before),
                 ..
@@ -133,17 +193,17 @@ impl Replies {
     /// the Syncs that stand before the end of the copy (copyfromparse.c,
     /// `CopyGetData`). They are taken away.
     pub fn enter_copy_in(&mut self) -> CopyInSyncs {
-        let end = self.0.iter().position(|r| matches!(r, Reply::CopyEnd));
-        let before = self.0.len();
+        let end = self.queue.iter().position(|r| matches!(r, Reply::CopyEnd));
+        let before = self.queue.len();
         let mut at = 0;
-        self.0.retain(|reply| {
+        self.queue.retain(|reply| {
             at += 1;
             end.is_some_and(|end| at > end) || !matches!(reply, Reply::Sync)
         });
         CopyInSyncs {
-            ignored: self.0.len() < before,
+            ignored: self.queue.len() < before,
             end_sent: end.is_some(),
-            sync_follows: self.0.iter().any(|r| matches!(r, Reply::Sync)),
+            sync_follows: self.queue.iter().any(|r| matches!(r, Reply::Sync)),
         }
     }
 }

@@ -295,7 +295,7 @@ impl World {
                 to_client,
             } => {
                 for piece in cut.pieces(send) {
-                    self.from_client(piece);
+                    self.client_sends(piece);
                 }
                 let at = self.clients[self.now].holds.unwrap_or(0);
                 let got = std::mem::take(&mut self.servers[at].got);
@@ -305,13 +305,13 @@ impl World {
             Step::FromServer { send, to_client } => {
                 let at = held.unwrap_or(0);
                 for piece in cut.pieces(send) {
-                    self.from_server(at, piece).unwrap();
+                    self.server_sends(at, piece).unwrap();
                 }
                 self.same_to_client(to_client);
             }
             Step::Fault(send, fault) => {
                 let mut pieces = cut.pieces(send).into_iter();
-                let end = pieces.find_map(|p| self.from_server(held.unwrap(), p).err());
+                let end = pieces.find_map(|p| self.server_sends(held.unwrap(), p).err());
                 assert_eq!(end.as_ref(), Some(fault), "{}", self.place);
                 let release = self.servers[held.unwrap()].backend.release();
                 assert_eq!(release, Release::Broken, "{}", self.place);
@@ -370,7 +370,7 @@ impl World {
         self.clients[self.now].all.extend_from_slice(&got);
     }
 
-    fn from_client(&mut self, piece: &[u8]) {
+    fn client_sends(&mut self, piece: &[u8]) {
         let client = &mut self.clients[self.now];
         client.input.extend_from_slice(piece);
         self.drive_client();
@@ -418,7 +418,7 @@ impl World {
         }
     }
 
-    fn from_server(&mut self, at: usize, piece: &[u8]) -> Result<(), ServerFault> {
+    fn server_sends(&mut self, at: usize, piece: &[u8]) -> Result<(), ServerFault> {
         let client = &mut self.clients[self.now];
         let server = &mut self.servers[at];
         server.input.extend_from_slice(piece);
@@ -443,6 +443,9 @@ impl World {
         let ready = server.backend.release() == Release::Ready && server.input.is_empty();
         if ready && linked && client.session.mode() != PoolMode::Session {
             client.holds = None;
+        }
+        if linked && !client.input.is_empty() {
+            self.drive_client();
         }
         Ok(())
     }

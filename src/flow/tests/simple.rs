@@ -75,7 +75,7 @@ fn a_fatal_error_is_the_end_of_the_connection() {
     let end = fatal("57P01", "terminating connection");
     Script::new()
         .passes(&[query("select pg_sleep(9)")])
-        .answers(&[end.clone()])
+        .answers(std::slice::from_ref(&end))
         .release(Release::Broken)
         .run();
     Script::new()

@@ -496,3 +496,92 @@ fn without_following_names_pass_as_they_are() {
         .free()
         .run();
 }
+
+#[test]
+fn a_name_waits_for_what_may_have_failed() {
+    // Sent ahead of the error, the second Parse finds the name free.
+    let script = Script::new()
+        .sends(
+            &[parse("s", "broken"), sync(), parse("s", "select 1"), sync()],
+            &[parse("pgweir_1", "broken"), sync()],
+            &[],
+        )
+        .answers(&[error("42601", "syntax error"), ready('I')])
+        .sends(&[], &[parse("pgweir_2", "select 1"), sync()], &[])
+        .answers(&[parsed(), ready('I')])
+        .free();
+    used(script, "s", "pgweir_2")
+        // A Close that is skipped leaves the name.
+        .sends(
+            &[bind("", "nix"), close("s"), sync(), bind("", "s"), sync()],
+            &[bind("", "pgweir_missing"), sync()],
+            &[],
+        )
+        .gives(
+            &[missing("pgweir_missing"), ready('I')],
+            &[missing("nix"), ready('I')],
+        )
+        .sends(&[], &[bind("", "pgweir_2"), sync()], &[])
+        .answers(&[bound(), ready('I')])
+        .free()
+        .run();
+}
+
+#[test]
+fn the_unnamed_statement_waits_for_what_may_have_failed() {
+    Script::new()
+        .passes(&[parse("", "select 1"), sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .give(1)
+        .sends(
+            &[bind("", "nix"), parse("", "select 2"), sync()],
+            &[bind("", "pgweir_missing"), parse("", "select 2"), sync()],
+            &[],
+        )
+        .sends(&[bind("", ""), sync()], &[], &[])
+        .gives(
+            &[missing("pgweir_missing"), ready('I')],
+            &[missing("nix"), ready('I')],
+        )
+        .sends(&[], &[parse("", "select 1"), bind("", ""), sync()], &[])
+        .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
+        .free()
+        .run();
+}
+
+#[test]
+fn whole_pipelines_of_unnamed_statements_do_not_wait() {
+    let one = [parse("", "select 1"), describe(""), bind("", ""), sync()];
+    Script::new()
+        .passes(&[one.concat(), one.concat(), one.concat()])
+        .run();
+}
+
+#[test]
+fn in_a_transaction_that_may_fail_the_server_decides() {
+    let aborted = error("25P02", "current transaction is aborted");
+    prepared(Script::new(), "s", "pgweir_1", "select 1")
+        .sends(
+            &[query("begin; broken"), parse("t", "select 1"), sync()],
+            &[
+                query("begin; broken"),
+                close("pgweir_1"),
+                parse("pgweir_1", "select 1"),
+                sync(),
+            ],
+            &[],
+        )
+        .gives(
+            &[
+                error("42601", "no"),
+                ready('E'),
+                closed(),
+                aborted.clone(),
+                ready('E'),
+            ],
+            &[error("42601", "no"), ready('E'), aborted, ready('E')],
+        )
+        .held()
+        .run();
+}
