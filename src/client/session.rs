@@ -37,14 +37,16 @@ pub struct Client {
     /// Bytes of the client that could not be dealt with yet.
     pub(super) input: Vec<u8>,
     pub(super) output: Outgoing,
+    /// `input` begins with a message that waits for an answer of the server.
+    answers_first: bool,
+    /// `input` begins with a message that can be dealt with now.
+    input_due: bool,
     hold: Hold,
     /// When the present transaction got its server connection, and when the
     /// present query was sent.
     linked_at: Instant,
     asked_at: Instant,
     log_disconnections: bool,
-    /// `input` may go on although nothing new has arrived.
-    again: bool,
     /// The client has said goodbye; what it asked for before is still answered.
     leaving: bool,
 }
@@ -92,11 +94,12 @@ impl Client {
             pool,
             input: Vec::new(),
             output: Outgoing::default(),
+            answers_first: false,
+            input_due: false,
             hold: Hold::Nothing,
             linked_at: now,
             asked_at: now,
             log_disconnections,
-            again: false,
             leaving: false,
         }
     }
@@ -145,13 +148,13 @@ impl Client {
             if self.leaving && !self.is_served() {
                 return Err(End::Terminate);
             }
-            if self.may_go_on() {
-                self.again = false;
+            if std::mem::take(&mut self.input_due) {
                 let input = std::mem::take(&mut self.input);
                 let taken = self.take_input(&input, false, cx)?;
                 self.keep_input(&input, taken);
                 progress = true;
-            } else if self.may_read(cx) {
+            }
+            if self.may_read(cx) {
                 progress |= self.poll_client(cx)?.is_ready();
             }
             if !progress {
@@ -169,19 +172,9 @@ impl Client {
         }
     }
 
-    /// Whether the input that was left can be walked now.
-    fn may_go_on(&self) -> bool {
-        self.again
-            && match &self.hold {
-                Hold::Nothing => true,
-                Hold::Waiting(_) => false,
-                Hold::Linked(lease) => !lease.backend.is_tentative(),
-            }
-    }
-
     /// Whether more from the client can be dealt with.
     fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.leaving || self.again {
+        if self.leaving {
             return false;
         }
         match &mut self.hold {
@@ -191,7 +184,7 @@ impl Client {
                 let server = &mut **lease;
                 // An error shows when the server is read.
                 let flushed = server.output.poll_flush(&mut server.stream, cx);
-                self.output.is_empty() && flushed.is_ready()
+                !self.answers_first && self.output.is_empty() && flushed.is_ready()
             }
         }
     }
@@ -343,8 +336,8 @@ impl Client {
                     self.leaving = true;
                     return Ok(bytes.len());
                 }
-                Stop::Settle => {
-                    self.again = true;
+                Stop::Wait => {
+                    self.answers_first = true;
                     return Ok(at);
                 }
                 Stop::NeedServer => match self.pool.try_lease(self.session.params()) {
@@ -458,6 +451,7 @@ impl Client {
                 .map_err(gone)?;
         }
         let taken = result.map_err(End::ServerFault)?;
+        self.input_due |= std::mem::take(&mut self.answers_first);
         let left = bytes.get(taken..).unwrap_or_default();
         if !left.is_empty() {
             server.input = left.to_vec();
@@ -519,7 +513,7 @@ impl Client {
         let input = std::mem::take(&mut self.input);
         let taken = self.session.refuse(&input, &error, &mut to_client);
         self.keep_input(&input, taken);
-        self.again = !self.input.is_empty();
+        self.input_due = !self.input.is_empty();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // Whatever is wrong with the socket shows when it is read.
         let _ = self.output.write(&mut self.stream, &mut cx, &to_client);

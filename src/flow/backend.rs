@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::error_fields::{self, Severity};
 use super::params::set_statement;
-use super::replies::{Alias, OwnQuery, Replies, Reply};
+use super::replies::{Alias, OwnQuery, Replies, Reply, Undo};
 use super::session::MISSING;
 use super::statements::Statement;
 use super::{Output, Params, Session, Shared};
@@ -52,14 +52,15 @@ pub struct Backend {
     /// An error has come and the client's Sync has not been sent: the server
     /// ignores everything else.
     pub(super) skipping: bool,
-    /// A message of the extended protocol was sent after the last Sync.
+    /// A message of the extended protocol was sent after the last Sync. (A
+    /// simple query ends the transaction as Sync does.)
     pub(super) unsynced: bool,
     /// In copy-in mode, and its end has not been sent.
     pub(super) copy_in: bool,
     /// The COPY under way made the server ignore a Sync.
     sync_ignored: bool,
-    /// A Sync may have been ignored by a COPY that failed, or not: only a
-    /// query of our own can tell.
+    /// A Sync may have been ignored by a COPY that failed, or not: what the
+    /// server answers next tells.
     ambiguous: bool,
     /// Part of a client's message was sent and the rest must follow.
     pub(super) uploading: bool,
@@ -128,9 +129,9 @@ impl Backend {
         !self.replies.is_empty()
     }
 
-    /// Whether the client's names depend on answers that are still owed.
-    pub fn is_tentative(&self) -> bool {
-        self.replies.changes_names()
+    /// Whether the server has sent a part of a message and owes the rest.
+    pub(super) fn is_inside_message(&self) -> bool {
+        self.rest > 0
     }
 
     /// Whether nothing is owed and no message is half sent, in either
@@ -236,8 +237,7 @@ impl Backend {
         if self.copy_in {
             build::copy_fail(out, "client disconnected");
             self.copy_in = false;
-        }
-        if self.unsynced && !self.skipping {
+        } else if self.unsynced && !self.skipping {
             // Sync commits what stands before it; PostgreSQL would roll it
             // back. An error does that, too: there is no such portal.
             build::execute(out, MISSING);
@@ -285,8 +285,21 @@ impl Backend {
 
     /// Walks what the server sent. `session` is the client that it serves, if
     /// there is one. Returns how much was taken: an incomplete message that
-    /// must be seen whole is left for the next call.
+    /// must be seen whole is left for the next call. After a fault the
+    /// connection is [`Release::Broken`].
     pub fn from_server(
+        &mut self,
+        session: Option<&mut Session>,
+        input: &[u8],
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Result<usize, ServerFault> {
+        let result = self.walk(session, input, out, shared);
+        self.ending |= result.is_err();
+        result
+    }
+
+    fn walk(
         &mut self,
         mut session: Option<&mut Session>,
         input: &[u8],
@@ -430,6 +443,8 @@ impl Backend {
         if last {
             self.replies.pop();
         }
+        // The answer to a Sync before this would have come before it.
+        self.ambiguous = false;
         Some(Deliver::forward_unless(own))
     }
 
@@ -448,6 +463,15 @@ impl Backend {
         status: TxStatus,
         session: &mut Option<&mut Session>,
     ) -> Result<Option<Deliver>, ServerFault> {
+        if self.ambiguous && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
+        {
+            // The Sync was not ignored: the COPY had failed before it was read.
+            self.ambiguous = false;
+            self.skipping = false;
+            self.unsynced &= !self.replies.is_empty();
+            self.status = status;
+            return Ok(Some(Deliver::Forward));
+        }
         match self.replies.front_mut() {
             Some(Reply::Query | Reply::FunctionCall | Reply::Sync) => {
                 self.replies.pop();
@@ -463,8 +487,7 @@ impl Backend {
                 error,
             }) => {
                 if !*answered {
-                    // The answer to a Sync that was not ignored after all.
-                    return Ok(Some(Deliver::Swallow));
+                    return Ok(self.ambiguous.then_some(Deliver::Swallow));
                 }
                 let (query, error) = (*query, error.take());
                 self.replies.pop();
@@ -503,10 +526,11 @@ impl Backend {
         {
             *answered = true;
             *error = Some(body.to_vec());
-            return Deliver::Swallow;
+            // The server's farewell is for the client.
+            return Deliver::forward_unless(!self.ending);
         }
         self.copy_in = false;
-        self.ambiguous |= std::mem::take(&mut self.sync_ignored);
+        self.ambiguous = std::mem::take(&mut self.sync_ignored);
         let rewritten = match self.replies.front() {
             // An error while idle is the server's farewell.
             None => {
@@ -522,15 +546,29 @@ impl Backend {
         rewritten.map_or(Deliver::Forward, Deliver::Instead)
     }
 
-    /// Undoes what skipped messages were to do to names. Last first.
+    /// Undoes what skipped messages were to do to names. Last first: the very
+    /// last was not skipped but refused.
     fn take_back(&mut self, skipped: Vec<Reply>, mut session: Option<&mut Session>) {
-        for reply in skipped {
+        let count = skipped.len();
+        for (n, reply) in skipped.into_iter().enumerate() {
             let undo = match reply {
-                Reply::Parse { id, undo, .. } => {
-                    self.prepared.pop(&id);
-                    if id == 0 {
+                // With an alias the name is taken already, by what was there
+                // before.
+                Reply::Parse { alias: Some(_), .. } => continue,
+                Reply::Parse { id: 0, undo, .. } => {
+                    let replaced = self.replies.unnamed_undo();
+                    if replaced.is_none() {
                         self.unnamed = None;
                     }
+                    match undo {
+                        // It was dropped before the new one was looked at
+                        // (postgres.c, exec_parse_message).
+                        Undo::Unnamed(_) if n + 1 == count => Undo::Unnamed(None),
+                        undo => undo,
+                    }
+                }
+                Reply::Parse { id, undo, .. } => {
+                    self.prepared.pop(&id);
                     undo
                 }
                 Reply::Close {
@@ -543,6 +581,14 @@ impl Backend {
                 Reply::Local { undo, .. } => undo,
                 _ => continue,
             };
+            // What was sent after the next Sync has replaced it already, and
+            // would go back to this.
+            if let Undo::Unnamed(before) = &undo
+                && let Some(later) = self.replies.unnamed_undo()
+            {
+                later.clone_from(before);
+                continue;
+            }
             if let Some(session) = session.as_deref_mut() {
                 session.take_back(undo);
             }

@@ -80,17 +80,22 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    fn changes_names(&self) -> bool {
-        matches!(
-            self,
-            Reply::Parse {
-                undo: Undo::Named(_),
-                ..
-            } | Reply::Local {
-                undo: Undo::Named(_),
-                ..
+    fn changes_a_name(&self) -> bool {
+        match self {
+            Reply::Parse { id, .. } => *id != 0,
+            Reply::Close { evicted, .. } => evicted.is_some(),
+            Reply::Local { undo, .. } => matches!(undo, Undo::Named(_)),
+            _ => false,
+        }
+    }
+
+    fn changes_the_unnamed(&self) -> bool {
+        match self {
+            Reply::Parse { undo, .. } | Reply::Local { undo, .. } => {
+                matches!(undo, Undo::Unnamed(_))
             }
-        )
+            _ => false,
+        }
     }
 }
 
@@ -98,8 +103,8 @@ impl Reply {
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     queue: VecDeque<Reply>,
-    /// How many of them would have to be undone in the client's names.
-    naming: usize,
+    /// How many entries change what a name means.
+    names: usize,
 }
 
 impl Replies {
@@ -115,19 +120,14 @@ impl Replies {
         self.queue.front_mut()
     }
 
-    /// Whether an error could still take back a change of the client's names.
-    pub fn changes_names(&self) -> bool {
-        self.naming > 0
-    }
-
     pub fn push(&mut self, reply: Reply) {
-        self.naming += usize::from(reply.changes_names());
+        self.names += usize::from(reply.changes_a_name());
         self.queue.push_back(reply);
     }
 
     pub fn pop(&mut self) -> Option<Reply> {
         let reply = self.queue.pop_front()?;
-        self.naming -= usize::from(reply.changes_names());
+        self.names -= usize::from(reply.changes_a_name());
         Some(reply)
     }
 
@@ -137,9 +137,56 @@ impl Replies {
     pub fn skip_to_sync(&mut self) -> (Vec<Reply>, bool) {
         let sync = self.queue.iter().position(|r| matches!(r, Reply::Sync));
         let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
-        let skipped: Vec<Reply> = skipped.rev().collect();
-        self.naming -= skipped.iter().filter(|reply| reply.changes_names()).count();
+        let skipped: Vec<_> = skipped.rev().collect();
+        self.names -= skipped.iter().filter(|r| r.changes_a_name()).count();
         (skipped, sync.is_some())
+    }
+
+    /// Whether a name was changed by a message that may yet be skipped while
+    /// one that is sent now is not: there is a Sync between them.
+    pub fn names_in_doubt(&self) -> bool {
+        self.names > 0 && self.before_last_sync(Reply::changes_a_name)
+    }
+
+    /// The same for the unnamed statement, as long as nothing since then has
+    /// replaced it.
+    pub fn unnamed_in_doubt(&self) -> bool {
+        let mut latest = self.queue.iter().rev();
+        let replaced = latest.position(Reply::changes_the_unnamed);
+        replaced.is_some_and(|ago| {
+            let since = self.queue.iter().rev().take(ago);
+            since.into_iter().any(|r| matches!(r, Reply::Sync))
+        })
+    }
+
+    /// Whether a transaction may fail before a message that is sent now, and
+    /// that message not be skipped.
+    pub fn may_fail(&self) -> bool {
+        let ends = |r: &Reply| matches!(r, Reply::Query | Reply::FunctionCall | Reply::Sync);
+        self.queue.iter().any(ends)
+    }
+
+    fn before_last_sync(&self, wanted: impl Fn(&Reply) -> bool) -> bool {
+        match self.queue.iter().position(wanted) {
+            Some(at) => self.queue.iter().skip(at).any(|r| matches!(r, Reply::Sync)),
+            None => false,
+        }
+    }
+
+    /// What the first message that replaces the unnamed statement goes back to
+    /// if it fails.
+    pub fn unnamed_undo(&mut self) -> Option<&mut Option<Rc<Statement>>> {
+        self.queue.iter_mut().find_map(|reply| match reply {
+            Reply::Parse {
+                undo: Undo::Unnamed(before),
+                ..
+            }
+            | Reply::Local {
+                undo: Undo::Unnamed(before),
+                ..
+            } => Some(before),
+            _ => None,
+        })
     }
 
     /// The server has entered copy-in mode for the front entry: it ignores

@@ -37,10 +37,10 @@ pub enum Stop {
     More { need: usize },
     /// The next message needs a server connection.
     NeedServer,
-    /// What follows a Sync can be walked only when the server has answered
-    /// what stands before it: whether a name exists depends on it
-    /// ([`Backend::is_tentative`]).
-    Settle,
+    /// What the next message means depends on an answer that is still to come:
+    /// to be called again, with the same bytes, when the server has answered
+    /// something.
+    Wait,
     /// The client said goodbye.
     Terminate,
 }
@@ -135,12 +135,6 @@ impl Session {
                 }
                 continue;
             }
-            if backend
-                .as_ref()
-                .is_some_and(|b| b.is_tentative() && !b.unsynced)
-            {
-                return Ok((at, Stop::Settle));
-            }
             let Some(header) = Header::peek(bytes)? else {
                 return Ok((at, Stop::More { need: 0 }));
             };
@@ -173,6 +167,7 @@ impl Session {
                     return Ok((at, Stop::More { need: header.total }));
                 }
                 Step::NeedServer => return Ok((at, Stop::NeedServer)),
+                Step::Wait => return Ok((at, Stop::Wait)),
             }
         }
     }
@@ -275,10 +270,12 @@ impl Session {
             FrontendTag::Query => {
                 self.unnamed = None;
                 backend.unnamed = None;
+                backend.unsynced = false;
                 backend.expect(Reply::Query);
                 return Step::Pass;
             }
             FrontendTag::FunctionCall => {
+                backend.unsynced = false;
                 backend.expect(Reply::FunctionCall);
                 return Step::Pass;
             }
@@ -297,7 +294,7 @@ impl Session {
             | FrontendTag::Flush
             | FrontendTag::Terminate => Step::Pass,
         };
-        if !matches!(extended, Step::Hold) {
+        if !matches!(extended, Step::Hold | Step::Wait) {
             backend.unsynced = true;
         }
         extended
@@ -347,6 +344,9 @@ impl Session {
             });
             return Step::Pass;
         }
+        if backend.replies.names_in_doubt() {
+            return Step::Wait;
+        }
         add(&shared.counters.client_parse_count, 1);
         let names = self.names.get_or_insert_default();
         if names.contains_key(view.name) {
@@ -368,12 +368,13 @@ impl Session {
             before: None,
         }));
         let known = backend.prepared.get(&statement.id).is_some();
-        if known && backend.status() != TxStatus::Failed {
+        let failed = backend.status() == TxStatus::Failed || backend.replies.may_fail();
+        if known && !failed {
             self.local(backend, build::PARSE_COMPLETE, undo, to_client);
             return Step::Done;
         }
         if known {
-            // In a failed transaction the server decides whether this may be
+            // In a transaction that has failed, or may, the server decides whether this may be
             // parsed at all, so it must see it.
             build::statement_message(out.own(), b'C', &statement.server_name);
             backend.expect(Reply::Close {
@@ -417,8 +418,14 @@ impl Session {
             };
         };
         if view.statement.is_empty() {
+            if backend.replies.unnamed_in_doubt() {
+                return Step::Wait;
+            }
             self.have_unnamed(backend, out);
             return plain(backend);
+        }
+        if backend.replies.names_in_doubt() {
+            return Step::Wait;
         }
         let rest_len = message.total - HEADER_LEN - view.rest;
         let known = self.names.as_ref().and_then(|n| n.get(view.statement));
@@ -450,7 +457,13 @@ impl Session {
                 return Step::Hold;
             };
             match names::target(body) {
+                Some(Target::Statement(b"")) if backend.replies.unnamed_in_doubt() => {
+                    return Step::Wait;
+                }
                 Some(Target::Statement(b"")) => self.have_unnamed(backend, out),
+                Some(Target::Statement(_)) if backend.replies.names_in_doubt() => {
+                    return Step::Wait;
+                }
                 Some(Target::Statement(name)) => {
                     let known = self.names.as_ref().and_then(|n| n.get(name));
                     let alias = match known {
@@ -485,6 +498,9 @@ impl Session {
                 return Step::Hold;
             };
             if let Some(Target::Statement(name)) = names::target(body) {
+                if backend.replies.names_in_doubt() {
+                    return Step::Wait;
+                }
                 // The statement stays on the server for others.
                 let undo = self.remove(name);
                 self.local(backend, build::CLOSE_COMPLETE, undo, to_client);
@@ -562,7 +578,7 @@ impl Session {
         undo: Undo,
         to_client: &mut Vec<u8>,
     ) {
-        if backend.replies.is_empty() {
+        if backend.replies.is_empty() && !backend.is_inside_message() {
             to_client.extend_from_slice(bytes);
         } else {
             backend.expect(Reply::Local { bytes, undo });
@@ -636,5 +652,7 @@ enum Step {
     Drop,
     /// It must arrive completely first.
     Hold,
+    /// Earlier ones must be answered first.
+    Wait,
     NeedServer,
 }

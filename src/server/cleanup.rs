@@ -110,13 +110,17 @@ async fn send(server: &mut Server, bytes: &[u8]) -> io::Result<()> {
 
 /// Reads until nothing is owed.
 async fn settle(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> {
-    poll_fn(|cx| {
-        while !server.backend.is_settled() {
-            ready!(poll_discard(server, pool, cx))?;
+    while !server.backend.is_settled() {
+        poll_fn(|cx| poll_discard(server, pool, cx)).await?;
+        // A COPY that waits for data, or an error that waits for Sync, may
+        // show only now.
+        let mut out = Vec::new();
+        server.backend.abandon(&mut out);
+        if !out.is_empty() {
+            send(server, &out).await?;
         }
-        Poll::Ready(Ok(()))
-    })
-    .await
+    }
+    Ok(())
 }
 
 /// Reads once and walks what came; nobody gets it. Cancel safe.

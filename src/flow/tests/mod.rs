@@ -1,0 +1,11 @@
+//! Both halves of a link together, driven by bytes. Every conversation is run
+//! at every way of cutting what is sent, and must give the same bytes.
+
+mod copy;
+mod extended;
+mod messages;
+mod parameters;
+mod release;
+mod script;
+mod simple;
+mod statements;
