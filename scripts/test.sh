@@ -49,8 +49,9 @@ for bin in "${bins[@]}"; do
     # A run without a single test has shown nothing.
     case $counts in "0 passed"*) verdict=FAILED status=1 ;; esac
     summary+=("$verdict: $version: $counts")
-    failures=$(grep -E '^test .* \.\.\. FAILED$' "$log" || true)
-    [ -z "$failures" ] || summary+=("$failures")
+    while IFS= read -r failure; do
+        summary+=("    $failure")
+    done < <(grep -E '^test .* \.\.\. FAILED$' "$log")
 done
 
 echo
