@@ -91,7 +91,7 @@ fn metrics_count() {
             .keys()
             .all(|name| name.starts_with("pgweir_") || name.starts_with("process_"))
     );
-    for part in ["quer", "xact"] {
+    for part in ["pgweir_queries_total{", "pgweir_transactions_total{"] {
         let of = |samples: &BTreeMap<String, f64>| sum(samples, part, &pooler.database);
         // What is shown may be a moment old.
         eventually(part, true, || {
