@@ -231,15 +231,11 @@ impl Pool {
     /// Joins the queue; connections are opened as needed. An error: there is
     /// no use in waiting.
     pub fn join(self: &Rc<Self>, now: Instant) -> Result<Ticket, Rc<Farewell>> {
-        if let Some(failure) = &*self.failure.borrow() {
-            let book = self.book.borrow();
-            if book.total() == book.opening_count() {
-                let cached = failure.cached.clone();
-                drop(book);
-                // The next one may find it working again.
-                self.wake();
-                return Err(cached);
-            }
+        if let Some(failure) = &*self.failure.borrow()
+            && now < failure.retry_at
+            && !self.has_usable()
+        {
+            return Err(failure.cached.clone());
         }
         let ticket = self.book.borrow_mut().join(now);
         self.open_wanted(now);
@@ -486,6 +482,12 @@ impl Pool {
 
     fn keeps_minimum(&self) -> bool {
         self.config.borrow().forced_user || self.clients.get() > 0
+    }
+
+    /// Whether there is a connection that has been opened, whoever has it.
+    fn has_usable(&self) -> bool {
+        let book = self.book.borrow();
+        book.total() > book.opening_count()
     }
 
     /// Opens as many connections as are needed and allowed, all at once; one
