@@ -305,7 +305,8 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     /// Takes out the idle connections that are to be closed: too old
-    /// (`server_lifetime`), idle for too long (`server_idle_timeout`, down to
+    /// (`server_lifetime`; with 0 whoever has used one does not give it back,
+    /// so those in here are new), idle for too long (`server_idle_timeout`, down to
     /// `min_pool_size`), or more than `pool_size`.
     pub fn expire_idle(&mut self, now: Instant) -> Vec<S> {
         let mut gone = Vec::new();
@@ -313,7 +314,7 @@ impl<S, E: Clone> Book<S, E> {
         let too_old = |idle: &Idle<S>| {
             limits
                 .server_lifetime
-                .is_some_and(|max| now >= idle.born + max)
+                .is_some_and(|max| !max.is_zero() && now >= idle.born + max)
         };
         let mut total = self.total();
         let mut kept = VecDeque::with_capacity(self.idle.len());
@@ -386,7 +387,7 @@ impl<S, E: Clone> Book<S, E> {
             .map(|(i, t)| i.since + t);
         let oldest_born = self.idle.iter().map(|i| i.born).min();
         let life = oldest_born
-            .zip(limits.server_lifetime)
+            .zip(limits.server_lifetime.filter(|t| !t.is_zero()))
             .map(|(born, t)| born + t);
         [wait, reserve, idle, life].into_iter().flatten().min()
     }

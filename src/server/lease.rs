@@ -51,6 +51,13 @@ pub struct ServerInfo {
     pub cancels_over: Notify,
 }
 
+impl ServerInfo {
+    /// Whether a client has ever had it.
+    pub(super) fn was_used(&self) -> bool {
+        self.request_time.get() > self.born
+    }
+}
+
 /// The right to use a server connection. However it ends, dropping it gives
 /// the connection back: [`Backend::release`] decides what becomes of it.
 pub struct Lease {

@@ -357,7 +357,7 @@ impl Pool {
             Some("obsolete connection")
         } else if config
             .server_lifetime
-            .is_some_and(|max| now >= server.info.born + max)
+            .is_some_and(|max| server.info.was_used() && now >= server.info.born + max)
         {
             Some("server lifetime over")
         } else if max > 0 && server.backend.queries() >= max {
