@@ -366,18 +366,15 @@ impl<S, E: Clone> Book<S, E> {
         Some(idle.server)
     }
 
-    /// When time alone will next change something.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    /// When, after `now`, time alone will next change something. What is due
+    /// already and has not happened waits for an event.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
         let oldest = self.oldest_wait();
         let wait = oldest
             .zip(limits.query_wait_timeout)
             .map(|(since, t)| since + t);
-        // Once the reserve is open to the oldest, only events change things.
-        let reserve = oldest.filter(|_| limits.reserve_pool_size > 0 && self.at_pool_size());
-        let reserve = reserve
-            .zip(limits.reserve_pool_timeout)
-            .map(|(since, t)| since + t);
+        let reserve = self.next_for_reserve(now);
         // Without round robin the front is the one idle for longest; with it
         // as well, since reuse takes the front and returns to the back.
         let above_min = self.total() > limits.min_pool_size;
@@ -389,13 +386,25 @@ impl<S, E: Clone> Book<S, E> {
         let life = oldest_born
             .zip(limits.server_lifetime.filter(|t| !t.is_zero()))
             .map(|(born, t)| born + t);
-        [wait, reserve, idle, life].into_iter().flatten().min()
+        let deadlines = [wait, reserve, idle, life].into_iter().flatten();
+        deadlines.filter(|&at| at > now).min()
     }
 
     // ---- helpers ----
 
-    fn at_pool_size(&self) -> bool {
-        self.limits.pool_size > 0 && self.total() >= self.limits.pool_size
+    /// When the next waiter will have waited for `reserve_pool_timeout`, if
+    /// the reserve is all that is left.
+    fn next_for_reserve(&self, now: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        let pool_full = limits.pool_size > 0 && self.total() >= limits.pool_size;
+        let reserve_full = self.total() >= limits.pool_size + limits.reserve_pool_size;
+        if !pool_full || reserve_full {
+            return None;
+        }
+        let patience = limits.reserve_pool_timeout?;
+        let live = self.queue.iter().filter_map(|&t| self.live(t));
+        let mut due = live.map(|waiter| waiter.since + patience);
+        due.find(|&at| at > now)
     }
 
     /// How many more the pool's own bounds allow.

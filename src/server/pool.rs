@@ -239,7 +239,7 @@ impl Pool {
         }
         let ticket = self.book.borrow_mut().join(now);
         self.open_wanted(now);
-        self.arm(self.book.borrow().next_deadline());
+        self.arm(self.book.borrow().next_deadline(now));
         Ok(ticket)
     }
 
@@ -344,7 +344,7 @@ impl Pool {
         let waker = self.book.borrow_mut().give_back(server, now, born);
         match waker {
             Some(waker) => waker.wake(),
-            None => self.arm(self.book.borrow().next_deadline()),
+            None => self.arm(self.book.borrow().next_deadline(now)),
         }
     }
 
@@ -398,7 +398,10 @@ impl Pool {
     /// There may be room now for somebody who waits, here or (with a shared
     /// bound) in another pool.
     fn after_close(self: &Rc<Self>) {
-        self.open_wanted(Instant::now());
+        let now = Instant::now();
+        self.open_wanted(now);
+        // The reserve may be open again to somebody who has waited less.
+        self.arm(self.book.borrow().next_deadline(now));
         if let Some(pools) = self.pools.upgrade() {
             pools.room_made(&self.config());
         }
@@ -701,9 +704,7 @@ impl Pool {
         let lacking = self.has_waiters()
             || (self.keeps_minimum() && self.book.borrow().total() < config.min_pool_size);
         let retry = retry.filter(|&at| lacking && at > now);
-        let deadline = self.book.borrow().next_deadline();
-        // What is overdue waits for an event, not for time.
-        let deadline = deadline.filter(|&at| at > now);
+        let deadline = self.book.borrow().next_deadline(now);
         [deadline, retry].into_iter().flatten().min()
     }
 
