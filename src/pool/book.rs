@@ -231,7 +231,7 @@ impl<S, E: Clone> Book<S, E> {
         let mut wanted = waiting.saturating_sub(self.opening);
         if keep_min {
             let lacking = self.limits.min_pool_size.saturating_sub(self.total());
-            wanted = wanted.max(lacking.saturating_sub(self.opening));
+            wanted = wanted.max(lacking);
         }
         let room = self.room(now);
         let wanted = wanted.min(room);

@@ -826,6 +826,9 @@ async fn open(pool: Rc<Pool>) {
     let local_addr = server.info.local;
     info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
     pool.book.borrow_mut().opened();
+    // The server lets us in: the others that are wanted need not come one by
+    // one.
+    pool.open_wanted(Instant::now());
     match &config.connect_query {
         None => pool.reuse(server),
         // An error in it is logged, and the connection used all the same, as
