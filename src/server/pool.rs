@@ -342,9 +342,12 @@ impl Pool {
         server.info.state.set(ServerState::Idle);
         let born = server.info.born;
         let waker = self.book.borrow_mut().give_back(server, now, born);
-        match waker {
-            Some(waker) => waker.wake(),
-            None => self.arm(self.book.borrow().next_deadline(now)),
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if !waiting {
+            self.arm(self.book.borrow().next_deadline(now));
+            self.offer_room();
         }
     }
 
@@ -402,8 +405,17 @@ impl Pool {
         self.open_wanted(now);
         // The reserve may be open again to somebody who has waited less.
         self.arm(self.book.borrow().next_deadline(now));
-        if let Some(pools) = self.pools.upgrade() {
-            pools.room_made(&self.config());
+        self.offer_room();
+    }
+
+    /// A pool that shares a bound with this one may have waiters: an idle
+    /// connection here is room for them.
+    fn offer_room(&self) {
+        let config = self.config.borrow();
+        let shares = config.max_db_connections > 0 || config.max_user_connections > 0;
+        drop(config);
+        if shares && let Some(pools) = self.pools.upgrade() {
+            pools.room_made();
         }
     }
 
@@ -516,6 +528,8 @@ impl Pool {
                     self.book.borrow_mut().begin_open();
                     tokio::task::spawn_local(open(self.clone()));
                 }
+                // `min_pool_size` alone takes nothing away from others.
+                Err(_) if !self.has_waiters() => return,
                 Err(bound) => {
                     // Somebody else's idle connection makes room.
                     let pools = self.pools.upgrade();
@@ -655,7 +669,7 @@ impl Pool {
     /// for. Returns when to come again.
     fn maintain(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Instant> {
         let now = Instant::now();
-        self.watch_idle(cx);
+        let mut room = self.watch_idle(cx);
         let config = self.config();
         let timeout = self.query_wait_timeout_error(&config);
         let wakers = self.book.borrow_mut().expire_waiters(now, &timeout);
@@ -670,7 +684,7 @@ impl Pool {
                 .borrow()
                 .idle()
                 .any(|(s, _)| s.info.close_needed.get());
-        let mut room = !old.is_empty();
+        room |= !old.is_empty();
         for server in old {
             self.hang_up(server, "idle or older than allowed");
         }
@@ -693,8 +707,8 @@ impl Pool {
             }
         }
         self.open_wanted(now);
-        if let Some(pools) = self.pools.upgrade().filter(|_| room) {
-            pools.room_made(&config);
+        if room {
+            self.offer_room();
         }
         let retry = self
             .failure
@@ -708,7 +722,8 @@ impl Pool {
         [deadline, retry].into_iter().flatten().min()
     }
 
-    fn watch_idle(self: &Rc<Self>, cx: &mut Context<'_>) {
+    /// True: at least one is gone.
+    fn watch_idle(self: &Rc<Self>, cx: &mut Context<'_>) -> bool {
         let mut reason = String::new();
         let gone = self.book.borrow_mut().retain_idle(|server| {
             // Whatever comes is walked (a ParameterStatus may), until nothing
@@ -728,9 +743,11 @@ impl Pool {
                 }
             }
         });
+        let any = !gone.is_empty();
         for server in gone {
             self.hang_up(server, &reason);
         }
+        any
     }
 
     fn query_wait_timeout_error(&self, config: &PoolConfig) -> Rc<Farewell> {
