@@ -102,6 +102,13 @@ impl<S, E: Clone> Book<S, E> {
         self.idle.len() as u32 + self.held + self.opening
     }
 
+    /// Whether there are more connections than `pool_size` and the reserve
+    /// allow, after they were lowered.
+    pub fn is_above_size(&self) -> bool {
+        let limits = &self.limits;
+        limits.pool_size > 0 && self.total() > limits.pool_size + limits.reserve_pool_size
+    }
+
     /// Since when the client that waits longest waits.
     pub fn oldest_wait(&self) -> Option<Instant> {
         let mut live = self.queue.iter().filter_map(|&t| self.live(t));

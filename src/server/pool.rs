@@ -365,6 +365,8 @@ impl Pool {
             Some("server lifetime over")
         } else if max > 0 && server.backend.queries() >= max {
             Some("server_max_queries reached")
+        } else if self.book.borrow().is_above_size() {
+            Some("too many servers in the pool")
         } else {
             None
         }
