@@ -639,9 +639,10 @@ impl Pool {
             cached,
         });
         self.book.borrow_mut().open_failed();
-        // A refused login fails everybody who waits; a server that cannot be
-        // reached, or is starting, is waited for.
-        if let Some(farewell) = error.farewell() {
+        // A refused login fails everybody who waits, unless there are
+        // connections to wait for (the server may have no room for more); a
+        // server that cannot be reached, or is starting, is waited for.
+        if let Some(farewell) = error.farewell().filter(|_| !self.has_usable()) {
             let wakers = self.book.borrow_mut().fail_all(&farewell);
             for waker in wakers {
                 waker.wake();
