@@ -75,7 +75,8 @@ pub struct Pool {
     /// Wakes the maintenance task, and when that wakes by itself.
     maintenance: RefCell<Waker>,
     armed: Cell<Option<Instant>>,
-    closing: Cell<bool>,
+    /// Why nothing is opened any more.
+    closing: RefCell<Option<Rc<Farewell>>>,
 }
 
 impl Pool {
@@ -104,7 +105,7 @@ impl Pool {
             clients: Cell::new(0),
             maintenance: RefCell::new(Waker::noop().clone()),
             armed: Cell::new(None),
-            closing: Cell::new(false),
+            closing: RefCell::new(None),
         });
         tokio::task::spawn_local(Maintenance {
             pool: Rc::downgrade(&pool),
@@ -173,10 +174,10 @@ impl Pool {
         self.wake();
     }
 
-    /// No new connections; idle ones go now, others when released; who waits
-    /// is told.
+    /// No new connections; idle ones go now, others when released; who waits,
+    /// or would, is told.
     pub fn close(&self, farewell: &Rc<Farewell>) {
-        self.closing.set(true);
+        *self.closing.borrow_mut() = Some(farewell.clone());
         let wakers = self.book.borrow_mut().fail_all(farewell);
         for waker in wakers {
             waker.wake();
@@ -186,6 +187,10 @@ impl Pool {
             self.hang_up(server, "server shutting down");
         }
         self.wake();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.borrow().is_some()
     }
 
     /// Parameters that a login asked for and the server has accepted, as the
@@ -231,6 +236,9 @@ impl Pool {
     /// Joins the queue; connections are opened as needed. An error: there is
     /// no use in waiting.
     pub fn join(self: &Rc<Self>, now: Instant) -> Result<Ticket, Rc<Farewell>> {
+        if let Some(farewell) = &*self.closing.borrow() {
+            return Err(farewell.clone());
+        }
         if let Some(failure) = &*self.failure.borrow()
             && now < failure.retry_at
             && !self.has_usable()
@@ -354,7 +362,7 @@ impl Pool {
     fn retirement(&self, server: &Server, now: Instant) -> Option<&'static str> {
         let config = self.config.borrow();
         let max = config.server_max_queries;
-        if self.closing.get() {
+        if self.is_closing() {
             Some("server shutting down")
         } else if server.info.close_needed.get() {
             Some("obsolete connection")
@@ -516,7 +524,7 @@ impl Pool {
         {
             return;
         }
-        if self.closing.get() {
+        if self.is_closing() {
             return;
         }
         let mut evicted = 0;
@@ -681,7 +689,7 @@ impl Pool {
             waker.wake();
         }
         let old = self.book.borrow_mut().expire_idle(now);
-        let surplus = self.closing.get()
+        let surplus = self.is_closing()
             || self
                 .book
                 .borrow()
@@ -692,7 +700,7 @@ impl Pool {
             self.hang_up(server, "idle or older than allowed");
         }
         if surplus {
-            let closing = self.closing.get();
+            let closing = self.is_closing();
             let gone = self
                 .book
                 .borrow_mut()
