@@ -158,13 +158,7 @@ impl Pool {
         let old = self.config.replace(Rc::new(config));
         let new = self.config.borrow().clone();
         self.book.borrow_mut().set_limits(limits(&new));
-        let same_server = old.hosts == new.hosts
-            && old.dbname == new.dbname
-            && old.user == new.user
-            && old.password == new.password
-            && old.startup == new.startup
-            && old.connect_query == new.connect_query;
-        if !same_server {
+        if !same_server(&old, &new) {
             for (_, info) in self.servers.borrow().iter() {
                 info.close_needed.set(true);
             }
@@ -848,6 +842,11 @@ async fn open(pool: Rc<Pool>) {
         }
     };
     let server = pool.admit(stream, host.clone(), logged_in);
+    if !same_server(&config, &pool.config()) {
+        // A reload came meanwhile.
+        server.info.close_needed.set(true);
+        *pool.welcome.borrow_mut() = None;
+    }
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);
     let addr = dial::place(host);
@@ -952,6 +951,16 @@ impl OpenError {
             }
         }
     }
+}
+
+/// Whether connections that were opened under one configuration fit the other.
+fn same_server(old: &PoolConfig, new: &PoolConfig) -> bool {
+    old.hosts == new.hosts
+        && old.dbname == new.dbname
+        && old.user == new.user
+        && old.password == new.password
+        && old.startup == new.startup
+        && old.connect_query == new.connect_query
 }
 
 fn limits(config: &PoolConfig) -> Limits {
