@@ -102,6 +102,13 @@ impl<S, E: Clone> Book<S, E> {
         self.idle.len() as u32 + self.held + self.opening
     }
 
+    /// Whether there are more connections than `pool_size` and the reserve
+    /// allow, after they were lowered.
+    pub fn is_above_size(&self) -> bool {
+        let limits = &self.limits;
+        limits.pool_size > 0 && self.total() > limits.pool_size + limits.reserve_pool_size
+    }
+
     /// Since when the client that waits longest waits.
     pub fn oldest_wait(&self) -> Option<Instant> {
         let mut live = self.queue.iter().filter_map(|&t| self.live(t));
@@ -231,7 +238,7 @@ impl<S, E: Clone> Book<S, E> {
         let mut wanted = waiting.saturating_sub(self.opening);
         if keep_min {
             let lacking = self.limits.min_pool_size.saturating_sub(self.total());
-            wanted = wanted.max(lacking.saturating_sub(self.opening));
+            wanted = wanted.max(lacking);
         }
         let room = self.room(now);
         let wanted = wanted.min(room);
@@ -305,7 +312,8 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     /// Takes out the idle connections that are to be closed: too old
-    /// (`server_lifetime`), idle for too long (`server_idle_timeout`, down to
+    /// (`server_lifetime`; with 0 whoever has used one does not give it back,
+    /// so those in here are new), idle for too long (`server_idle_timeout`, down to
     /// `min_pool_size`), or more than `pool_size`.
     pub fn expire_idle(&mut self, now: Instant) -> Vec<S> {
         let mut gone = Vec::new();
@@ -313,7 +321,7 @@ impl<S, E: Clone> Book<S, E> {
         let too_old = |idle: &Idle<S>| {
             limits
                 .server_lifetime
-                .is_some_and(|max| now >= idle.born + max)
+                .is_some_and(|max| !max.is_zero() && now >= idle.born + max)
         };
         let mut total = self.total();
         let mut kept = VecDeque::with_capacity(self.idle.len());
@@ -365,18 +373,15 @@ impl<S, E: Clone> Book<S, E> {
         Some(idle.server)
     }
 
-    /// When time alone will next change something.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    /// When, after `now`, time alone will next change something. What is due
+    /// already and has not happened waits for an event.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
         let oldest = self.oldest_wait();
         let wait = oldest
             .zip(limits.query_wait_timeout)
             .map(|(since, t)| since + t);
-        // Once the reserve is open to the oldest, only events change things.
-        let reserve = oldest.filter(|_| limits.reserve_pool_size > 0 && self.at_pool_size());
-        let reserve = reserve
-            .zip(limits.reserve_pool_timeout)
-            .map(|(since, t)| since + t);
+        let reserve = self.next_for_reserve(now);
         // Without round robin the front is the one idle for longest; with it
         // as well, since reuse takes the front and returns to the back.
         let above_min = self.total() > limits.min_pool_size;
@@ -386,15 +391,27 @@ impl<S, E: Clone> Book<S, E> {
             .map(|(i, t)| i.since + t);
         let oldest_born = self.idle.iter().map(|i| i.born).min();
         let life = oldest_born
-            .zip(limits.server_lifetime)
+            .zip(limits.server_lifetime.filter(|t| !t.is_zero()))
             .map(|(born, t)| born + t);
-        [wait, reserve, idle, life].into_iter().flatten().min()
+        let deadlines = [wait, reserve, idle, life].into_iter().flatten();
+        deadlines.filter(|&at| at > now).min()
     }
 
     // ---- helpers ----
 
-    fn at_pool_size(&self) -> bool {
-        self.limits.pool_size > 0 && self.total() >= self.limits.pool_size
+    /// When the next waiter will have waited for `reserve_pool_timeout`, if
+    /// the reserve is all that is left.
+    fn next_for_reserve(&self, now: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        let pool_full = limits.pool_size > 0 && self.total() >= limits.pool_size;
+        let reserve_full = self.total() >= limits.pool_size + limits.reserve_pool_size;
+        if !pool_full || reserve_full {
+            return None;
+        }
+        let patience = limits.reserve_pool_timeout?;
+        let live = self.queue.iter().filter_map(|&t| self.live(t));
+        let mut due = live.map(|waiter| waiter.since + patience);
+        due.find(|&at| at > now)
     }
 
     /// How many more the pool's own bounds allow.

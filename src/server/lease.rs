@@ -41,8 +41,6 @@ pub struct ServerInfo {
     pub state: Cell<ServerState>,
     /// To be closed as soon as it is released.
     pub close_needed: Cell<bool>,
-    /// A client has had it.
-    pub used: Cell<bool>,
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
     pub application_name: RefCell<String>,
@@ -51,6 +49,13 @@ pub struct ServerInfo {
     /// else may have the connection: a late one would hit the wrong query.
     pub cancels: Cell<u32>,
     pub cancels_over: Notify,
+}
+
+impl ServerInfo {
+    /// Whether a client has ever had it.
+    pub(super) fn was_used(&self) -> bool {
+        self.request_time.get() > self.born
+    }
 }
 
 /// The right to use a server connection. However it ends, dropping it gives
@@ -65,7 +70,6 @@ impl Lease {
     pub(super) fn new(server: Box<Server>, pool: Rc<Pool>) -> Lease {
         server.info.state.set(ServerState::Active);
         server.info.request_time.set(Instant::now());
-        server.info.used.set(true);
         Lease {
             server: Some(server),
             pool,

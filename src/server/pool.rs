@@ -75,7 +75,8 @@ pub struct Pool {
     /// Wakes the maintenance task, and when that wakes by itself.
     maintenance: RefCell<Waker>,
     armed: Cell<Option<Instant>>,
-    closing: Cell<bool>,
+    /// Why nothing is opened any more.
+    closing: RefCell<Option<Rc<Farewell>>>,
 }
 
 impl Pool {
@@ -104,7 +105,7 @@ impl Pool {
             clients: Cell::new(0),
             maintenance: RefCell::new(Waker::noop().clone()),
             armed: Cell::new(None),
-            closing: Cell::new(false),
+            closing: RefCell::new(None),
         });
         tokio::task::spawn_local(Maintenance {
             pool: Rc::downgrade(&pool),
@@ -157,13 +158,7 @@ impl Pool {
         let old = self.config.replace(Rc::new(config));
         let new = self.config.borrow().clone();
         self.book.borrow_mut().set_limits(limits(&new));
-        let same_server = old.hosts == new.hosts
-            && old.dbname == new.dbname
-            && old.user == new.user
-            && old.password == new.password
-            && old.startup == new.startup
-            && old.connect_query == new.connect_query;
-        if !same_server {
+        if !same_server(&old, &new) {
             for (_, info) in self.servers.borrow().iter() {
                 info.close_needed.set(true);
             }
@@ -173,10 +168,10 @@ impl Pool {
         self.wake();
     }
 
-    /// No new connections; idle ones go now, others when released; who waits
-    /// is told.
+    /// No new connections; idle ones go now, others when released; who waits,
+    /// or would, is told.
     pub fn close(&self, farewell: &Rc<Farewell>) {
-        self.closing.set(true);
+        *self.closing.borrow_mut() = Some(farewell.clone());
         let wakers = self.book.borrow_mut().fail_all(farewell);
         for waker in wakers {
             waker.wake();
@@ -186,6 +181,10 @@ impl Pool {
             self.hang_up(server, "server shutting down");
         }
         self.wake();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.borrow().is_some()
     }
 
     /// Parameters that a login asked for and the server has accepted, as the
@@ -231,17 +230,18 @@ impl Pool {
     /// Joins the queue; connections are opened as needed. An error: there is
     /// no use in waiting.
     pub fn join(self: &Rc<Self>, now: Instant) -> Result<Ticket, Rc<Farewell>> {
+        if let Some(farewell) = &*self.closing.borrow() {
+            return Err(farewell.clone());
+        }
         if let Some(failure) = &*self.failure.borrow()
             && now < failure.retry_at
+            && !self.has_usable()
         {
-            let book = self.book.borrow();
-            if book.total() == book.opening_count() {
-                return Err(failure.cached.clone());
-            }
+            return Err(failure.cached.clone());
         }
         let ticket = self.book.borrow_mut().join(now);
         self.open_wanted(now);
-        self.arm(self.book.borrow().next_deadline());
+        self.arm(self.book.borrow().next_deadline(now));
         Ok(ticket)
     }
 
@@ -344,38 +344,31 @@ impl Pool {
         server.info.state.set(ServerState::Idle);
         let born = server.info.born;
         let waker = self.book.borrow_mut().give_back(server, now, born);
-        match waker {
-            Some(waker) => waker.wake(),
-            None => {
-                self.arm(self.book.borrow().next_deadline());
-                self.make_room();
-            }
+        if let Some(waker) = waker {
+            waker.wake();
         }
-    }
-
-    /// With a shared bound another pool may be waiting for this one to have an
-    /// idle connection.
-    fn make_room(&self) {
-        if let Some(pools) = self.pools.upgrade() {
-            pools.room_made(&self.config.borrow());
+        if !waiting {
+            self.arm(self.book.borrow().next_deadline(now));
+            self.offer_room();
         }
     }
 
     fn retirement(&self, server: &Server, now: Instant) -> Option<&'static str> {
         let config = self.config.borrow();
         let max = config.server_max_queries;
-        if self.closing.get() {
+        if self.is_closing() {
             Some("server shutting down")
         } else if server.info.close_needed.get() {
             Some("obsolete connection")
-        } else if server.info.used.get()
-            && config
-                .server_lifetime
-                .is_some_and(|max| now >= server.info.born + max)
+        } else if config
+            .server_lifetime
+            .is_some_and(|max| server.info.was_used() && now >= server.info.born + max)
         {
             Some("server lifetime over")
         } else if max > 0 && server.backend.queries() >= max {
             Some("server_max_queries reached")
+        } else if self.book.borrow().is_above_size() {
+            Some("too many servers in the pool")
         } else {
             None
         }
@@ -412,8 +405,22 @@ impl Pool {
     /// There may be room now for somebody who waits, here or (with a shared
     /// bound) in another pool.
     fn after_close(self: &Rc<Self>) {
-        self.open_wanted(Instant::now());
-        self.make_room();
+        let now = Instant::now();
+        self.open_wanted(now);
+        // The reserve may be open again to somebody who has waited less.
+        self.arm(self.book.borrow().next_deadline(now));
+        self.offer_room();
+    }
+
+    /// A pool that shares a bound with this one may have waiters: an idle
+    /// connection here is room for them.
+    fn offer_room(&self) {
+        let config = self.config.borrow();
+        let shares = config.max_db_connections > 0 || config.max_user_connections > 0;
+        drop(config);
+        if shares && let Some(pools) = self.pools.upgrade() {
+            pools.room_made();
+        }
     }
 
     fn spawn_check(self: &Rc<Self>, server: Box<Server>, query: String) {
@@ -496,6 +503,12 @@ impl Pool {
         self.config.borrow().forced_user || self.clients.get() > 0
     }
 
+    /// Whether there is a connection that has been opened, whoever has it.
+    fn has_usable(&self) -> bool {
+        let book = self.book.borrow();
+        book.total() > book.opening_count()
+    }
+
     /// Opens as many connections as are needed and allowed, all at once; one
     /// at a time while it is not known that the server lets us in.
     pub fn open_wanted(self: &Rc<Self>, now: Instant) {
@@ -505,7 +518,7 @@ impl Pool {
         {
             return;
         }
-        if self.closing.get() {
+        if self.is_closing() {
             return;
         }
         let mut evicted = 0;
@@ -519,6 +532,8 @@ impl Pool {
                     self.book.borrow_mut().begin_open();
                     tokio::task::spawn_local(open(self.clone()));
                 }
+                // `min_pool_size` alone takes nothing away from others.
+                Err(_) if !self.has_waiters() => return,
                 Err(bound) => {
                     // Somebody else's idle connection makes room.
                     let pools = self.pools.upgrade();
@@ -578,7 +593,6 @@ impl Pool {
             request_time: Cell::new(now),
             state: Cell::new(ServerState::New),
             close_needed: Cell::new(false),
-            used: Cell::new(false),
             link: Cell::new(None),
             application_name: RefCell::default(),
             prepared_statements: Cell::new(0),
@@ -627,9 +641,10 @@ impl Pool {
             cached,
         });
         self.book.borrow_mut().open_failed();
-        // A refused login fails everybody who waits; a server that cannot be
-        // reached, or is starting, is waited for.
-        if let Some(farewell) = error.farewell() {
+        // A refused login fails everybody who waits, unless there are
+        // connections to wait for (the server may have no room for more); a
+        // server that cannot be reached, or is starting, is waited for.
+        if let Some(farewell) = error.farewell().filter(|_| !self.has_usable()) {
             let wakers = self.book.borrow_mut().fail_all(&farewell);
             for waker in wakers {
                 waker.wake();
@@ -659,7 +674,7 @@ impl Pool {
     /// for. Returns when to come again.
     fn maintain(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Instant> {
         let now = Instant::now();
-        self.watch_idle(cx);
+        let mut room = self.watch_idle(cx);
         let config = self.config();
         let timeout = self.query_wait_timeout_error(&config);
         let wakers = self.book.borrow_mut().expire_waiters(now, &timeout);
@@ -668,18 +683,18 @@ impl Pool {
             waker.wake();
         }
         let old = self.book.borrow_mut().expire_idle(now);
-        let surplus = self.closing.get()
+        let surplus = self.is_closing()
             || self
                 .book
                 .borrow()
                 .idle()
                 .any(|(s, _)| s.info.close_needed.get());
-        let mut room = !old.is_empty();
+        room |= !old.is_empty();
         for server in old {
             self.hang_up(server, "idle or older than allowed");
         }
         if surplus {
-            let closing = self.closing.get();
+            let closing = self.is_closing();
             let gone = self
                 .book
                 .borrow_mut()
@@ -697,8 +712,8 @@ impl Pool {
             }
         }
         self.open_wanted(now);
-        if let Some(pools) = self.pools.upgrade().filter(|_| room) {
-            pools.room_made(&config);
+        if room {
+            self.offer_room();
         }
         let retry = self
             .failure
@@ -708,13 +723,12 @@ impl Pool {
         let lacking = self.has_waiters()
             || (self.keeps_minimum() && self.book.borrow().total() < config.min_pool_size);
         let retry = retry.filter(|&at| lacking && at > now);
-        let deadline = self.book.borrow().next_deadline();
-        // What is overdue waits for an event, not for time.
-        let deadline = deadline.filter(|&at| at > now);
+        let deadline = self.book.borrow().next_deadline(now);
         [deadline, retry].into_iter().flatten().min()
     }
 
-    fn watch_idle(self: &Rc<Self>, cx: &mut Context<'_>) {
+    /// True: at least one is gone.
+    fn watch_idle(self: &Rc<Self>, cx: &mut Context<'_>) -> bool {
         let mut reason = String::new();
         let gone = self.book.borrow_mut().retain_idle(|server| {
             // Whatever comes is walked (a ParameterStatus may), until nothing
@@ -734,9 +748,11 @@ impl Pool {
                 }
             }
         });
+        let any = !gone.is_empty();
         for server in gone {
             self.hang_up(server, &reason);
         }
+        any
     }
 
     fn query_wait_timeout_error(&self, config: &PoolConfig) -> Rc<Farewell> {
@@ -826,13 +842,19 @@ async fn open(pool: Rc<Pool>) {
         }
     };
     let server = pool.admit(stream, host.clone(), logged_in);
+    if !same_server(&config, &pool.config()) {
+        // A reload came meanwhile.
+        server.info.close_needed.set(true);
+        *pool.welcome.borrow_mut() = None;
+    }
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);
     let addr = dial::place(host);
     let local_addr = server.info.local;
     info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
     pool.book.borrow_mut().opened();
-    // The server lets us in: now as many as are needed.
+    // The server lets us in: the others that are wanted need not come one by
+    // one.
     pool.open_wanted(Instant::now());
     match &config.connect_query {
         None => pool.reuse(server),
@@ -929,6 +951,16 @@ impl OpenError {
             }
         }
     }
+}
+
+/// Whether connections that were opened under one configuration fit the other.
+fn same_server(old: &PoolConfig, new: &PoolConfig) -> bool {
+    old.hosts == new.hosts
+        && old.dbname == new.dbname
+        && old.user == new.user
+        && old.password == new.password
+        && old.startup == new.startup
+        && old.connect_query == new.connect_query
 }
 
 fn limits(config: &PoolConfig) -> Limits {

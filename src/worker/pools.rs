@@ -94,11 +94,9 @@ impl Pools {
         candidates.iter().any(|(_, other)| other.evict_one())
     }
 
-    /// A connection was closed: others that share a bound may open one.
-    pub fn room_made(&self, config: &PoolConfig) {
-        if config.max_db_connections == 0 && config.max_user_connections == 0 {
-            return;
-        }
+    /// A connection was closed, or has become idle: others that share a bound
+    /// may open one.
+    pub fn room_made(&self) {
         let now = Instant::now();
         for pool in self.each() {
             if pool.has_waiters() {

@@ -101,16 +101,50 @@ fn of_a_waiting_client_ends_its_waiting() {
     let mut holder = pooler.login();
     holder.query("begin");
     let mut waiting = pooler.login();
-    waiting.send(&Frontend::new().query("select 1"));
-    pooler.expect_waiting(1);
-    waiting.cancel();
-    let answer = waiting.answer();
-    assert_eq!(answer.tags(), "EZ");
-    assert_eq!(answer.error().sqlstate(), "57014");
-    // The holder's transaction has not noticed, and its connection is next.
-    assert_eq!(holder.query("select 1").status(), 'T');
-    holder.query("commit");
-    assert_eq!(waiting.value("select 2"), "2");
+    let extended = Frontend::new().run("select 1", &[]).sync();
+    let pipeline = extended.clone().query("select 'behind'");
+    for (script, answers) in [
+        (Frontend::new().query("select 1"), 1),
+        (extended, 1),
+        (pipeline, 2),
+    ] {
+        waiting.send(&script);
+        pooler.expect_waiting(1);
+        waiting.cancel();
+        let answer = waiting.answer();
+        assert_eq!(answer.tags(), "EZ");
+        assert_eq!(answer.error().sqlstate(), "57014");
+        // The holder's transaction has not noticed, and its connection is next.
+        assert_eq!(holder.query("select 1").status(), 'T');
+        holder.query("commit");
+        if answers == 2 {
+            assert_eq!(waiting.answer().value(), "behind");
+        }
+        assert_eq!(waiting.value("select 2"), "2");
+        holder.query("begin");
+    }
+}
+
+#[test]
+fn of_a_waiting_client_many_times() {
+    let pooler = Setup::new().pool_size(1).start();
+    let mut holder = pooler.login();
+    let mut waiting = pooler.login();
+    for round in 0..200 {
+        holder.query("begin");
+        let tag = round.to_string();
+        waiting.send(&Frontend::new().run("select $1", &[&tag]).sync());
+        for _ in 0..round % 3 {
+            waiting.cancel();
+        }
+        holder.query("commit");
+        let answer = waiting.answer();
+        match answer.errors().first() {
+            None => assert_eq!(answer.value(), tag),
+            Some(error) => assert_eq!(error.sqlstate(), "57014"),
+        }
+        assert_eq!(waiting.value("select 2"), "2");
+    }
 }
 
 #[test]

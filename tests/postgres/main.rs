@@ -25,4 +25,5 @@ mod signals;
 mod split;
 mod stats_port;
 mod tokio_postgres_client;
+mod waiting;
 mod wire;

@@ -556,3 +556,32 @@ fn terminate_ends_the_connection() {
     client.send(&Frontend::new().terminate());
     assert_eq!(client.read_to_end(), []);
 }
+
+#[test]
+fn terminate_behind_requests_lets_them_finish() {
+    let pooler = with_table();
+    for script in [
+        Frontend::new().query("insert into t select 1 from pg_sleep(0.1)"),
+        Frontend::new().run("insert into t values (2)", &[]).sync(),
+    ] {
+        let mut client = pooler.login();
+        client.send(&script.terminate());
+        let answers = tags(&client.read_to_end());
+        assert!(["CZ", "12CZ"].contains(&answers.as_str()), "{answers}");
+    }
+    let count = "select count(*) from t";
+    assert_eq!(pooler.admin().value(count), "2");
+}
+
+#[test]
+fn requests_right_behind_the_startup_packet() {
+    let pooler = Setup::new().start();
+    for round in 0..2 {
+        let parameters = [("user", "app"), ("database", pooler.database.as_str())];
+        let mut client = RawClient::connect(&pooler.address);
+        let script = Frontend::new().startup((3, 0), &parameters);
+        client.send(&script.query("select 'early'"));
+        client.finish_login("app", None).expect("login");
+        assert_eq!(client.answer().value(), "early", "round {round}");
+    }
+}

@@ -1,0 +1,132 @@
+//! Who waits for a server connection is served as soon as there may be one,
+//! and told when there will be none.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Cluster, Frontend, Pooler, RawClient, Setup, eventually, secs};
+
+const PID: &str = "select pg_backend_pid()";
+
+/// A client that has asked for a transaction; it waits if none is to be had.
+fn asks(pooler: &Pooler) -> RawClient {
+    let mut client = pooler.login();
+    client.send(&Frontend::new().query("begin"));
+    client
+}
+
+/// A client within a transaction.
+fn holds(pooler: &Pooler) -> RawClient {
+    let mut client = pooler.login();
+    client.query("begin");
+    client
+}
+
+#[test]
+fn a_reserve_in_use_does_not_stop_the_clock() {
+    let setup = Setup::new().pool_size(1).set("reserve_pool_size", 1);
+    let setup = setup.set("reserve_pool_timeout", secs(0.1));
+    let pooler = setup.set("query_wait_timeout", secs(0.6)).start();
+    let _both = [holds(&pooler), holds(&pooler)];
+    let begun = Instant::now();
+    let failure = asks(&pooler).read_to_end()[0].failure();
+    assert!(failure.message().contains("query_wait_timeout"));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn each_who_waits_gets_the_reserve_in_time() {
+    let setup = Setup::new().pool_size(1).set("reserve_pool_size", 2);
+    let pooler = setup.set("reserve_pool_timeout", secs(0.4)).start();
+    let _holder = holds(&pooler);
+    let mut first = asks(&pooler);
+    std::thread::sleep(Duration::from_millis(200));
+    let mut second = asks(&pooler);
+    assert_eq!(first.answer().status(), 'T');
+    assert_eq!(second.answer().status(), 'T');
+}
+
+#[test]
+fn all_are_served_when_the_server_is_back() {
+    let mut cluster = Cluster::fresh();
+    let setup = Setup::with(&cluster).set("server_login_retry", secs(0.2));
+    let pooler = setup.pool_size(4).start();
+    let mut clients: Vec<_> = (0..4).map(|_| pooler.login()).collect();
+    cluster.stop(Signal::SIGINT);
+    eventually("the pooler has noticed", 0, || pooler.show("SERVERS").len());
+    for client in &mut clients {
+        client.send(&Frontend::new().query("begin"));
+    }
+    pooler.expect_waiting(4);
+    assert!(cluster.start());
+    // Each keeps its connection, so all four must be opened.
+    for client in &mut clients {
+        assert_eq!(client.answer().status(), 'T');
+    }
+}
+
+#[test]
+fn who_asks_after_int_is_told() {
+    let pooler = Setup::new().start();
+    let mut busy = holds(&pooler);
+    let mut idle = pooler.login();
+    pooler.signal(Signal::SIGINT);
+    eventually("connections refused", true, || {
+        RawClient::try_connect(&pooler.address).is_err()
+    });
+    idle.send(&Frontend::new().query("select 1"));
+    let failure = idle.read_to_end()[0].failure();
+    assert_eq!(failure.severity(), "FATAL");
+    assert_eq!(failure.message(), "server shutting down");
+    assert_eq!(busy.query("select 1").status(), 'T');
+}
+
+#[test]
+fn a_full_server_makes_clients_wait() {
+    let pooler = Setup::new().pool_size(3).start();
+    let limit = format!("alter database \"{}\" connection limit 1", pooler.database);
+    pooler.admin().query(&limit);
+    let mut holder = holds(&pooler);
+    // The server says no more than one; the one that there is comes back.
+    let mut others = [asks(&pooler), asks(&pooler)];
+    eventually("a refused connection", true, || {
+        pooler.log().contains("too many connections")
+    });
+    pooler.expect_waiting(2);
+    holder.query("commit");
+    for client in &mut others {
+        assert_eq!(client.answer().status(), 'T');
+        client.query("commit");
+    }
+}
+
+#[test]
+fn a_smaller_pool_shrinks_while_clients_wait() {
+    let mut pooler = Setup::new().pool_size(3).start();
+    let mut clients: Vec<_> = (0..3).map(|_| holds(&pooler)).collect();
+    let mut waiting: Vec<_> = (0..3).map(|_| asks(&pooler)).collect();
+    pooler.rewrite(|setup| setup.pool_size(1));
+    pooler.signal(Signal::SIGHUP);
+    eventually("the reload", true, || {
+        pooler.log().contains("configuration reloaded")
+    });
+    for client in &mut clients {
+        client.query("commit");
+    }
+    assert_eq!(waiting[0].answer().status(), 'T');
+    pooler.expect_waiting(2);
+    pooler.expect_backends(1);
+}
+
+#[test]
+fn a_check_opens_no_second_connection() {
+    let setup = Setup::new().pool_size(3);
+    let pooler = setup.set("server_check_delay", secs(0.0)).start();
+    let mut client = pooler.login();
+    let pid = client.value(PID);
+    for _ in 0..20 {
+        assert_eq!(client.value(PID), pid);
+    }
+    assert_eq!(pooler.backends(), [pid]);
+}
