@@ -585,3 +585,21 @@ fn requests_right_behind_the_startup_packet() {
         assert_eq!(client.answer().value(), "early", "round {round}");
     }
 }
+
+#[test]
+fn replication_is_refused_by_name() {
+    let pooler = Setup::new().start();
+    for value in ["true", "database", "on", "1"] {
+        let parameters = [
+            ("user", "app"),
+            ("database", pooler.database.as_str()),
+            ("replication", value),
+        ];
+        let refused = RawClient::try_login_with(&pooler.address, &parameters, None);
+        let failure = refused.expect_err("refused");
+        assert_eq!(failure.sqlstate(), "0A000", "{failure:?}");
+        assert!(failure.message().contains("replication"), "{failure:?}");
+    }
+    let mut ordinary = pooler.login_with(&[("replication", "false")]);
+    assert_eq!(ordinary.value("select 1"), "1");
+}

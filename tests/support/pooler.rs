@@ -289,10 +289,9 @@ impl Setup {
             writeln!(text, "\"{}\" \"{}\"", quote(name), quote(&secret)).expect("write");
         }
         fs::write(&userlist, text).expect("userlist");
-        settings.insert(
-            "auth_file".to_owned(),
-            Value::Text(userlist.display().to_string()),
-        );
+        settings
+            .entry("auth_file".to_owned())
+            .or_insert(Value::Text(userlist.display().to_string()));
 
         let mut text = "[databases]\n".to_owned();
         for (name, settings) in &self.databases {
