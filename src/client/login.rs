@@ -13,8 +13,8 @@ use super::startup::{Begun, Failure};
 use crate::admin::console::Identity;
 use crate::admin::snapshot::ClientState;
 use crate::admin::{self, Access};
-use crate::auth::{Masked, Method, Secret};
-use crate::config::{CONSOLE, PoolConfig};
+use crate::auth::Method;
+use crate::config::{CONSOLE, PoolConfig, Source};
 use crate::flow::{Params, Session, error_fields};
 use crate::net::Stream;
 use crate::server::login::Credential;
@@ -57,6 +57,7 @@ impl Welcomed {
 pub(super) async fn login(
     stream: &mut Stream,
     startup: Startup,
+    id: u64,
     worker: &Rc<Worker>,
 ) -> Result<Begun, Failure> {
     negotiate(stream, &startup).await?;
@@ -81,14 +82,21 @@ pub(super) async fn login(
     };
     if general.log_connections {
         let addr = stream.peer_addr();
-        let (tls, replication) = ("no", "no");
-        info!(db = %database, %user, %addr, tls, replication, "login attempt");
+        let (conn, tls, replication) = (format!("C-{id}"), "no", "no");
+        info!(conn, db = %database, %user, %addr, tls, replication, "login attempt");
     }
     let authenticated = prove(stream, &user, worker).await?;
     let Some(admission) = admission else {
-        return enter_console(stream, &user, worker).await;
+        return enter_console(stream, &user, id, worker).await;
     };
-    let unknown = || Refusal::fatal("08P01", format!("no such database: {database}"));
+    let unknown = || {
+        // invalid_catalog_name; PgBouncer has one code for everything.
+        let sqlstate = match terms.config.source {
+            Source::Ini => "08P01",
+            Source::Toml | Source::CommandLine => "3D000",
+        };
+        Refusal::fatal(sqlstate, format!("no such database: {database}"))
+    };
     let config = terms.config.pool(&database, &user).ok_or_else(|| {
         unknown().hint("Add it to the databases of the configuration, or a \"*\" for all others.")
     })?;
@@ -118,7 +126,7 @@ pub(super) async fn login(
     let application_name = params.get(b"application_name").unwrap_or_default().to_vec();
     let config = pool.config();
     let info = ClientInfo::new(
-        worker.local().next_id(),
+        id,
         key,
         [
             Arc::from(user),
@@ -204,6 +212,7 @@ async fn prove(
 async fn enter_console(
     stream: &mut Stream,
     user: &str,
+    id: u64,
     worker: &Rc<Worker>,
 ) -> Result<Begun, Failure> {
     let terms = worker.terms();
@@ -221,7 +230,6 @@ async fn enter_console(
     stream
         .write_all(&crate::admin::console::welcome(&out)?)
         .await?;
-    let id = worker.local().next_id();
     let names = [user, CONSOLE[0], CONSOLE[0]].map(Arc::from);
     let peer = stream.peer_addr();
     let info = ClientInfo::new(
@@ -242,31 +250,15 @@ async fn enter_console(
     Ok(Begun::Console(Box::new((who, info))))
 }
 
-/// What we can prove to the server on behalf of this user.
+/// What we can prove to the server on behalf of this user, who may have just
+/// shown us something.
 fn credential(
     config: &PoolConfig,
     login: &str,
     authenticated: &Authenticated,
     worker: &Worker,
 ) -> Credential {
-    let terms = worker.terms();
-    let mut credential = Credential {
-        user: config.user.to_string(),
-        ..Credential::default()
-    };
-    let mut password = |plain: &Masked| match Secret::parse(plain.reveal()) {
-        Secret::Md5(hash) => credential.md5 = Some(hash),
-        _ => credential.password = Some(plain.clone()),
-    };
-    if let Some(plain) = &config.password {
-        password(plain);
-    } else {
-        match terms.users.get(&config.user) {
-            Some(Secret::Plain(plain)) => password(plain),
-            Some(Secret::Md5(hash)) => credential.md5 = Some(hash.clone()),
-            _ => {}
-        }
-    }
+    let mut credential = worker.terms().credential(config);
     if *config.user == *login {
         credential.scram_keys = authenticated.scram_keys.clone();
         if credential.password.is_none() {

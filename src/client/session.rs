@@ -347,7 +347,8 @@ impl Client {
                     }
                     None => {
                         let now = Instant::now();
-                        self.hold = Hold::Waiting(self.pool.join(now).map_err(End::Farewell)?);
+                        self.hold =
+                            Hold::Waiting(self.pool.join(now, false).map_err(End::Farewell)?);
                         self.info.state.set(ClientState::Waiting);
                         self.info.request_time.set(now);
                         return Ok(at);

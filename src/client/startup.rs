@@ -24,6 +24,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// and must be done within `client_login_timeout`.
 pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
     let terms = worker.terms();
+    let id = worker.local().next_id();
     let Some(newcomer) = worker.newcomer() else {
         let max = terms.config.general.max_unauthenticated_connections;
         let refusal = Refusal::fatal("53300", "too many unauthenticated connections")
@@ -34,10 +35,10 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
     let limit = terms.config.general.client_login_timeout.0;
     let begun = Box::pin(async {
         match limit {
-            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, &worker))
+            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, id, &worker))
                 .await
                 .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit)))),
-            None => begin(&mut stream, &worker).await,
+            None => begin(&mut stream, id, &worker).await,
         }
     })
     .await;
@@ -107,10 +108,10 @@ impl From<Refusal> for Failure {
     }
 }
 
-async fn begin(stream: &mut Stream, worker: &Rc<Worker>) -> Result<Begun, Failure> {
+async fn begin(stream: &mut Stream, id: u64, worker: &Rc<Worker>) -> Result<Begun, Failure> {
     match first_packet(stream).await? {
         First::Cancel { pid, key } => Ok(Begun::Cancel { pid, key }),
-        First::Startup(startup) => login::login(stream, startup, worker).await,
+        First::Startup(startup) => login::login(stream, startup, id, worker).await,
     }
 }
 

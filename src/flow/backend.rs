@@ -538,7 +538,12 @@ impl Backend {
                 return Deliver::Forward;
             }
             Some(Reply::Query | Reply::FunctionCall) => return Deliver::Forward,
-            Some(front) => rewritten(front, body),
+            Some(front) => rewritten(front, body).or_else(|| {
+                let session = session.as_deref()?;
+                let id = error_fields::statement_id(body)?;
+                let name = session.name_of(id)?;
+                error_fields::rename(body, format!("pgweir_{id}").as_bytes(), name)
+            }),
         };
         let (skipped, sync_sent) = self.replies.skip_to_sync();
         self.skipping = !sync_sent;

@@ -55,6 +55,16 @@ pub fn rename(body: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     Some(message)
 }
 
+/// The id of the statement that the error names by its name on the server.
+pub fn statement_id(body: &[u8]) -> Option<u64> {
+    const PREFIX: &[u8] = b"\"pgweir_";
+    let at = memmem::find(body, PREFIX)? + PREFIX.len();
+    let (digits, _) = body
+        .get(at..)?
+        .split_at_checked(memchr::memchr(b'"', body.get(at..)?)?)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// The whole message again, as a FATAL one.
 pub fn as_fatal(body: &[u8]) -> Vec<u8> {
     let mut fatal = Vec::new();
@@ -96,5 +106,7 @@ mod tests {
             "prepared statement \"x\" does not exist (SQLSTATE 26000)"
         );
         assert_eq!(rename(BODY, b"pgweir", b"x"), None);
+        assert_eq!(statement_id(BODY), Some(7));
+        assert_eq!(statement_id(b"Mno \"pgweir_x\"\0\0"), None);
     }
 }

@@ -98,6 +98,13 @@ impl Session {
         self.names.as_ref().map_or(0, |names| names.len())
     }
 
+    /// A name that the client has for the statement with this id.
+    pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let mut names = self.names.as_ref()?.iter();
+        let (name, _) = names.find(|(_, statement)| statement.id == id)?;
+        Some(name)
+    }
+
     pub(super) fn statement_mode(&self) -> bool {
         self.mode == PoolMode::Statement
     }

@@ -30,6 +30,9 @@ pub struct Book<S, E> {
     /// Back = used last.
     idle: VecDeque<Idle<S>>,
     held: u32,
+    /// Of those held, how many are only looked at (checked, reset) and will be
+    /// free in a moment.
+    returning: u32,
     opening: u32,
     waiters: Slab<Waiter<S, E>>,
     /// Oldest first. Tickets that were given up or served stay until they come
@@ -62,6 +65,7 @@ impl<S, E: Clone> Book<S, E> {
             user_limit,
             idle: VecDeque::new(),
             held: 0,
+            returning: 0,
             opening: 0,
             waiters: Slab::new(),
             queue: VecDeque::new(),
@@ -230,12 +234,12 @@ impl<S, E: Clone> Book<S, E> {
     // ---- opening ----
 
     /// How many connections should be opened now: as many as clients wait for
-    /// that none is being opened for, or as `min_pool_size` lacks (`keep_min`),
+    /// whom none is being opened or about to be free, or as `min_pool_size` lacks (`keep_min`),
     /// within every bound. `Err`: a bound that is shared with other pools
     /// stands in the way.
     pub fn wanted(&self, now: Instant, keep_min: bool) -> Result<u32, SharedBound> {
         let waiting = self.waiting as u32;
-        let mut wanted = waiting.saturating_sub(self.opening);
+        let mut wanted = waiting.saturating_sub(self.opening + self.returning);
         if keep_min {
             let lacking = self.limits.min_pool_size.saturating_sub(self.total());
             wanted = wanted.max(lacking);
@@ -250,6 +254,19 @@ impl<S, E: Clone> Book<S, E> {
             (_, 0) => Err(SharedBound::User),
             (db, user) => Ok(wanted.min(db).min(user)),
         }
+    }
+
+    /// A held connection is only looked at before the next client gets it;
+    /// ends with [`Book::returned`].
+    pub fn returning(&mut self) {
+        self.returning += 1;
+        self.check_invariants();
+    }
+
+    /// It has been looked at; it is still held.
+    pub fn returned(&mut self) {
+        debug_assert!(self.returning > 0);
+        self.returning = self.returning.saturating_sub(1);
     }
 
     /// A connection is being opened; ends with [`Book::opened`] or
@@ -496,6 +513,7 @@ impl<S, E: Clone> Book<S, E> {
                 .filter(|(_, w)| matches!(w.outcome, Some(Ok(_))))
                 .count();
             debug_assert!(given as u32 <= self.held, "handed over more than is held");
+            debug_assert!(self.returning <= self.held, "more return than are held");
             debug_assert!(
                 self.waiting == 0 || self.idle.is_empty(),
                 "somebody waits while a connection is idle"

@@ -55,6 +55,8 @@ struct Failure {
     retry_at: Instant,
     /// For clients that come in the meantime.
     cached: Rc<Farewell>,
+    /// The server has answered, and refused.
+    refused: bool,
 }
 
 /// The pool of one database and user, on one worker.
@@ -152,6 +154,16 @@ impl Pool {
         *self.credential.borrow_mut() = credential;
     }
 
+    /// What the configuration says now; what a client has proved to us stays.
+    pub fn renew_credential(&self, credential: Credential) {
+        let mut current = self.credential.borrow_mut();
+        let scram_keys = current.scram_keys.take();
+        *current = Credential {
+            scram_keys,
+            ..credential
+        };
+    }
+
     /// A new configuration. Connections that were opened under other terms are
     /// closed as they are released.
     pub fn reconfigure(&self, config: PoolConfig) {
@@ -228,13 +240,15 @@ impl Pool {
     }
 
     /// Joins the queue; connections are opened as needed. An error: there is
-    /// no use in waiting.
-    pub fn join(self: &Rc<Self>, now: Instant) -> Result<Ticket, Rc<Farewell>> {
+    /// no use in waiting. While the server cannot be reached, a `newcomer` (who
+    /// is logging in) is turned away; who was let in waits for it.
+    pub fn join(self: &Rc<Self>, now: Instant, newcomer: bool) -> Result<Ticket, Rc<Farewell>> {
         if let Some(farewell) = &*self.closing.borrow() {
             return Err(farewell.clone());
         }
         if let Some(failure) = &*self.failure.borrow()
             && now < failure.retry_at
+            && (newcomer || failure.refused)
             && !self.has_usable()
         {
             return Err(failure.cached.clone());
@@ -270,14 +284,14 @@ impl Pool {
         }
     }
 
-    /// Waits for a connection. Cancel safe: a place in the queue is given up
+    /// Waits for a connection for somebody who logs in. Cancel safe: a place in the queue is given up
     /// when the future is dropped.
     pub async fn lease(self: &Rc<Self>, params: &Rc<Params>) -> Result<Lease, Rc<Farewell>> {
         if let Some(lease) = self.try_lease(params) {
             return Ok(lease);
         }
         let mut place = Place {
-            ticket: Some(self.join(Instant::now())?),
+            ticket: Some(self.join(Instant::now(), true)?),
             pool: self,
         };
         std::future::poll_fn(|cx| {
@@ -424,7 +438,7 @@ impl Pool {
     }
 
     fn spawn_check(self: &Rc<Self>, server: Box<Server>, query: String) {
-        self.housekeeping(server, move |pool, server| {
+        self.housekeeping(server, Pace::Quick, move |pool, server| {
             Box::pin(async move { cleanup::run(server, &pool, &query).await })
         });
     }
@@ -439,7 +453,11 @@ impl Pool {
         if dirty {
             add(&self.counters.cleanup_count, 1);
         }
-        self.housekeeping(server, move |pool, server| {
+        let pace = match dirty || server.info.cancels.get() > 0 {
+            true => Pace::Slow,
+            false => Pace::Quick,
+        };
+        self.housekeeping(server, pace, move |pool, server| {
             Box::pin(async move {
                 if dirty {
                     cleanup::resynchronise(server, &pool, let_finish).await?;
@@ -456,7 +474,7 @@ impl Pool {
 
     /// Works on a held connection in a task of its own, within
     /// `cancel_wait_timeout`; then it is used again, or closed.
-    fn housekeeping<F>(self: &Rc<Self>, server: Box<Server>, work: F)
+    fn housekeeping<F>(self: &Rc<Self>, server: Box<Server>, quick: Pace, work: F)
     where
         F: for<'a> FnOnce(
                 Rc<Pool>,
@@ -466,6 +484,9 @@ impl Pool {
             + 'static,
     {
         let pool = self.clone();
+        if quick == Pace::Quick {
+            self.book.borrow_mut().returning();
+        }
         server.info.state.set(match server.info.cancels.get() {
             0 => ServerState::Tested,
             _ => ServerState::BeingCanceled,
@@ -474,6 +495,7 @@ impl Pool {
             let mut held = Held {
                 server: Some(server),
                 pool: pool.clone(),
+                pace: quick,
             };
             let Some(server) = held.server.as_deref_mut() else {
                 return;
@@ -481,7 +503,7 @@ impl Pool {
             let limit = pool.config().cancel_wait_timeout;
             let limit = limit.unwrap_or(Duration::from_secs(3600));
             let result = tokio::time::timeout(limit, work(pool.clone(), server)).await;
-            let Some(server) = held.server.take() else {
+            let Some(server) = held.take() else {
                 return;
             };
             let failure = match result {
@@ -639,6 +661,7 @@ impl Pool {
         *self.failure.borrow_mut() = Some(Failure {
             retry_at: Instant::now() + config.server_login_retry,
             cached,
+            refused: error.farewell().is_some(),
         });
         self.book.borrow_mut().open_failed();
         // A refused login fails everybody who waits, unless there are
@@ -796,11 +819,31 @@ impl Drop for Place<'_> {
 struct Held {
     server: Option<Box<Server>>,
     pool: Rc<Pool>,
+    pace: Pace,
+}
+
+/// How long housekeeping takes: whether those who wait should count on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// A round trip.
+    Quick,
+    /// Until something that runs has ended.
+    Slow,
+}
+
+impl Held {
+    fn take(&mut self) -> Option<Box<Server>> {
+        let server = self.server.take()?;
+        if self.pace == Pace::Quick {
+            self.pool.book.borrow_mut().returned();
+        }
+        Some(server)
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
+        if let Some(server) = self.take() {
             self.pool.discard(server, "housekeeping was interrupted");
         }
     }
@@ -853,16 +896,13 @@ async fn open(pool: Rc<Pool>) {
     let local_addr = server.info.local;
     info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
     pool.book.borrow_mut().opened();
-    // The server lets us in: the others that are wanted need not come one by
-    // one.
-    pool.open_wanted(Instant::now());
     match &config.connect_query {
         None => pool.reuse(server),
         // An error in it is logged, and the connection used all the same, as
         // in PgBouncer.
         Some(query) => {
             let query = query.clone();
-            pool.housekeeping(server, move |pool, server| {
+            pool.housekeeping(server, Pace::Quick, move |pool, server| {
                 Box::pin(async move {
                     match cleanup::run(server, &pool, &query).await {
                         Err(error @ cleanup::CleanupError::Query { .. }) => {
@@ -876,6 +916,9 @@ async fn open(pool: Rc<Pool>) {
             });
         }
     }
+    // The server lets us in: the others that are wanted need not come one by
+    // one.
+    pool.open_wanted(Instant::now());
 }
 
 async fn open_stream(

@@ -177,6 +177,15 @@ impl Worker {
 
     // ---- orders from the process ----
 
+    /// Starts the pools that do not wait for a client.
+    fn start_standing_pools(&self) {
+        let terms = self.terms();
+        for config in terms.standing_pools() {
+            let credential = terms.credential(&config);
+            self.pools.get_or_start(config, credential, &self.local);
+        }
+    }
+
     fn take_terms(&self, terms: Arc<Terms>) {
         *self.terms.borrow_mut() = terms.clone();
         let gone = Farewell::refusal(
@@ -192,6 +201,10 @@ impl Worker {
             },
             &gone,
         );
+        for pool in self.pools.each() {
+            pool.renew_credential(terms.credential(&pool.config()));
+        }
+        self.start_standing_pools();
         let totals = |pool: &Rc<Pool>| (pool.config().database.to_string(), pool.counters.totals());
         self.past.borrow_mut().extend(removed.iter().map(totals));
         for client in self.clients.borrow().values() {

@@ -76,6 +76,7 @@ pub fn start(number: usize, start: Start) -> io::Result<WorkerHandle> {
 async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
     let local = Local::new(start.ids, start.derived_keys);
     let worker = Worker::new(local, start.terms, start.census, start.handle, start.view);
+    worker.start_standing_pools();
     let mut listening: Vec<JoinHandle<()>> = Vec::new();
     for bound in start.listeners {
         let listener = Listener::new(bound)?;
