@@ -445,18 +445,21 @@ impl Client {
             .backend
             .from_server(session, bytes, &mut out, &mut shared);
         let to_client = out.finish();
+        // What has arrived of the next message must be kept even if the client
+        // is gone: the connection goes on from there.
+        if let Ok(taken) = result
+            && taken < bytes.len()
+        {
+            server.input = bytes.get(taken..).unwrap_or_default().to_vec();
+        }
         if !to_client.is_empty() {
             add(&pool.counters.bytes_sent, to_client.len() as u64);
             self.output
                 .write(&mut self.stream, cx, to_client)
                 .map_err(gone)?;
         }
-        let taken = result.map_err(End::ServerFault)?;
+        result.map_err(End::ServerFault)?;
         self.input_due |= std::mem::take(&mut self.answers_first);
-        let left = bytes.get(taken..).unwrap_or_default();
-        if !left.is_empty() {
-            server.input = left.to_vec();
-        }
         if !server.backend.is_busy() {
             let now = Instant::now();
             let micros = |since: Instant| (now - since).as_micros() as u64;
