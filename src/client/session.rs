@@ -376,7 +376,11 @@ impl Client {
     // ---- from the server ----
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
-        let read = self.read_server(cx)?;
+        let read = self.read_server(cx);
+        if let (Err(End::ServerGone(_)), Hold::Linked(lease)) = (&read, &mut self.hold) {
+            lease.backend.set_lost();
+        }
+        let read = read?;
         // The buffers are free again here: a lease that is dropped may need
         // them.
         if let (Poll::Ready(()), Hold::Linked(lease)) = (read, &self.hold)

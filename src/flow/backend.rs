@@ -77,6 +77,8 @@ pub struct Backend {
     own_error: Option<Vec<u8>>,
     /// The server is about to close, or must not be used again.
     ending: bool,
+    /// Its socket is dead.
+    lost: bool,
     queries: u64,
 }
 
@@ -101,6 +103,7 @@ impl Backend {
             rest_forward: false,
             own_error: None,
             ending: false,
+            lost: false,
             queries: 0,
         }
     }
@@ -147,7 +150,7 @@ impl Backend {
 
     /// The one place that decides whether a connection may be used again.
     pub fn release(&self) -> Release {
-        if self.ending || self.uploading {
+        if self.ending || self.lost || self.uploading {
             return Release::Broken;
         }
         let clean = self.is_settled() && !self.ambiguous && self.status == TxStatus::Idle;
@@ -156,6 +159,11 @@ impl Backend {
         } else {
             Release::Dirty
         }
+    }
+
+    /// The connection to the server has ended or failed.
+    pub fn set_lost(&mut self) {
+        self.lost = true;
     }
 
     /// A FATAL error has passed: the server is about to close.

@@ -131,7 +131,11 @@ pub fn poll_discard(
 ) -> Poll<Result<(), CleanupError>> {
     let local = pool.local();
     let mut buffer = local.read_buffer.borrow_mut();
-    let n = ready!(server.stream.poll_read_some(cx, &mut buffer))?;
+    let read = ready!(server.stream.poll_read_some(cx, &mut buffer));
+    if matches!(read, Ok(0) | Err(_)) {
+        server.backend.set_lost();
+    }
+    let n = read?;
     if n == 0 {
         return Poll::Ready(Err(CleanupError::Closed));
     }
