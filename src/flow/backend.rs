@@ -246,6 +246,10 @@ impl Backend {
             build::copy_fail(out, "client disconnected");
             self.copy_in = false;
         } else if self.unsynced && !self.skipping {
+            // A COPY may be about to begin, and takes nothing but its end; if
+            // there is none, that is ignored.
+            build::copy_fail(out, "client disconnected");
+            self.expect_copy_end();
             // Sync commits what stands before it; PostgreSQL would roll it
             // back. An error does that, too: there is no such portal.
             build::execute(out, MISSING);
