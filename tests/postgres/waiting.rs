@@ -1,6 +1,7 @@
 //! Who waits for a server connection is served as soon as there may be one,
 //! and told when there will be none.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -49,21 +50,28 @@ fn each_who_waits_gets_the_reserve_in_time() {
 
 #[test]
 fn all_are_served_when_the_server_is_back() {
-    let mut cluster = Cluster::fresh();
-    let setup = Setup::with(&cluster).set("server_login_retry", secs(0.2));
-    let pooler = setup.pool_size(4).start();
+    let setup = Setup::new().pool_size(4);
+    let setup = setup.set("server_connect_timeout", secs(0.5));
+    let mut pooler = setup.set("server_login_retry", secs(0.2)).start();
     let mut clients: Vec<_> = (0..4).map(|_| pooler.login()).collect();
-    cluster.stop(Signal::SIGINT);
-    eventually("the pooler has noticed", 0, || pooler.show("SERVERS").len());
+    // A server that accepts connections and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = i32::from(mute.local_addr().expect("address").port());
+    let real = pooler.server_address();
+    pooler.rewrite(|setup| setup.for_database("port", port));
+    pooler.signal(Signal::SIGHUP);
+    eventually("idle connections closed", 0, || pooler.backends().len());
     for client in &mut clients {
         client.send(&Frontend::new().query("begin"));
     }
     pooler.expect_waiting(4);
-    assert!(cluster.start());
+    pooler.rewrite(|setup| setup.for_database("port", i32::from(real.port())));
+    pooler.signal(Signal::SIGHUP);
     // Each keeps its connection, so all four must be opened.
     for client in &mut clients {
         assert_eq!(client.answer().status(), 'T');
     }
+    assert_eq!(pooler.backends().len(), 4);
 }
 
 #[test]
@@ -86,7 +94,8 @@ fn who_asks_after_int_is_told() {
 fn a_full_server_makes_clients_wait() {
     let pooler = Setup::new().pool_size(3).start();
     let limit = format!("alter database \"{}\" connection limit 1", pooler.database);
-    pooler.admin().query(&limit);
+    Cluster::shared().admin("postgres").query(&limit);
+    eventually("nobody else is there", 0, || pooler.backends().len());
     let mut holder = holds(&pooler);
     // The server says no more than one; the one that there is comes back.
     let mut others = [asks(&pooler), asks(&pooler)];
