@@ -18,7 +18,7 @@ use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
 use crate::server::{Farewell, Lease, Pool};
 use crate::stats::add;
-use crate::wire::build::Refusal;
+use crate::wire::build::{self, Refusal};
 
 /// While a client waits for a server connection, this many bytes more are read
 /// from it, so that its going away is noticed.
@@ -184,7 +184,8 @@ impl Client {
                 let server = &mut **lease;
                 // An error shows when the server is read.
                 let flushed = server.output.poll_flush(&mut server.stream, cx);
-                !self.answers_first && self.output.is_empty() && flushed.is_ready()
+                let owes_many = server.backend.owes_many();
+                !self.answers_first && !owes_many && self.output.is_empty() && flushed.is_ready()
             }
         }
     }
@@ -307,6 +308,9 @@ impl Client {
                 &mut to_client,
                 &mut shared,
             );
+            if server.as_ref().is_some_and(|s| s.backend.owes_many()) {
+                out.own().extend_from_slice(build::FLUSH);
+            }
             let to_server = out.finish();
             if let Some(server) = server {
                 if !to_server.is_empty() {

@@ -18,6 +18,10 @@ use crate::wire::{BackendTag, FrameError, HEADER_LEN, Header, TxStatus, build};
 /// An ErrorResponse above it passes unseen; anything else above it is a fault.
 const MAX_HELD: usize = 1 << 20;
 
+/// Once so many replies are owed nothing more is asked for: some requests cost
+/// the server nothing, so that it would never slow their client down.
+const MANY_OWED: usize = 16 * 1024;
+
 /// The server said something that it could not say here, or refused what it
 /// must not refuse. The link ends; the connection is not used again.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -135,6 +139,12 @@ impl Backend {
     /// Whether the server has sent a part of a message and owes the rest.
     pub(super) fn is_inside_message(&self) -> bool {
         self.rest > 0
+    }
+
+    /// Whether its client is to wait before it asks for more. The replies come
+    /// without a Sync: a Flush was sent.
+    pub fn owes_many(&self) -> bool {
+        self.replies.len() >= MANY_OWED && !self.uploading
     }
 
     /// Whether nothing is owed and no message is half sent, in either

@@ -112,6 +112,10 @@ impl Replies {
         self.queue.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub fn front(&self) -> Option<&Reply> {
         self.queue.front()
     }

@@ -14,6 +14,8 @@ pub const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 /// Sync.
 pub const SYNC: &[u8] = b"S\0\0\0\x04";
+/// Flush.
+pub const FLUSH: &[u8] = b"H\0\0\0\x04";
 /// Terminate.
 pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
 

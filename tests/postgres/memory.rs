@@ -136,3 +136,36 @@ fn memory_is_given_back() {
     let grown = pooler.memory().saturating_sub(before);
     assert!(grown < 40 * MB, "grown by {grown} bytes");
 }
+
+/// Closing a name needs no answer of the server's, so nothing but the pooler
+/// itself can stop a client that goes on.
+#[test]
+fn requests_behind_a_long_query() {
+    let (pooler, before) = warm();
+    let mut client = pooler.login();
+    let pid = client.query("begin; select pg_backend_pid()").value();
+    client.send(&Frontend::new().query("select pg_sleep(600)"));
+    let closes = Frontend::new().close(b'S', "a").bytes.repeat(8 << 20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.try_send(&closes));
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let grown = pooler.memory().saturating_sub(before);
+        pooler
+            .admin()
+            .query(&format!("select pg_terminate_backend({pid})"));
+        assert!(grown < ALLOWED, "grown by {grown} bytes");
+    });
+}
+
+#[test]
+fn a_pipeline_of_any_length_is_answered() {
+    let (pooler, _) = warm();
+    let mut client = pooler.login();
+    let mut script = Frontend::new().run("select 1", &[]);
+    for _ in 0..50_000 {
+        script = script.close(b'S', "a");
+    }
+    let answer = client.exchange(&script.run("select 2", &[]).sync());
+    assert_eq!(answer.rows().len(), 2);
+    assert_eq!(answer.tags().matches('3').count(), 50_000);
+}
