@@ -1,5 +1,6 @@
 //! Cancel requests to servers.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ const CANCEL_REQUEST_CODE: u32 = 80_877_102;
 /// it has passed the signal on: it closes the socket after that
 /// (backend_startup.c, `ProcessCancelRequestPacket`). Until then the
 /// connection counts as having a cancel under way, so that nobody else gets
-/// it. `limit` bounds the wait.
+/// it. `limit` bounds the wait; if it was too short, the request may still
+/// arrive at any time, so the connection is closed when it is released.
 pub async fn cancel(
     info: &Rc<ServerInfo>,
     tcp: &TcpConfig,
@@ -26,7 +28,11 @@ pub async fn cancel(
     let Some(key) = &info.key else {
         return Ok(());
     };
+    if info.cancels.get() >= MOST_AT_ONCE {
+        return Ok(());
+    }
     let _under_way = UnderWay::new(info.clone());
+    let sent = Cell::new(false);
     let request = async {
         let mut stream = dial::connect(&info.host, tcp).await?;
         let mut packet = Vec::new();
@@ -34,17 +40,29 @@ pub async fn cancel(
         packet.extend_from_slice(&CANCEL_REQUEST_CODE.to_be_bytes());
         packet.extend_from_slice(&key.pid.to_be_bytes());
         packet.extend_from_slice(&key.secret);
+        sent.set(true);
         stream.write_all(&packet).await?;
         // Nothing is ever answered; only the end is of interest.
         let mut nothing = [0; 16];
         while stream.read(&mut nothing).await? > 0 {}
         Ok(())
     };
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, request).await?,
+    let result = match limit {
+        Some(limit) => tokio::time::timeout(limit, request)
+            .await
+            .unwrap_or_else(|late| Err(late.into())),
         None => request.await,
+    };
+    if result.is_err() && sent.get() {
+        info.close_needed.set(true);
     }
+    result
 }
+
+/// Requests for one connection that may be under way together: a client that
+/// sends one after the other without end does not open as many connections.
+/// All in all that is PgBouncer's bound, twice `pool_size`.
+const MOST_AT_ONCE: u32 = 2;
 
 struct UnderWay(Rc<ServerInfo>);
 
