@@ -47,6 +47,8 @@ pub async fn resynchronise(
         }
     }
     settle(server, pool).await?;
+    // If a query of our own was interrupted, what it was to change is unknown.
+    check(server, "the interrupted query")?;
     let mut out = Vec::new();
     if server.backend.rollback(&mut out) {
         send(server, &out).await?;
