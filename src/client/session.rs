@@ -278,7 +278,7 @@ impl Client {
     ) -> Result<usize, End> {
         let pool = self.pool.clone();
         let local = pool.local();
-        let mut buffer = local.write_buffer.borrow_mut();
+        let mut buffer = local.empty_write_buffer();
         let mut to_client = Vec::new();
         let mut at = 0;
         loop {
@@ -440,8 +440,7 @@ impl Client {
                 &long[..]
             }
         };
-        let mut write_buffer = local.write_buffer.borrow_mut();
-        write_buffer.clear();
+        let mut write_buffer = local.empty_write_buffer();
         let mut out = Output::new(bytes, &mut write_buffer);
         let mut shared = Shared {
             statements: &mut local.statements.borrow_mut(),

@@ -1,6 +1,6 @@
 //! What all connections of a worker share. Nothing of it leaves the thread.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,9 @@ use crate::flow::{ParamTable, Statements};
 /// Size of the read buffer in bytes: what one read can bring.
 const READ_BUFFER: usize = 64 * 1024;
 
+/// What the write buffer keeps from one use to the next, in bytes.
+const WRITE_BUFFER: usize = 256 * 1024;
+
 /// A worker's shared state.
 pub struct Local {
     pub statements: RefCell<Statements>,
@@ -18,7 +21,7 @@ pub struct Local {
     /// Everything is read into this one buffer. Borrowed only within a poll.
     pub read_buffer: RefCell<Box<[u8]>>,
     /// Rewritten output is collected here. Borrowed only within a poll.
-    pub write_buffer: RefCell<Vec<u8>>,
+    write_buffer: RefCell<Vec<u8>>,
     pub derived_keys: DerivedKeys,
     ids: Arc<AtomicU64>,
 }
@@ -34,6 +37,15 @@ impl Local {
             derived_keys,
             ids,
         }
+    }
+
+    /// The write buffer, empty. The memory of an unusually long message is
+    /// given back.
+    pub fn empty_write_buffer(&self) -> RefMut<'_, Vec<u8>> {
+        let mut buffer = self.write_buffer.borrow_mut();
+        buffer.clear();
+        buffer.shrink_to(WRITE_BUFFER);
+        buffer
     }
 
     /// A number for a new connection, client or server.
