@@ -431,19 +431,19 @@ impl Backend {
                 self.sync_ignored = false;
                 (false, true)
             }
-            (Reply::Execute | Reply::Query, B::CopyInResponse) => {
+            (Reply::Execute | Reply::Query { .. }, B::CopyInResponse) => {
                 self.begin_copy_in();
                 (false, false)
             }
             (
-                Reply::Execute | Reply::Query,
+                Reply::Execute | Reply::Query { .. },
                 B::DataRow | B::CopyOutResponse | B::CopyBothResponse | B::CopyData | B::CopyDone,
             ) => (false, false),
-            (Reply::Query, B::CommandComplete) => {
+            (Reply::Query { .. }, B::CommandComplete) => {
                 self.sync_ignored = false;
                 (false, false)
             }
-            (Reply::Query, B::RowDescription | B::EmptyQueryResponse) => (false, false),
+            (Reply::Query { .. }, B::RowDescription | B::EmptyQueryResponse) => (false, false),
             (Reply::FunctionCall, B::FunctionCallResponse) => (false, false),
             (Reply::Own { answered, .. }, B::CommandComplete | B::EmptyQueryResponse) => {
                 *answered = true;
@@ -485,7 +485,7 @@ impl Backend {
             return Ok(Some(Deliver::Forward));
         }
         match self.replies.front_mut() {
-            Some(Reply::Query | Reply::FunctionCall | Reply::Sync) => {
+            Some(Reply::Query { .. } | Reply::FunctionCall | Reply::Sync) => {
                 self.replies.pop();
                 self.status = status;
                 // A COPY in the simple protocol is over here at the latest.
@@ -549,7 +549,7 @@ impl Backend {
                 self.ending = true;
                 return Deliver::Forward;
             }
-            Some(Reply::Query | Reply::FunctionCall) => return Deliver::Forward,
+            Some(Reply::Query { .. } | Reply::FunctionCall) => return Deliver::Forward,
             Some(front) => rewritten(front, body).or_else(|| {
                 let session = session.as_deref()?;
                 let id = error_fields::statement_id(body)?;
@@ -596,6 +596,7 @@ impl Backend {
                     continue;
                 }
                 Reply::Local { undo, .. } => undo,
+                Reply::Query { unnamed } => Undo::Unnamed(unnamed),
                 _ => continue,
             };
             // What was sent after the next Sync has replaced it already, and

@@ -58,8 +58,9 @@ pub(super) enum Reply {
     /// Rows or COPY, and CommandComplete, EmptyQueryResponse or
     /// PortalSuspended.
     Execute,
-    /// ReadyForQuery, after whatever the text gives.
-    Query,
+    /// ReadyForQuery, after whatever the text gives. It drops the unnamed
+    /// statement, which was this.
+    Query { unnamed: Option<Rc<Statement>> },
     /// FunctionCallResponse and ReadyForQuery.
     FunctionCall,
     /// ReadyForQuery.
@@ -94,6 +95,7 @@ impl Reply {
             Reply::Parse { undo, .. } | Reply::Local { undo, .. } => {
                 matches!(undo, Undo::Unnamed(_))
             }
+            Reply::Query { .. } => true,
             _ => false,
         }
     }
@@ -162,7 +164,7 @@ impl Replies {
     /// Whether a transaction may fail before a message that is sent now, and
     /// that message not be skipped.
     pub fn may_fail(&self) -> bool {
-        let ends = |r: &Reply| matches!(r, Reply::Query | Reply::FunctionCall | Reply::Sync);
+        let ends = |r: &Reply| matches!(r, Reply::Query { .. } | Reply::FunctionCall | Reply::Sync);
         self.queue.iter().any(ends)
     }
 
@@ -184,7 +186,8 @@ impl Replies {
             | Reply::Local {
                 undo: Undo::Unnamed(before),
                 ..
-            } => Some(before),
+            }
+            | Reply::Query { unnamed: before } => Some(before),
             _ => None,
         })
     }

@@ -585,3 +585,36 @@ fn in_a_transaction_that_may_fail_the_server_decides() {
         .held()
         .run();
 }
+
+#[test]
+fn a_query_between_pipelines_keeps_the_unnamed_statement_dropped() {
+    Script::new()
+        .passes(&[parse("", "select 1")])
+        .passes(&[sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .passes(&[execute(), parse("", "select 2"), sync(), query("x")])
+        .answers(&[error("34000", "no portal"), ready('I')])
+        .answers(&[complete("SELECT 1"), ready('I')])
+        .free()
+        .sends(
+            &[bind("", ""), sync()],
+            &[close(""), bind("", ""), sync()],
+            &[],
+        )
+        .run();
+    // Unless the query was skipped.
+    Script::new()
+        .passes(&[parse("", "select 1"), sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .passes(&[execute(), query("x"), sync()])
+        .answers(&[error("34000", "no portal"), ready('I')])
+        .free()
+        .sends(
+            &[bind("", ""), sync()],
+            &[parse("", "select 1"), bind("", ""), sync()],
+            &[],
+        )
+        .run();
+}
