@@ -57,11 +57,11 @@ pub struct Backend {
     pub(super) unsynced: bool,
     /// In copy-in mode, and its end has not been sent.
     pub(super) copy_in: bool,
-    /// The COPY under way made the server ignore a Sync.
-    sync_ignored: bool,
-    /// A Sync may have been ignored by a COPY that failed, or not: what the
-    /// server answers next tells.
-    ambiguous: bool,
+    /// So many Syncs the COPY under way made the server ignore.
+    syncs_ignored: usize,
+    /// So many Syncs may have been ignored by a COPY that failed, or not: what
+    /// the server answers next tells.
+    ambiguous: usize,
     /// Part of a client's message was sent and the rest must follow.
     pub(super) uploading: bool,
     status: TxStatus,
@@ -91,8 +91,8 @@ impl Backend {
             skipping: false,
             unsynced: false,
             copy_in: false,
-            sync_ignored: false,
-            ambiguous: false,
+            syncs_ignored: 0,
+            ambiguous: 0,
             uploading: false,
             status: TxStatus::Idle,
             prepared: LruCache::unbounded(),
@@ -153,7 +153,7 @@ impl Backend {
         if self.ending || self.lost || self.uploading {
             return Release::Broken;
         }
-        let clean = self.is_settled() && !self.ambiguous && self.status == TxStatus::Idle;
+        let clean = self.is_settled() && self.ambiguous == 0 && self.status == TxStatus::Idle;
         if clean {
             Release::Ready
         } else {
@@ -264,7 +264,7 @@ impl Backend {
     /// Appends the rollback that a settled but abandoned connection needs, if
     /// it does. It also tells whether a stray reply is still to come.
     pub fn rollback(&mut self, out: &mut Vec<u8>) -> bool {
-        let needed = self.status != TxStatus::Idle || self.ambiguous;
+        let needed = self.status != TxStatus::Idle || self.ambiguous > 0;
         if needed {
             self.own_query(OwnQuery::Housekeeping, b"ROLLBACK", out);
         }
@@ -279,7 +279,7 @@ impl Backend {
     /// A Sync was sent.
     pub(super) fn expect_sync(&mut self) {
         if self.copy_in {
-            self.sync_ignored = true;
+            self.syncs_ignored += 1;
             return;
         }
         self.unsynced = false;
@@ -428,7 +428,7 @@ impl Backend {
             (Reply::Describe { .. }, B::ParameterDescription) => (false, false),
             (Reply::Describe { .. }, B::RowDescription | B::NoData) => (false, true),
             (Reply::Execute, B::CommandComplete | B::EmptyQueryResponse | B::PortalSuspended) => {
-                self.sync_ignored = false;
+                self.syncs_ignored = 0;
                 (false, true)
             }
             (Reply::Execute | Reply::Query { .. }, B::CopyInResponse) => {
@@ -440,7 +440,7 @@ impl Backend {
                 B::DataRow | B::CopyOutResponse | B::CopyBothResponse | B::CopyData | B::CopyDone,
             ) => (false, false),
             (Reply::Query { .. }, B::CommandComplete) => {
-                self.sync_ignored = false;
+                self.syncs_ignored = 0;
                 (false, false)
             }
             (Reply::Query { .. }, B::RowDescription | B::EmptyQueryResponse) => (false, false),
@@ -456,15 +456,17 @@ impl Backend {
             self.replies.pop();
         }
         // The answer to a Sync before this would have come before it.
-        self.ambiguous = false;
+        self.ambiguous = 0;
         Some(Deliver::forward_unless(own))
     }
 
     fn begin_copy_in(&mut self) {
         let extended = matches!(self.replies.front(), Some(Reply::Execute));
-        let syncs = self.replies.enter_copy_in();
+        let Some(syncs) = self.replies.enter_copy_in() else {
+            return;
+        };
         self.copy_in = !syncs.end_sent;
-        self.sync_ignored = syncs.ignored;
+        self.syncs_ignored = syncs.ignored;
         if extended && !syncs.sync_follows {
             self.unsynced = true;
         }
@@ -475,10 +477,11 @@ impl Backend {
         status: TxStatus,
         session: &mut Option<&mut Session>,
     ) -> Result<Option<Deliver>, ServerFault> {
-        if self.ambiguous && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
+        if self.ambiguous > 0
+            && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
         {
             // The Sync was not ignored: the COPY had failed before it was read.
-            self.ambiguous = false;
+            self.ambiguous -= 1;
             self.skipping = false;
             self.unsynced &= !self.replies.is_empty();
             self.status = status;
@@ -499,12 +502,12 @@ impl Backend {
                 error,
             }) => {
                 if !*answered {
-                    return Ok(self.ambiguous.then_some(Deliver::Swallow));
+                    return Ok((self.ambiguous > 0).then_some(Deliver::Swallow));
                 }
                 let (query, error) = (*query, error.take());
                 self.replies.pop();
                 self.status = status;
-                self.ambiguous = false;
+                self.ambiguous = 0;
                 match (query, error) {
                     (OwnQuery::Parameters, Some(error)) => {
                         Err(ServerFault::Parameters(error_fields::summary(&error)))
@@ -542,7 +545,7 @@ impl Backend {
             return Deliver::forward_unless(!self.ending);
         }
         self.copy_in = false;
-        self.ambiguous = std::mem::take(&mut self.sync_ignored);
+        self.ambiguous = std::mem::take(&mut self.syncs_ignored);
         let rewritten = match self.replies.front() {
             // An error while idle is the server's farewell.
             None => {

@@ -194,28 +194,37 @@ impl Replies {
 
     /// The server has entered copy-in mode for the front entry: it ignores
     /// the Syncs that stand before the end of the copy (copyfromparse.c,
-    /// `CopyGetData`). They are taken away.
-    pub fn enter_copy_in(&mut self) -> CopyInSyncs {
-        let end = self.queue.iter().position(|r| matches!(r, Reply::CopyEnd));
+    /// `CopyGetData`). They are taken away. `None`: something else stands
+    /// there, which no COPY survives, so that this one must have failed before
+    /// it has read anything, or the connection is lost.
+    pub fn enter_copy_in(&mut self) -> Option<CopyInSyncs> {
+        let of_copy = |r: &Reply| matches!(r, Reply::Sync | Reply::Local { .. });
+        let next = self.queue.iter().skip(1).position(|r| !of_copy(r));
+        let end_sent = match next.and_then(|at| self.queue.get(at + 1)) {
+            Some(Reply::CopyEnd) => true,
+            Some(_) => return None,
+            None => false,
+        };
+        let end = next.map_or(self.queue.len(), |at| at + 1);
         let before = self.queue.len();
         let mut at = 0;
         self.queue.retain(|reply| {
             at += 1;
-            end.is_some_and(|end| at > end) || !matches!(reply, Reply::Sync)
+            at > end || !matches!(reply, Reply::Sync)
         });
-        CopyInSyncs {
-            ignored: self.queue.len() < before,
-            end_sent: end.is_some(),
+        Some(CopyInSyncs {
+            ignored: before - self.queue.len(),
+            end_sent,
             sync_follows: self.queue.iter().any(|r| matches!(r, Reply::Sync)),
-        }
+        })
     }
 }
 
 /// What is known of the Syncs around a COPY that begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CopyInSyncs {
-    /// There were Syncs that the server ignores.
-    pub ignored: bool,
+    /// So many Syncs are ignored by the server.
+    pub ignored: usize,
     /// CopyDone or CopyFail is already on its way.
     pub end_sent: bool,
     /// So is the Sync after it.

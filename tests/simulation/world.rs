@@ -482,7 +482,13 @@ impl World {
         let taken = server
             .backend
             .from_server(session, &input, &mut out, &mut shared)
-            .unwrap_or_else(|fault| panic!("{fault} after {}: {:#?}", input.escape_ascii(), server.backend));
+            .unwrap_or_else(|fault| {
+                panic!(
+                    "{fault} after {}: {:#?}",
+                    input.escape_ascii(),
+                    server.backend
+                )
+            });
         let to_client = out.finish();
         if let Some(client) = client {
             client.to_client.extend_from_slice(to_client);

@@ -276,3 +276,29 @@ fn a_message_that_does_not_belong_into_a_copy() {
         .release(Release::Broken)
         .run();
 }
+
+#[test]
+fn a_pipeline_behind_a_copy_that_fails_at_once() {
+    Script::new()
+        .passes(&extended())
+        .passes(&[sync(), sync(), parse("", "a"), sync(), query("b")])
+        .answers(&[parsed(), bound(), copy_in(), error("P0001", "no")])
+        .answers(&[ready('I'), ready('I'), parsed(), ready('I')])
+        .held()
+        .answers(&[complete("SELECT 1"), ready('I')])
+        .free()
+        .run();
+}
+
+#[test]
+fn several_early_syncs_are_answered_if_the_copy_fails_at_once() {
+    Script::new()
+        .passes(&extended())
+        .passes(&[sync(), sync()])
+        .answers(&[parsed(), bound(), copy_in(), error("P0001", "no")])
+        .answers(&[ready('I')])
+        .release(Release::Dirty)
+        .answers(&[ready('I')])
+        .free()
+        .run();
+}
