@@ -545,18 +545,16 @@ impl World {
 
     fn take_back(&mut self, id: u64, let_finish: bool) {
         let server = &self.servers[&id];
+        let release = server.backend.release();
+        if release == Release::Broken {
+            return self.discard(id);
+        }
         let reset = self.mode == PoolMode::Session;
-        match server.backend.release() {
-            Release::Broken => self.discard(id),
-            release if server.input.is_empty() => {
-                let dirty = release == Release::Dirty;
-                if dirty || reset || server.cancels > 0 {
-                    self.clean(id, dirty, reset, let_finish);
-                } else {
-                    self.reuse(id);
-                }
-            }
-            _ => self.clean(id, true, false, let_finish),
+        let dirty = release == Release::Dirty || !server.input.is_empty();
+        if dirty || reset || server.cancels > 0 {
+            self.clean(id, dirty, reset, let_finish);
+        } else {
+            self.reuse(id);
         }
     }
 
