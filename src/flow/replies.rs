@@ -92,9 +92,10 @@ impl Reply {
 
     fn changes_the_unnamed(&self) -> bool {
         match self {
-            Reply::Parse { undo, .. } | Reply::Local { undo, .. } => {
-                matches!(undo, Undo::Unnamed(_))
-            }
+            Reply::Parse { id, .. } => *id == 0,
+            // Ours, not the client's of a portal.
+            Reply::Close { own, evicted } => *own && evicted.is_none(),
+            Reply::Local { undo, .. } => matches!(undo, Undo::Unnamed(_)),
             Reply::Query { .. } => true,
             _ => false,
         }

@@ -41,7 +41,7 @@ fn clients_cannot_tell_the_pool_from_a_server_of_their_own() {
         None => {
             let always = include_str!("seeds.txt").lines();
             let always = always.filter_map(|line| line.split('#').next()?.trim().parse().ok());
-            let more = 1..=number("SEEDS").unwrap_or(400);
+            let more = 1..=number("SEEDS").unwrap_or(1000);
             always.chain(more).collect()
         }
     };

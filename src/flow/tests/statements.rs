@@ -618,3 +618,22 @@ fn a_query_between_pipelines_keeps_the_unnamed_statement_dropped() {
         )
         .run();
 }
+
+#[test]
+fn an_unnamed_parse_of_ours_that_is_skipped_is_sent_again() {
+    Script::new()
+        .passes(&[parse("", "select 1"), sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .give(1)
+        .sends(
+            &[execute(), describe(""), sync(), bind("", ""), sync()],
+            &[execute(), parse("", "select 1"), describe(""), sync()],
+            &[],
+        )
+        .answers(&[error("34000", "no portal"), ready('I')])
+        .sends(&[], &[parse("", "select 1"), bind("", ""), sync()], &[])
+        .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
+        .free()
+        .run();
+}
