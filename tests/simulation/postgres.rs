@@ -8,6 +8,7 @@
 //! `deallocate all`, `discard all`, `fatal`.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use pgweir::wire::Header;
 
@@ -291,13 +292,13 @@ impl Postgres {
                 self.check(&sql)?;
                 if name.is_empty() {
                     self.unnamed = Some(sql);
-                } else if self.named.contains_key(&name) {
+                } else if let Entry::Vacant(free) = self.named.entry(name.clone()) {
+                    free.insert(sql);
+                } else {
                     return Err(failure(
                         "42P05",
                         format!("prepared statement \"{}\" already exists", show(&name)),
                     ));
-                } else {
-                    self.named.insert(name, sql);
                 }
                 self.say(message(b'1', b""));
             }
