@@ -203,7 +203,7 @@ fn the_reserve_opens_for_those_who_have_waited_long_enough() {
         book.join(now + n * SECOND);
     }
     assert_eq!(book.wanted(now + 4 * SECOND, false), Ok(0));
-    assert_eq!(book.next_deadline(), Some(now + 5 * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 5 * SECOND));
     assert_eq!(book.wanted(now + 5 * SECOND, false), Ok(1));
     assert_eq!(book.wanted(now + 9 * SECOND, false), Ok(2));
     book.begin_open();
@@ -250,7 +250,7 @@ fn waiting_ends_in_time() {
     });
     let early = book.join(now);
     let late = book.join(now + SECOND);
-    assert_eq!(book.next_deadline(), Some(now + 10 * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 10 * SECOND));
     assert_eq!(poll(&mut book, early), Poll::Pending);
     assert!(book.expire_waiters(now + 9 * SECOND, &"late").is_empty());
     let woken = book.expire_waiters(now + 10 * SECOND, &"late");
@@ -258,7 +258,7 @@ fn waiting_ends_in_time() {
     assert_eq!(poll(&mut book, early), Poll::Ready(Some(Err("late"))));
     assert_eq!(poll(&mut book, late), Poll::Pending);
     assert_eq!(book.oldest_wait(), Some(now + SECOND));
-    assert_eq!(book.next_deadline(), Some(now + 11 * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
 }
 
 #[test]
@@ -270,10 +270,10 @@ fn idle_connections_are_closed_in_time_but_not_below_the_minimum() {
         ..limits(5)
     });
     (1..=3).for_each(|id| open(&mut book, id, now + id * SECOND));
-    assert_eq!(book.next_deadline(), Some(now + 11 * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
     assert_eq!(book.expire_idle(now + 11 * SECOND), [1]);
     assert_eq!(book.expire_idle(now + 60 * SECOND), [2]);
-    assert_eq!(book.next_deadline(), None, "the minimum stays");
+    assert_eq!(book.next_deadline(now), None, "the minimum stays");
     assert_eq!(book.total(), 1);
 }
 
@@ -287,9 +287,9 @@ fn old_connections_are_closed_even_below_the_minimum() {
     });
     open(&mut book, 1, now);
     open(&mut book, 2, now + SECOND);
-    assert_eq!(book.next_deadline(), Some(now + 60 * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 60 * SECOND));
     assert_eq!(book.expire_idle(now + 60 * SECOND), [1]);
-    assert_eq!(book.next_deadline(), Some(now + 61 * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 61 * SECOND));
 }
 
 #[test]
@@ -308,10 +308,10 @@ fn nothing_is_due_where_nothing_is_set() {
     let now = Instant::now();
     let mut book = book(limits(1));
     open(&mut book, 1, now);
-    assert_eq!(book.next_deadline(), None);
+    assert_eq!(book.next_deadline(now), None);
     book.take_idle(|_| true);
     book.join(now);
-    assert_eq!(book.next_deadline(), None);
+    assert_eq!(book.next_deadline(now), None);
     assert!(book.expire_waiters(now + 9999 * SECOND, &"").is_empty());
 }
 

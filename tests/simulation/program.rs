@@ -19,6 +19,8 @@ pub struct Program {
     pub rounds: Vec<Round>,
     /// Everything that a direct connection says.
     pub expected: Vec<u8>,
+    /// It ends with Terminate.
+    pub says_goodbye: bool,
 }
 
 impl Program {
@@ -36,10 +38,15 @@ impl Program {
             writer.request(rng);
         }
         writer.put(strings(b'Q', &[b"rollback"], b""));
+        let says_goodbye = rng.random();
+        if says_goodbye {
+            writer.put(message(b'X', b""));
+        }
         writer.end_round(true);
         Program {
             rounds: writer.rounds,
             expected: writer.server.said().to_vec(),
+            says_goodbye,
         }
     }
 }
@@ -122,6 +129,7 @@ impl Writer {
         let own = format!("{}-{}", self.id, self.serial);
         match rng.random_range(0..24) {
             0..6 => format!("echo shared{}", rng.random_range(0..4)),
+            6 if rng.random_bool(0.1) => format!("echo {own} {}", "long ".repeat(4000)),
             6..9 => format!("echo {own}"),
             9 | 10 => format!("insert shared{}", rng.random_range(0..2)),
             11 | 12 => format!("fail {own}"),

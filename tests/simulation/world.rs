@@ -66,6 +66,8 @@ struct Client {
     input: Vec<u8>,
     hold: Hold,
     answers_first: bool,
+    /// It has said goodbye, and is still answered.
+    leaving: bool,
     woken: Arc<Flag>,
     /// The pooler has closed it.
     closed: bool,
@@ -91,7 +93,15 @@ struct Server {
     cancels: u32,
     born: Instant,
     client: Option<usize>,
-    work: Option<(Stage, bool)>,
+    work: Option<Work>,
+}
+
+/// Housekeeping on a server connection.
+struct Work {
+    stage: Stage,
+    reset: bool,
+    /// The book counts on it.
+    quick: bool,
 }
 
 /// Everything there is.
@@ -189,7 +199,9 @@ impl World {
                 events.push(Event::Send(i));
             }
             let finished = next.is_none() && client.got.len() == client.program.expected.len();
-            if finished || self.faults && self.rng.random_bool(0.003) {
+            if finished && !client.program.says_goodbye
+                || self.faults && self.rng.random_bool(0.003)
+            {
                 events.push(Event::Disconnect(i));
             }
             if !client.to_pooler.is_empty() && client.may_be_read() {
@@ -344,6 +356,7 @@ impl World {
             input: Vec::new(),
             hold: Hold::Nothing,
             answers_first: false,
+            leaving: false,
             woken: Arc::new(Flag(AtomicBool::new(false))),
             closed: false,
             cut: false,
@@ -384,7 +397,11 @@ impl World {
             client.input = input[taken..].to_vec();
             match stop {
                 Stop::More { .. } => return,
-                Stop::Terminate => panic!("no program says goodbye"),
+                Stop::Terminate => {
+                    client.leaving = true;
+                    client.input.clear();
+                    return self.leave_if_served(i);
+                }
                 Stop::Wait => {
                     client.answers_first = true;
                     return;
@@ -400,6 +417,18 @@ impl World {
                     fresh = true;
                 }
             }
+        }
+    }
+
+    fn leave_if_served(&mut self, i: usize) {
+        let client = &self.clients[i];
+        let served = match client.hold {
+            Hold::Nothing => false,
+            Hold::Waiting(_) => true,
+            Hold::Linked(id) => self.servers[&id].backend.is_busy(),
+        };
+        if client.leaving && !served && !client.closed {
+            self.end(i, true);
         }
     }
 
@@ -506,6 +535,7 @@ impl World {
                 if due {
                     self.take_input(i, false);
                 }
+                self.leave_if_served(i);
             }
             None if server.work.is_some() => {
                 let mut out = Vec::new();
@@ -568,7 +598,15 @@ impl World {
             server.cancels += u32::from(server.backend.is_busy() && !let_finish);
             stage = Stage::Settle;
         }
-        server.work = Some((stage, reset));
+        let quick = !dirty && server.cancels == 0;
+        if quick {
+            self.book.returning();
+        }
+        server.work = Some(Work {
+            stage,
+            reset,
+            quick,
+        });
         self.advance(id);
     }
 
@@ -576,18 +614,18 @@ impl World {
         let Some(server) = self.servers.get_mut(&id) else {
             return;
         };
-        while let Some((stage, reset)) = &mut server.work {
+        while let Some(work) = &mut server.work {
             if !server.backend.is_settled() {
                 return;
             }
             let mut out = Vec::new();
             let error = server.backend.take_own_error();
-            let next = match stage {
+            let next = match work.stage {
                 Stage::Settle if server.backend.rollback(&mut out) => Stage::RollBack,
                 Stage::Settle => Stage::Clean,
                 Stage::RollBack | Stage::Reset if error.is_some() => panic!("own query failed"),
                 Stage::RollBack => Stage::Clean,
-                Stage::Clean if *reset => {
+                Stage::Clean if work.reset => {
                     let query = OwnQuery::Housekeeping;
                     server.backend.own_query(query, b"discard all", &mut out);
                     Stage::Reset
@@ -595,6 +633,9 @@ impl World {
                 Stage::Clean | Stage::Reset => Stage::Cancels,
                 Stage::Cancels if server.cancels > 0 => return,
                 Stage::Cancels => {
+                    if work.quick {
+                        self.book.returned();
+                    }
                     server.work = None;
                     return match server.backend.release() {
                         Release::Ready => self.reuse(id),
@@ -603,20 +644,27 @@ impl World {
                     };
                 }
             };
-            *stage = next;
+            work.stage = next;
             server.to_server.extend(out);
         }
     }
 
     fn reuse(&mut self, id: u64) {
         let born = self.servers[&id].born;
+        let lifetime = self.book.limits().server_lifetime;
+        if lifetime.is_some_and(|max| self.now >= born + max) || self.book.is_above_size() {
+            return self.discard(id);
+        }
         if let Some(waker) = self.book.give_back(id, self.now, born) {
             waker.wake();
         }
     }
 
     fn discard(&mut self, id: u64) {
-        self.servers.remove(&id);
+        let server = self.servers.remove(&id).unwrap();
+        if server.work.is_some_and(|work| work.quick) {
+            self.book.returned();
+        }
         self.book.closed();
         self.open_wanted();
     }
@@ -661,6 +709,9 @@ impl World {
 
 impl Client {
     fn may_be_read(&self) -> bool {
+        if self.leaving {
+            return false;
+        }
         match self.hold {
             Hold::Nothing => true,
             Hold::Waiting(_) => self.input.len() < 100,

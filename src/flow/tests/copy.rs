@@ -262,6 +262,19 @@ fn a_copy_that_begins_after_its_client_has_left() {
         .gives(&[complete("ROLLBACK"), ready('I')], &[])
         .release(Release::Ready)
         .run();
+    Script::new()
+        .passes(&extended())
+        .abandon(&[
+            copy_fail("client disconnected"),
+            execute_portal("pgweir_missing"),
+            sync(),
+        ])
+        .gives(&[parsed(), bound(), copy_in()], &[])
+        .abandon(&[])
+        .gives(&[error("57014", "COPY failed"), ready('I')], &[])
+        .rollback(&[])
+        .release(Release::Ready)
+        .run();
 }
 
 #[test]
