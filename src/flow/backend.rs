@@ -61,11 +61,11 @@ pub struct Backend {
     pub(super) unsynced: bool,
     /// In copy-in mode, and its end has not been sent.
     pub(super) copy_in: bool,
-    /// The COPY under way made the server ignore a Sync.
-    sync_ignored: bool,
-    /// A Sync may have been ignored by a COPY that failed, or not: what the
-    /// server answers next tells.
-    ambiguous: bool,
+    /// So many Syncs the COPY under way made the server ignore.
+    syncs_ignored: usize,
+    /// So many Syncs may have been ignored by a COPY that failed, or not: what
+    /// the server answers next tells.
+    ambiguous: usize,
     /// Part of a client's message was sent and the rest must follow.
     pub(super) uploading: bool,
     status: TxStatus,
@@ -95,8 +95,8 @@ impl Backend {
             skipping: false,
             unsynced: false,
             copy_in: false,
-            sync_ignored: false,
-            ambiguous: false,
+            syncs_ignored: 0,
+            ambiguous: 0,
             uploading: false,
             status: TxStatus::Idle,
             prepared: LruCache::unbounded(),
@@ -163,7 +163,7 @@ impl Backend {
         if self.ending || self.lost || self.uploading {
             return Release::Broken;
         }
-        let clean = self.is_settled() && !self.ambiguous && self.status == TxStatus::Idle;
+        let clean = self.is_settled() && self.ambiguous == 0 && self.status == TxStatus::Idle;
         if clean {
             Release::Ready
         } else {
@@ -274,7 +274,7 @@ impl Backend {
     /// Appends the rollback that a settled but abandoned connection needs, if
     /// it does. It also tells whether a stray reply is still to come.
     pub fn rollback(&mut self, out: &mut Vec<u8>) -> bool {
-        let needed = self.status != TxStatus::Idle || self.ambiguous;
+        let needed = self.status != TxStatus::Idle || self.ambiguous > 0;
         if needed {
             self.own_query(OwnQuery::Housekeeping, b"ROLLBACK", out);
         }
@@ -289,7 +289,7 @@ impl Backend {
     /// A Sync was sent.
     pub(super) fn expect_sync(&mut self) {
         if self.copy_in {
-            self.sync_ignored = true;
+            self.syncs_ignored += 1;
             return;
         }
         self.unsynced = false;
@@ -438,22 +438,22 @@ impl Backend {
             (Reply::Describe { .. }, B::ParameterDescription) => (false, false),
             (Reply::Describe { .. }, B::RowDescription | B::NoData) => (false, true),
             (Reply::Execute, B::CommandComplete | B::EmptyQueryResponse | B::PortalSuspended) => {
-                self.sync_ignored = false;
+                self.syncs_ignored = 0;
                 (false, true)
             }
-            (Reply::Execute | Reply::Query, B::CopyInResponse) => {
+            (Reply::Execute | Reply::Query { .. }, B::CopyInResponse) => {
                 self.begin_copy_in();
                 (false, false)
             }
             (
-                Reply::Execute | Reply::Query,
+                Reply::Execute | Reply::Query { .. },
                 B::DataRow | B::CopyOutResponse | B::CopyBothResponse | B::CopyData | B::CopyDone,
             ) => (false, false),
-            (Reply::Query, B::CommandComplete) => {
-                self.sync_ignored = false;
+            (Reply::Query { .. }, B::CommandComplete) => {
+                self.syncs_ignored = 0;
                 (false, false)
             }
-            (Reply::Query, B::RowDescription | B::EmptyQueryResponse) => (false, false),
+            (Reply::Query { .. }, B::RowDescription | B::EmptyQueryResponse) => (false, false),
             (Reply::FunctionCall, B::FunctionCallResponse) => (false, false),
             (Reply::Own { answered, .. }, B::CommandComplete | B::EmptyQueryResponse) => {
                 *answered = true;
@@ -466,15 +466,17 @@ impl Backend {
             self.replies.pop();
         }
         // The answer to a Sync before this would have come before it.
-        self.ambiguous = false;
+        self.ambiguous = 0;
         Some(Deliver::forward_unless(own))
     }
 
     fn begin_copy_in(&mut self) {
         let extended = matches!(self.replies.front(), Some(Reply::Execute));
-        let syncs = self.replies.enter_copy_in();
+        let Some(syncs) = self.replies.enter_copy_in() else {
+            return;
+        };
         self.copy_in = !syncs.end_sent;
-        self.sync_ignored = syncs.ignored;
+        self.syncs_ignored = syncs.ignored;
         if extended && !syncs.sync_follows {
             self.unsynced = true;
         }
@@ -485,17 +487,18 @@ impl Backend {
         status: TxStatus,
         session: &mut Option<&mut Session>,
     ) -> Result<Option<Deliver>, ServerFault> {
-        if self.ambiguous && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
+        if self.ambiguous > 0
+            && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
         {
             // The Sync was not ignored: the COPY had failed before it was read.
-            self.ambiguous = false;
+            self.ambiguous -= 1;
             self.skipping = false;
             self.unsynced &= !self.replies.is_empty();
             self.status = status;
             return Ok(Some(Deliver::Forward));
         }
         match self.replies.front_mut() {
-            Some(Reply::Query | Reply::FunctionCall | Reply::Sync) => {
+            Some(Reply::Query { .. } | Reply::FunctionCall | Reply::Sync) => {
                 self.replies.pop();
                 self.status = status;
                 // A COPY in the simple protocol is over here at the latest.
@@ -509,12 +512,12 @@ impl Backend {
                 error,
             }) => {
                 if !*answered {
-                    return Ok(self.ambiguous.then_some(Deliver::Swallow));
+                    return Ok((self.ambiguous > 0).then_some(Deliver::Swallow));
                 }
                 let (query, error) = (*query, error.take());
                 self.replies.pop();
                 self.status = status;
-                self.ambiguous = false;
+                self.ambiguous = 0;
                 match (query, error) {
                     (OwnQuery::Parameters, Some(error)) => {
                         Err(ServerFault::Parameters(error_fields::summary(&error)))
@@ -552,14 +555,14 @@ impl Backend {
             return Deliver::forward_unless(!self.ending);
         }
         self.copy_in = false;
-        self.ambiguous = std::mem::take(&mut self.sync_ignored);
+        self.ambiguous = std::mem::take(&mut self.syncs_ignored);
         let rewritten = match self.replies.front() {
             // An error while idle is the server's farewell.
             None => {
                 self.ending = true;
                 return Deliver::Forward;
             }
-            Some(Reply::Query | Reply::FunctionCall) => return Deliver::Forward,
+            Some(Reply::Query { .. } | Reply::FunctionCall) => return Deliver::Forward,
             Some(front) => rewritten(front, body).or_else(|| {
                 let session = session.as_deref()?;
                 let id = error_fields::statement_id(body)?;
@@ -606,6 +609,7 @@ impl Backend {
                     continue;
                 }
                 Reply::Local { undo, .. } => undo,
+                Reply::Query { unnamed } => Undo::Unnamed(unnamed),
                 _ => continue,
             };
             // What was sent after the next Sync has replaced it already, and

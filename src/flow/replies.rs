@@ -58,8 +58,9 @@ pub(super) enum Reply {
     /// Rows or COPY, and CommandComplete, EmptyQueryResponse or
     /// PortalSuspended.
     Execute,
-    /// ReadyForQuery, after whatever the text gives.
-    Query,
+    /// ReadyForQuery, after whatever the text gives. It drops the unnamed
+    /// statement, which was this.
+    Query { unnamed: Option<Rc<Statement>> },
     /// FunctionCallResponse and ReadyForQuery.
     FunctionCall,
     /// ReadyForQuery.
@@ -91,9 +92,11 @@ impl Reply {
 
     fn changes_the_unnamed(&self) -> bool {
         match self {
-            Reply::Parse { undo, .. } | Reply::Local { undo, .. } => {
-                matches!(undo, Undo::Unnamed(_))
-            }
+            Reply::Parse { id, .. } => *id == 0,
+            // Ours, not the client's of a portal.
+            Reply::Close { own, evicted } => *own && evicted.is_none(),
+            Reply::Local { undo, .. } => matches!(undo, Undo::Unnamed(_)),
+            Reply::Query { .. } => true,
             _ => false,
         }
     }
@@ -166,7 +169,7 @@ impl Replies {
     /// Whether a transaction may fail before a message that is sent now, and
     /// that message not be skipped.
     pub fn may_fail(&self) -> bool {
-        let ends = |r: &Reply| matches!(r, Reply::Query | Reply::FunctionCall | Reply::Sync);
+        let ends = |r: &Reply| matches!(r, Reply::Query { .. } | Reply::FunctionCall | Reply::Sync);
         self.queue.iter().any(ends)
     }
 
@@ -188,35 +191,45 @@ impl Replies {
             | Reply::Local {
                 undo: Undo::Unnamed(before),
                 ..
-            } => Some(before),
+            }
+            | Reply::Query { unnamed: before } => Some(before),
             _ => None,
         })
     }
 
     /// The server has entered copy-in mode for the front entry: it ignores
     /// the Syncs that stand before the end of the copy (copyfromparse.c,
-    /// `CopyGetData`). They are taken away.
-    pub fn enter_copy_in(&mut self) -> CopyInSyncs {
-        let end = self.queue.iter().position(|r| matches!(r, Reply::CopyEnd));
+    /// `CopyGetData`). They are taken away. `None`: something else stands
+    /// there, which no COPY survives, so that this one must have failed before
+    /// it has read anything, or the connection is lost.
+    pub fn enter_copy_in(&mut self) -> Option<CopyInSyncs> {
+        let of_copy = |r: &Reply| matches!(r, Reply::Sync | Reply::Local { .. });
+        let next = self.queue.iter().skip(1).position(|r| !of_copy(r));
+        let end_sent = match next.and_then(|at| self.queue.get(at + 1)) {
+            Some(Reply::CopyEnd) => true,
+            Some(_) => return None,
+            None => false,
+        };
+        let end = next.map_or(self.queue.len(), |at| at + 1);
         let before = self.queue.len();
         let mut at = 0;
         self.queue.retain(|reply| {
             at += 1;
-            end.is_some_and(|end| at > end) || !matches!(reply, Reply::Sync)
+            at > end || !matches!(reply, Reply::Sync)
         });
-        CopyInSyncs {
-            ignored: self.queue.len() < before,
-            end_sent: end.is_some(),
+        Some(CopyInSyncs {
+            ignored: before - self.queue.len(),
+            end_sent,
             sync_follows: self.queue.iter().any(|r| matches!(r, Reply::Sync)),
-        }
+        })
     }
 }
 
 /// What is known of the Syncs around a COPY that begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CopyInSyncs {
-    /// There were Syncs that the server ignores.
-    pub ignored: bool,
+    /// So many Syncs are ignored by the server.
+    pub ignored: usize,
     /// CopyDone or CopyFail is already on its way.
     pub end_sent: bool,
     /// So is the Sync after it.

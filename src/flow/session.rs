@@ -275,10 +275,10 @@ impl Session {
         }
         let extended = match message.tag {
             FrontendTag::Query => {
-                self.unnamed = None;
                 backend.unnamed = None;
                 backend.unsynced = false;
-                backend.expect(Reply::Query);
+                let unnamed = self.unnamed.take();
+                backend.expect(Reply::Query { unnamed });
                 return Step::Pass;
             }
             FrontendTag::FunctionCall => {

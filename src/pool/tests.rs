@@ -1,1 +1,341 @@
+//! The book against what it promises.
 
+mod model;
+
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::{Book, Limits, SharedBound, SharedLimit, Ticket};
+
+type TestBook = Book<u32, &'static str>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limits(pool_size: u32) -> Limits {
+    Limits {
+        pool_size,
+        ..Limits::default()
+    }
+}
+
+fn book(limits: Limits) -> TestBook {
+    Book::new(limits, SharedLimit::new(0), SharedLimit::new(0))
+}
+
+/// Opens connection `id` and gives it to whoever is to have it.
+fn open(book: &mut TestBook, id: u32, now: Instant) {
+    book.begin_open();
+    book.opened();
+    book.give_back(id, now, now);
+}
+
+fn poll(book: &mut TestBook, ticket: Ticket) -> Poll<Option<Result<u32, &'static str>>> {
+    book.poll(ticket, Waker::noop())
+}
+
+#[test]
+fn who_waits_longest_is_served_first() {
+    let now = Instant::now();
+    let mut book = book(limits(2));
+    let tickets = [book.join(now), book.join(now), book.join(now)];
+    open(&mut book, 1, now);
+    assert_eq!(poll(&mut book, tickets[1]), Poll::Pending);
+    open(&mut book, 2, now);
+    assert_eq!(poll(&mut book, tickets[1]), Poll::Ready(Some(Ok(2))));
+    assert_eq!(poll(&mut book, tickets[0]), Poll::Ready(Some(Ok(1))));
+    assert_eq!(poll(&mut book, tickets[2]), Poll::Pending);
+    // What is served cannot be had twice.
+    assert_eq!(poll(&mut book, tickets[0]), Poll::Ready(None));
+    assert_eq!(book.leave(tickets[0]), None);
+    book.give_back(1, now, now);
+    assert_eq!(poll(&mut book, tickets[2]), Poll::Ready(Some(Ok(1))));
+    assert_eq!((book.idle_count(), book.waiting_count()), (0, 0));
+}
+
+#[test]
+fn a_waiter_is_woken_when_it_is_served() {
+    let now = Instant::now();
+    let mut book = book(limits(1));
+    let ticket = book.join(now);
+    book.begin_open();
+    book.opened();
+    assert!(book.give_back(1, now, now).is_none(), "nobody has polled");
+    assert_eq!(poll(&mut book, ticket), Poll::Ready(Some(Ok(1))));
+    let ticket = book.join(now);
+    assert_eq!(poll(&mut book, ticket), Poll::Pending);
+    assert!(book.give_back(1, now, now).is_some());
+    assert_eq!(book.leave(ticket), Some(1));
+}
+
+#[test]
+fn the_connection_used_last_is_taken_first() {
+    let now = Instant::now();
+    let mut book = book(limits(0));
+    (1..=3).for_each(|id| open(&mut book, id, now));
+    assert_eq!(book.take_idle(|_| false), Some((3, now)));
+    assert_eq!(book.take_idle(|_| false), Some((2, now)));
+    book.give_back(3, now + SECOND, now);
+    assert_eq!(book.take_idle(|_| false), Some((3, now + SECOND)));
+}
+
+#[test]
+fn round_robin_takes_the_one_that_was_idle_longest() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        round_robin: true,
+        ..limits(0)
+    });
+    (1..=3).for_each(|id| open(&mut book, id, now));
+    for id in [1, 2, 3, 1] {
+        assert_eq!(book.take_idle(|&id| id == 2), Some((id, now)));
+        book.give_back(id, now, now);
+    }
+}
+
+#[test]
+fn one_that_fits_is_preferred_among_those_used_last() {
+    let now = Instant::now();
+    let mut book = book(limits(0));
+    (1..=10).for_each(|id| open(&mut book, id, now));
+    assert_eq!(book.take_idle(|&id| id == 5), Some((5, now)));
+    // Too long ago to be looked at.
+    assert_eq!(book.take_idle(|&id| id == 1), Some((10, now)));
+}
+
+#[test]
+fn nobody_overtakes_those_who_wait() {
+    let now = Instant::now();
+    let mut book = book(limits(1));
+    open(&mut book, 1, now);
+    let (id, _) = book.take_idle(|_| true).unwrap();
+    let ticket = book.join(now);
+    book.give_back(id, now, now);
+    assert_eq!(book.take_idle(|_| true), None);
+    assert_eq!(poll(&mut book, ticket), Poll::Ready(Some(Ok(1))));
+}
+
+#[test]
+fn leaving_in_each_state() {
+    let now = Instant::now();
+    let mut book = book(limits(1));
+    // Waiting.
+    let ticket = book.join(now);
+    assert_eq!(book.leave(ticket), None);
+    assert_eq!(book.waiting_count(), 0);
+    assert_eq!(book.leave(ticket), None, "twice");
+    // Handed over, not taken.
+    let ticket = book.join(now);
+    open(&mut book, 1, now);
+    assert_eq!(book.leave(ticket), Some(1));
+    assert_eq!(book.total(), 1, "it is held by whoever left");
+    book.give_back(1, now, now);
+    assert_eq!(book.idle_count(), 1);
+    // Failed.
+    book.take_idle(|_| true);
+    let ticket = book.join(now);
+    book.fail_all(&"no");
+    assert_eq!(book.leave(ticket), None);
+    // A new waiter in the same slot is somebody else.
+    let other = book.join(now);
+    assert_eq!(book.leave(ticket), None);
+    assert_eq!(poll(&mut book, other), Poll::Pending);
+    book.give_back(1, now, now);
+    assert_eq!(poll(&mut book, other), Poll::Ready(Some(Ok(1))));
+}
+
+#[test]
+fn as_many_are_opened_at_once_as_clients_wait() {
+    let now = Instant::now();
+    let mut book = book(limits(3));
+    assert_eq!(book.wanted(now, false), Ok(0));
+    for _ in 0..5 {
+        book.join(now);
+    }
+    assert_eq!(book.wanted(now, false), Ok(3));
+    book.begin_open();
+    assert_eq!(book.wanted(now, false), Ok(2));
+    book.begin_open();
+    book.begin_open();
+    assert_eq!(book.wanted(now, false), Ok(0));
+    book.open_failed();
+    assert_eq!(book.wanted(now, false), Ok(1));
+}
+
+#[test]
+fn no_more_are_opened_than_are_waited_for() {
+    let now = Instant::now();
+    let mut book = book(limits(0));
+    book.join(now);
+    book.join(now);
+    book.begin_open();
+    assert_eq!(book.wanted(now, false), Ok(1));
+    book.begin_open();
+    assert_eq!(book.wanted(now, false), Ok(0));
+}
+
+#[test]
+fn the_minimum_is_kept_only_when_it_is_asked_for() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        min_pool_size: 2,
+        ..limits(5)
+    });
+    assert_eq!(book.wanted(now, false), Ok(0));
+    assert_eq!(book.wanted(now, true), Ok(2));
+    book.begin_open();
+    assert_eq!(book.wanted(now, true), Ok(1));
+    book.begin_open();
+    assert_eq!(book.wanted(now, true), Ok(0));
+}
+
+#[test]
+fn the_reserve_opens_for_those_who_have_waited_long_enough() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        reserve_pool_size: 2,
+        reserve_pool_timeout: Some(5 * SECOND),
+        ..limits(1)
+    });
+    open(&mut book, 1, now);
+    book.take_idle(|_| true);
+    for n in 0..3 {
+        book.join(now + n * SECOND);
+    }
+    assert_eq!(book.wanted(now + 4 * SECOND, false), Ok(0));
+    assert_eq!(book.next_deadline(now), Some(now + 5 * SECOND));
+    assert_eq!(book.wanted(now + 5 * SECOND, false), Ok(1));
+    assert_eq!(book.wanted(now + 9 * SECOND, false), Ok(2));
+    book.begin_open();
+    book.begin_open();
+    assert_eq!(book.wanted(now + 9 * SECOND, false), Ok(0));
+}
+
+#[test]
+fn bounds_shared_with_other_pools() {
+    let now = Instant::now();
+    for bound in [SharedBound::Database, SharedBound::User] {
+        let (narrow, wide) = (SharedLimit::new(3), SharedLimit::new(0));
+        let (db, user) = match bound {
+            SharedBound::Database => (&narrow, &wide),
+            SharedBound::User => (&wide, &narrow),
+        };
+        let new = || TestBook::new(limits(0), Rc::clone(db), Rc::clone(user));
+        let (mut one, mut other) = (new(), new());
+        for _ in 0..5 {
+            one.join(now);
+        }
+        assert_eq!(one.wanted(now, false), Ok(3));
+        open(&mut other, 1, now);
+        assert_eq!(one.wanted(now, false), Ok(2));
+        one.begin_open();
+        one.begin_open();
+        assert_eq!((narrow.used(), wide.used()), (3, 3));
+        assert_eq!(one.wanted(now, false), Err(bound));
+        assert_eq!(other.evict_idle(), Some(1));
+        assert_eq!(one.wanted(now, false), Ok(1));
+        one.open_failed();
+        assert_eq!(one.wanted(now, false), Ok(2));
+        narrow.set_max(1);
+        assert_eq!(one.wanted(now, false), Err(bound));
+    }
+}
+
+#[test]
+fn waiting_ends_in_time() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        query_wait_timeout: Some(10 * SECOND),
+        ..limits(1)
+    });
+    let early = book.join(now);
+    let late = book.join(now + SECOND);
+    assert_eq!(book.next_deadline(now), Some(now + 10 * SECOND));
+    assert_eq!(poll(&mut book, early), Poll::Pending);
+    assert!(book.expire_waiters(now + 9 * SECOND, &"late").is_empty());
+    let woken = book.expire_waiters(now + 10 * SECOND, &"late");
+    assert_eq!(woken.len(), 1);
+    assert_eq!(poll(&mut book, early), Poll::Ready(Some(Err("late"))));
+    assert_eq!(poll(&mut book, late), Poll::Pending);
+    assert_eq!(book.oldest_wait(), Some(now + SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
+}
+
+#[test]
+fn idle_connections_are_closed_in_time_but_not_below_the_minimum() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        min_pool_size: 1,
+        server_idle_timeout: Some(10 * SECOND),
+        ..limits(5)
+    });
+    (1..=3).for_each(|id| open(&mut book, id, now + id * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
+    assert_eq!(book.expire_idle(now + 11 * SECOND), [1]);
+    assert_eq!(book.expire_idle(now + 60 * SECOND), [2]);
+    assert_eq!(book.next_deadline(now), None, "the minimum stays");
+    assert_eq!(book.total(), 1);
+}
+
+#[test]
+fn old_connections_are_closed_even_below_the_minimum() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        min_pool_size: 5,
+        server_lifetime: Some(60 * SECOND),
+        ..limits(5)
+    });
+    open(&mut book, 1, now);
+    open(&mut book, 2, now + SECOND);
+    assert_eq!(book.next_deadline(now), Some(now + 60 * SECOND));
+    assert_eq!(book.expire_idle(now + 60 * SECOND), [1]);
+    assert_eq!(book.next_deadline(now), Some(now + 61 * SECOND));
+}
+
+#[test]
+fn what_is_above_a_smaller_pool_size_goes() {
+    let now = Instant::now();
+    let mut book = book(limits(5));
+    (1..=5).for_each(|id| open(&mut book, id, now));
+    book.take_idle(|_| true);
+    book.set_limits(limits(2));
+    assert_eq!(book.expire_idle(now).len(), 3);
+    assert_eq!(book.total(), 2);
+}
+
+#[test]
+fn nothing_is_due_where_nothing_is_set() {
+    let now = Instant::now();
+    let mut book = book(limits(1));
+    open(&mut book, 1, now);
+    assert_eq!(book.next_deadline(now), None);
+    book.take_idle(|_| true);
+    book.join(now);
+    assert_eq!(book.next_deadline(now), None);
+    assert!(book.expire_waiters(now + 9999 * SECOND, &"").is_empty());
+}
+
+#[test]
+fn connections_that_are_not_kept_go() {
+    let now = Instant::now();
+    let mut book = book(limits(0));
+    (1..=4).for_each(|id| open(&mut book, id, now));
+    assert_eq!(book.retain_idle(|id| *id % 2 == 0), [1, 3]);
+    let left: Vec<_> = book.idle().map(|(id, _)| *id).collect();
+    assert_eq!(left, [2, 4], "in the same order");
+    assert_eq!(book.total(), 2);
+}
+
+#[test]
+fn a_queue_that_people_only_leave_does_not_grow() {
+    let now = Instant::now();
+    let mut book = book(limits(1));
+    let first = book.join(now);
+    for _ in 0..10_000 {
+        let ticket = book.join(now);
+        book.leave(ticket);
+    }
+    assert!(format!("{book:?}").len() < 20_000);
+    open(&mut book, 1, now);
+    assert_eq!(poll(&mut book, first), Poll::Ready(Some(Ok(1))));
+}

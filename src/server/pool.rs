@@ -315,22 +315,21 @@ impl Pool {
             .info
             .prepared_statements
             .set(server.backend.prepared_statements());
-        match server.backend.release() {
-            Release::Broken => self.discard(server, "connection is unusable"),
-            _ if server.input.is_empty() && server.output.is_empty() => {
-                let config = self.config.borrow();
-                let dirty = server.backend.release() == Release::Dirty;
-                let reset = !config.server_reset_query.is_empty()
-                    && (config.pool_mode == PoolMode::Session || config.server_reset_query_always);
-                drop(config);
-                if dirty || reset || server.info.cancels.get() > 0 {
-                    self.spawn_cleanup(server, dirty, reset, let_finish);
-                } else {
-                    self.reuse(server);
-                }
-            }
-            // Half a message in one direction or the other.
-            _ => self.spawn_cleanup(server, true, false, let_finish),
+        let release = server.backend.release();
+        if release == Release::Broken {
+            return self.discard(server, "connection is unusable");
+        }
+        // Half a message in one direction or the other is dirt as well.
+        let dirty =
+            release == Release::Dirty || !server.input.is_empty() || !server.output.is_empty();
+        let config = self.config.borrow();
+        let reset = !config.server_reset_query.is_empty()
+            && (config.pool_mode == PoolMode::Session || config.server_reset_query_always);
+        drop(config);
+        if dirty || reset || server.info.cancels.get() > 0 {
+            self.spawn_cleanup(server, dirty, reset, let_finish);
+        } else {
+            self.reuse(server);
         }
     }
 

@@ -262,6 +262,19 @@ fn a_copy_that_begins_after_its_client_has_left() {
         .gives(&[complete("ROLLBACK"), ready('I')], &[])
         .release(Release::Ready)
         .run();
+    Script::new()
+        .passes(&extended())
+        .abandon(&[
+            copy_fail("client disconnected"),
+            execute_portal("pgweir_missing"),
+            sync(),
+        ])
+        .gives(&[parsed(), bound(), copy_in()], &[])
+        .abandon(&[])
+        .gives(&[error("57014", "COPY failed"), ready('I')], &[])
+        .rollback(&[])
+        .release(Release::Ready)
+        .run();
 }
 
 #[test]
@@ -274,5 +287,31 @@ fn a_message_that_does_not_belong_into_a_copy() {
         .answers(&[error("08P01", "unexpected message type 0x51")])
         .answers(&[fatal("08P01", "protocol synchronization was lost")])
         .release(Release::Broken)
+        .run();
+}
+
+#[test]
+fn a_pipeline_behind_a_copy_that_fails_at_once() {
+    Script::new()
+        .passes(&extended())
+        .passes(&[sync(), sync(), parse("", "a"), sync(), query("b")])
+        .answers(&[parsed(), bound(), copy_in(), error("P0001", "no")])
+        .answers(&[ready('I'), ready('I'), parsed(), ready('I')])
+        .held()
+        .answers(&[complete("SELECT 1"), ready('I')])
+        .free()
+        .run();
+}
+
+#[test]
+fn several_early_syncs_are_answered_if_the_copy_fails_at_once() {
+    Script::new()
+        .passes(&extended())
+        .passes(&[sync(), sync()])
+        .answers(&[parsed(), bound(), copy_in(), error("P0001", "no")])
+        .answers(&[ready('I')])
+        .release(Release::Dirty)
+        .answers(&[ready('I')])
+        .free()
         .run();
 }

@@ -43,11 +43,12 @@ fn an_abandoned_transaction_is_rolled_back() {
 
 #[test]
 fn an_abandoned_pipeline_is_failed_and_synced() {
-    // Without the error, Sync would commit it.
+    // Without the error, Sync would commit it; CopyFail is ignored where there
+    // is no COPY.
     let fail = || execute_portal("pgweir_missing");
     Script::new()
         .passes(&[parse("", "select 1"), bind("", "")])
-        .abandon(&[fail(), sync()])
+        .abandon(&[copy_fail("client disconnected"), fail(), sync()])
         .gives(&[parsed(), bound()], &[])
         .release(Release::Dirty)
         .gives(&[error("34000", "no such portal"), ready('I')], &[])
@@ -64,7 +65,7 @@ fn an_abandoned_pipeline_is_failed_and_synced() {
     // Or comes later.
     Script::new()
         .passes(&[parse("", "broken"), bind("", "")])
-        .abandon(&[fail(), sync()])
+        .abandon(&[copy_fail("client disconnected"), fail(), sync()])
         .gives(&[error("42601", "syntax error"), ready('I')], &[])
         .release(Release::Ready)
         .run();

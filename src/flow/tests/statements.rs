@@ -585,3 +585,55 @@ fn in_a_transaction_that_may_fail_the_server_decides() {
         .held()
         .run();
 }
+
+#[test]
+fn a_query_between_pipelines_keeps_the_unnamed_statement_dropped() {
+    Script::new()
+        .passes(&[parse("", "select 1")])
+        .passes(&[sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .passes(&[execute(), parse("", "select 2"), sync(), query("x")])
+        .answers(&[error("34000", "no portal"), ready('I')])
+        .answers(&[complete("SELECT 1"), ready('I')])
+        .free()
+        .sends(
+            &[bind("", ""), sync()],
+            &[close(""), bind("", ""), sync()],
+            &[],
+        )
+        .run();
+    // Unless the query was skipped.
+    Script::new()
+        .passes(&[parse("", "select 1"), sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .passes(&[execute(), query("x"), sync()])
+        .answers(&[error("34000", "no portal"), ready('I')])
+        .free()
+        .sends(
+            &[bind("", ""), sync()],
+            &[parse("", "select 1"), bind("", ""), sync()],
+            &[],
+        )
+        .run();
+}
+
+#[test]
+fn an_unnamed_parse_of_ours_that_is_skipped_is_sent_again() {
+    Script::new()
+        .passes(&[parse("", "select 1"), sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .give(1)
+        .sends(
+            &[execute(), describe(""), sync(), bind("", ""), sync()],
+            &[execute(), parse("", "select 1"), describe(""), sync()],
+            &[],
+        )
+        .answers(&[error("34000", "no portal"), ready('I')])
+        .sends(&[], &[parse("", "select 1"), bind("", ""), sync()], &[])
+        .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
+        .free()
+        .run();
+}

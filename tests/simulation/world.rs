@@ -1,0 +1,744 @@
+//! Clients, a pool and model servers, and a scheduler that lets anything that
+//! can happen happen in any order. The rules by which bytes and connections
+//! move are those of `client::session`, `server::pool` and `server::cleanup`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use pgweir::config::PoolMode;
+use pgweir::flow::{
+    Backend, Output, OwnQuery, ParamTable, Params, Release, Session, Shared, Statements, Stop,
+};
+use pgweir::pool::{Book, Limits, SharedLimit, Ticket};
+use pgweir::stats::Counters;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::postgres::Postgres;
+use crate::program::{Program, piece};
+
+/// Something that can happen now.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    Arrive,
+    Send(usize),
+    ClientToPooler(usize),
+    PoolerToClient(usize),
+    Served(usize),
+    Disconnect(usize),
+    PoolerToServer(u64),
+    ServerToPooler(u64),
+    ServerEof(u64),
+    WakeUp(u64),
+    Cancel(u64),
+    Kill(u64),
+    Opened,
+    OpenFailed,
+    Time,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+enum Hold {
+    Nothing,
+    Waiting(Ticket),
+    Linked(u64),
+}
+
+struct Client {
+    session: Session,
+    program: Program,
+    sent: usize,
+    to_pooler: Vec<u8>,
+    to_client: Vec<u8>,
+    got: Vec<u8>,
+    input: Vec<u8>,
+    hold: Hold,
+    answers_first: bool,
+    /// It has said goodbye, and is still answered.
+    leaving: bool,
+    woken: Arc<Flag>,
+    /// The pooler has closed it.
+    closed: bool,
+    /// It, its server or its patience was cut off: it need not get everything.
+    cut: bool,
+}
+
+enum Stage {
+    Settle,
+    RollBack,
+    Clean,
+    Reset,
+    Cancels,
+}
+
+struct Server {
+    backend: Backend,
+    input: Vec<u8>,
+    to_server: Vec<u8>,
+    to_pooler: Vec<u8>,
+    postgres: Postgres,
+    /// Cancel requests under way.
+    cancels: u32,
+    born: Instant,
+    client: Option<usize>,
+    work: Option<Work>,
+}
+
+/// Housekeeping on a server connection.
+struct Work {
+    stage: Stage,
+    reset: bool,
+    /// The book counts on it.
+    quick: bool,
+}
+
+/// Everything there is.
+pub struct World {
+    rng: StdRng,
+    mode: PoolMode,
+    now: Instant,
+    clients: Vec<Client>,
+    to_come: usize,
+    faults: bool,
+    servers: BTreeMap<u64, Server>,
+    last_server: u64,
+    max_prepared: usize,
+    book: Book<u64, ()>,
+    limit: Rc<SharedLimit>,
+    statements: Statements,
+    params: ParamTable,
+    counters: Counters,
+    pub last_events: VecDeque<(usize, Event)>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let faults = rng.random_bool(0.3);
+        let some = |on: bool, s: u64| on.then(|| Duration::from_secs(s));
+        let limits = Limits {
+            pool_size: rng.random_range(1..4),
+            min_pool_size: rng.random_range(0..2),
+            reserve_pool_size: rng.random_range(0..2),
+            reserve_pool_timeout: some(rng.random(), 3),
+            query_wait_timeout: some(faults, 60),
+            server_idle_timeout: some(rng.random(), 20),
+            server_lifetime: some(rng.random(), 100),
+            round_robin: rng.random(),
+        };
+        let limit = SharedLimit::new(rng.random_range(0..5));
+        let book = Book::new(limits, limit.clone(), SharedLimit::new(0));
+        World {
+            mode: match rng.random_bool(0.85) {
+                true => PoolMode::Transaction,
+                false => PoolMode::Session,
+            },
+            to_come: rng.random_range(2..8),
+            max_prepared: *[1, 2, 3, 100].choose(&mut rng).unwrap(),
+            rng,
+            now: Instant::now(),
+            clients: Vec::new(),
+            faults,
+            servers: BTreeMap::new(),
+            last_server: 0,
+            book,
+            limit,
+            statements: Statements::default(),
+            params: ParamTable::default(),
+            counters: Counters::default(),
+            last_events: VecDeque::new(),
+        }
+    }
+
+    /// Runs until everybody has left and everything is at rest.
+    pub fn run(&mut self, steps: usize) {
+        for step in 0..steps {
+            let events = self.events();
+            let Some(&event) = events.choose(&mut self.rng) else {
+                return self.check_rest();
+            };
+            self.last_events.push_back((step, event));
+            if self.last_events.len() > 40 {
+                self.last_events.pop_front();
+            }
+            self.happen(event);
+            self.book.check_invariants();
+            let all = self.servers.len() as u32 + self.book.opening_count();
+            assert_eq!(self.book.total(), all, "the book has lost count");
+            assert_eq!(self.limit.used(), all, "the shared bound has lost count");
+        }
+        panic!("no rest after {steps} steps");
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        if self.to_come > 0 {
+            events.push(Event::Arrive);
+        }
+        for (i, client) in self.clients.iter().enumerate() {
+            if !client.to_client.is_empty() {
+                events.push(Event::PoolerToClient(i));
+            }
+            if client.closed {
+                continue;
+            }
+            let next = client.program.rounds.get(client.sent);
+            if next.is_some_and(|round| client.got.len() >= round.after) {
+                events.push(Event::Send(i));
+            }
+            let finished = next.is_none() && client.got.len() == client.program.expected.len();
+            if finished && !client.program.says_goodbye
+                || self.faults && self.rng.random_bool(0.003)
+            {
+                events.push(Event::Disconnect(i));
+            }
+            if !client.to_pooler.is_empty() && client.may_be_read() {
+                events.push(Event::ClientToPooler(i));
+            }
+            if client.woken.0.load(Ordering::Relaxed) {
+                events.push(Event::Served(i));
+            }
+        }
+        for (&id, server) in &self.servers {
+            if !server.to_server.is_empty() {
+                events.push(Event::PoolerToServer(id));
+            }
+            if !server.to_pooler.is_empty() {
+                events.push(Event::ServerToPooler(id));
+            } else if server.postgres.closed {
+                events.push(Event::ServerEof(id));
+            }
+            if server.postgres.is_asleep() {
+                events.push(Event::WakeUp(id));
+            }
+            if server.cancels > 0 {
+                events.push(Event::Cancel(id));
+            }
+            if self.faults && self.rng.random_bool(0.001) {
+                events.push(Event::Kill(id));
+            }
+        }
+        if self.book.opening_count() > 0 {
+            events.push(Event::Opened);
+            if self.faults && self.rng.random_bool(0.05) {
+                events.push(Event::OpenFailed);
+            }
+        }
+        let alive = self.clients.iter().any(|client| !client.closed);
+        if (alive || self.to_come > 0) && (events.is_empty() || self.rng.random_bool(0.02)) {
+            events.push(Event::Time);
+        }
+        events
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive => self.arrive(),
+            Event::Send(i) => {
+                let client = &mut self.clients[i];
+                let round = &client.program.rounds[client.sent];
+                client.to_pooler.extend_from_slice(&round.send);
+                client.sent += 1;
+            }
+            Event::ClientToPooler(i) => {
+                let n = piece(&mut self.rng, self.clients[i].to_pooler.len());
+                let client = &mut self.clients[i];
+                client.input.extend(client.to_pooler.drain(..n));
+                if !matches!(client.hold, Hold::Waiting(_)) {
+                    self.take_input(i, false);
+                }
+            }
+            Event::PoolerToClient(i) => {
+                let n = piece(&mut self.rng, self.clients[i].to_client.len());
+                let client = &mut self.clients[i];
+                client.got.extend(client.to_client.drain(..n));
+                client.check(i);
+            }
+            Event::Served(i) => self.served(i),
+            Event::Disconnect(i) => {
+                let client = &mut self.clients[i];
+                let finished = client.got.len() == client.program.expected.len();
+                client.cut |= !finished;
+                let orderly = self.rng.random();
+                self.end(i, orderly && finished);
+            }
+            Event::PoolerToServer(id) => {
+                let server = self.servers.get_mut(&id).unwrap();
+                let n = piece(&mut self.rng, server.to_server.len());
+                let bytes: Vec<_> = server.to_server.drain(..n).collect();
+                if !server.postgres.closed {
+                    server.postgres.receive(&bytes);
+                }
+                server.hear();
+            }
+            Event::ServerToPooler(id) => self.server_to_pooler(id),
+            Event::ServerEof(id) => self.server_eof(id),
+            Event::WakeUp(id) | Event::Cancel(id) => {
+                let server = self.servers.get_mut(&id).unwrap();
+                let cancel = matches!(event, Event::Cancel(_));
+                server.postgres.wake(cancel);
+                server.cancels -= u32::from(cancel);
+                server.hear();
+                self.advance(id);
+            }
+            Event::Kill(id) => {
+                let server = self.servers.get_mut(&id).unwrap();
+                server.postgres.closed = true;
+                if let Some(i) = server.client {
+                    self.clients[i].cut = true;
+                }
+            }
+            Event::Opened => {
+                self.book.opened();
+                self.last_server += 1;
+                let mut params = Params::default();
+                params.set(b"TimeZone", b"UTC", true);
+                let server = Server {
+                    backend: Backend::new(self.params.intern(params), self.max_prepared),
+                    input: Vec::new(),
+                    to_server: Vec::new(),
+                    to_pooler: Vec::new(),
+                    postgres: Postgres::login(""),
+                    cancels: 0,
+                    born: self.now,
+                    client: None,
+                    work: None,
+                };
+                self.servers.insert(self.last_server, server);
+                self.reuse(self.last_server);
+            }
+            Event::OpenFailed => {
+                self.book.open_failed();
+                self.open_wanted();
+            }
+            Event::Time => {
+                self.now += Duration::from_secs(self.rng.random_range(1..10));
+                self.book.expire_waiters(self.now, &());
+                for id in self.book.expire_idle(self.now) {
+                    self.servers.remove(&id);
+                }
+                self.open_wanted();
+            }
+        }
+    }
+
+    // ---- clients: client::session ----
+
+    fn arrive(&mut self) {
+        self.to_come -= 1;
+        let id = self.clients.len();
+        let mut params = Params::default();
+        params.set(b"TimeZone", b"UTC", true);
+        let mut x = String::new();
+        if self.mode == PoolMode::Transaction && self.rng.random() {
+            x = format!("x{id}");
+            params.set(b"x", x.as_bytes(), false);
+        }
+        self.clients.push(Client {
+            session: Session::new(self.mode, true, self.params.intern(params)),
+            program: Program::random(&mut self.rng, id, &x),
+            sent: 0,
+            to_pooler: Vec::new(),
+            to_client: Vec::new(),
+            got: Vec::new(),
+            input: Vec::new(),
+            hold: Hold::Nothing,
+            answers_first: false,
+            leaving: false,
+            woken: Arc::new(Flag(AtomicBool::new(false))),
+            closed: false,
+            cut: false,
+        });
+    }
+
+    fn take_input(&mut self, i: usize, mut fresh: bool) {
+        loop {
+            let client = &mut self.clients[i];
+            let input = std::mem::take(&mut client.input);
+            let mut buffer = Vec::new();
+            let mut out = Output::new(&input, &mut buffer);
+            let mut shared = Shared {
+                statements: &mut self.statements,
+                params: &mut self.params,
+                counters: &self.counters,
+            };
+            let mut server = match client.hold {
+                Hold::Linked(id) => self.servers.get_mut(&id),
+                _ => None,
+            };
+            let session = &mut client.session;
+            let to_client = &mut client.to_client;
+            if let Some(server) = server.as_deref_mut().filter(|_| fresh) {
+                server
+                    .backend
+                    .adopt(session, &mut out, to_client, &mut shared);
+            }
+            let backend = server.as_deref_mut().map(|server| &mut server.backend);
+            let (taken, stop) = session
+                .from_client(backend, &input, &mut out, to_client, &mut shared)
+                .unwrap();
+            let sent = out.finish();
+            match server {
+                Some(server) => server.to_server.extend_from_slice(sent),
+                None => assert!(sent.is_empty(), "bytes for no server"),
+            }
+            client.input = input[taken..].to_vec();
+            match stop {
+                Stop::More { .. } => return,
+                Stop::Terminate => {
+                    client.leaving = true;
+                    client.input.clear();
+                    return self.leave_if_served(i);
+                }
+                Stop::Wait => {
+                    client.answers_first = true;
+                    return;
+                }
+                Stop::NeedServer => {
+                    let params = client.session.params().clone();
+                    let servers = &self.servers;
+                    let fits = |id: &u64| Rc::ptr_eq(servers[id].backend.params(), &params);
+                    let Some((id, _)) = self.book.take_idle(fits) else {
+                        return self.join(i);
+                    };
+                    self.link(i, id);
+                    fresh = true;
+                }
+            }
+        }
+    }
+
+    fn leave_if_served(&mut self, i: usize) {
+        let client = &self.clients[i];
+        let served = match client.hold {
+            Hold::Nothing => false,
+            Hold::Waiting(_) => true,
+            Hold::Linked(id) => self.servers[&id].backend.is_busy(),
+        };
+        if client.leaving && !served && !client.closed {
+            self.end(i, true);
+        }
+    }
+
+    fn join(&mut self, i: usize) {
+        let ticket = self.book.join(self.now);
+        self.open_wanted();
+        let client = &mut self.clients[i];
+        client.hold = Hold::Waiting(ticket);
+        client.woken.0.store(true, Ordering::Relaxed);
+    }
+
+    fn link(&mut self, i: usize, id: u64) {
+        let server = self.servers.get_mut(&id).unwrap();
+        assert_eq!(server.backend.release(), Release::Ready);
+        assert!(server.client.is_none() && server.work.is_none() && server.cancels == 0);
+        // Killed, or its last words are on the way.
+        self.clients[i].cut |= server.postgres.closed;
+        server.client = Some(i);
+        self.clients[i].hold = Hold::Linked(id);
+    }
+
+    fn served(&mut self, i: usize) {
+        let client = &mut self.clients[i];
+        client.woken.0.store(false, Ordering::Relaxed);
+        let Hold::Waiting(ticket) = client.hold else {
+            return;
+        };
+        let waker = Waker::from(client.woken.clone());
+        match self.book.poll(ticket, &waker) {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(id))) => {
+                self.link(i, id);
+                self.take_input(i, true);
+            }
+            Poll::Ready(Some(Err(()))) => {
+                self.clients[i].hold = Hold::Nothing;
+                self.clients[i].cut = true;
+                self.end(i, false);
+            }
+            Poll::Ready(None) => panic!("a ticket that is not valid"),
+        }
+    }
+
+    fn unlink(&mut self, i: usize, let_finish: bool) {
+        let hold = std::mem::replace(&mut self.clients[i].hold, Hold::Nothing);
+        if let Hold::Linked(id) = hold {
+            self.servers.get_mut(&id).unwrap().client = None;
+            self.take_back(id, let_finish);
+        }
+    }
+
+    fn end(&mut self, i: usize, let_finish: bool) {
+        let client = &mut self.clients[i];
+        client.closed = true;
+        if let Hold::Waiting(ticket) = client.hold {
+            client.hold = Hold::Nothing;
+            if let Some(id) = self.book.leave(ticket) {
+                self.take_back(id, false);
+            }
+        }
+        self.unlink(i, let_finish);
+    }
+
+    // ---- servers: client::session, server::pool, server::cleanup ----
+
+    fn server_to_pooler(&mut self, id: u64) {
+        let server = self.servers.get_mut(&id).unwrap();
+        let n = piece(&mut self.rng, server.to_pooler.len());
+        server.input.extend(server.to_pooler.drain(..n));
+        let input = std::mem::take(&mut server.input);
+        let mut buffer = Vec::new();
+        let mut out = Output::new(&input, &mut buffer);
+        let mut shared = Shared {
+            statements: &mut self.statements,
+            params: &mut self.params,
+            counters: &self.counters,
+        };
+        let mut client = server.client.map(|i| &mut self.clients[i]);
+        let session = client.as_deref_mut().map(|client| &mut client.session);
+        let taken = server
+            .backend
+            .from_server(session, &input, &mut out, &mut shared)
+            .unwrap_or_else(|fault| {
+                panic!(
+                    "{fault} after {}: {:#?}",
+                    input.escape_ascii(),
+                    server.backend
+                )
+            });
+        let to_client = out.finish();
+        if let Some(client) = client {
+            client.to_client.extend_from_slice(to_client);
+        }
+        server.input = input[taken..].to_vec();
+        match server.client {
+            Some(i) => {
+                let ready = server.input.is_empty()
+                    && server.backend.release() == Release::Ready
+                    && self.mode != PoolMode::Session;
+                let due = std::mem::take(&mut self.clients[i].answers_first);
+                if ready {
+                    self.unlink(i, false);
+                }
+                if due {
+                    self.take_input(i, false);
+                }
+                self.leave_if_served(i);
+            }
+            None if server.work.is_some() => {
+                let mut out = Vec::new();
+                if !server.backend.is_settled() {
+                    server.backend.abandon(&mut out);
+                    server.to_server.extend(out);
+                }
+                self.advance(id);
+            }
+            None => assert!(server.postgres.closed, "unexpected message while idle"),
+        }
+    }
+
+    fn server_eof(&mut self, id: u64) {
+        let server = &self.servers[&id];
+        if let Some(i) = server.client {
+            let told = server.backend.is_ending();
+            self.clients[i].cut |= !told;
+            self.clients[i].hold = Hold::Nothing;
+            self.clients[i].closed = true;
+            self.discard(id);
+        } else if server.work.is_some() {
+            self.discard(id);
+        } else {
+            let gone = self.book.retain_idle(|other| *other != id);
+            if !gone.is_empty() {
+                self.servers.remove(&id);
+                self.open_wanted();
+            } else {
+                // Handed over, and not taken yet: the client will find out.
+                let waiting = |c: &&mut Client| matches!(c.hold, Hold::Waiting(_));
+                let waiting: Vec<_> = self.clients.iter_mut().filter(waiting).collect();
+                assert!(!waiting.is_empty(), "a server that nobody has");
+            }
+        }
+    }
+
+    fn take_back(&mut self, id: u64, let_finish: bool) {
+        let server = &self.servers[&id];
+        let release = server.backend.release();
+        if release == Release::Broken {
+            return self.discard(id);
+        }
+        let reset = self.mode == PoolMode::Session;
+        let dirty = release == Release::Dirty || !server.input.is_empty();
+        if dirty || reset || server.cancels > 0 {
+            self.clean(id, dirty, reset, let_finish);
+        } else {
+            self.reuse(id);
+        }
+    }
+
+    fn clean(&mut self, id: u64, dirty: bool, reset: bool, let_finish: bool) {
+        let server = self.servers.get_mut(&id).unwrap();
+        let mut stage = Stage::Clean;
+        if dirty {
+            let mut out = Vec::new();
+            server.backend.abandon(&mut out);
+            server.to_server.extend(out);
+            server.cancels += u32::from(server.backend.is_busy() && !let_finish);
+            stage = Stage::Settle;
+        }
+        let quick = !dirty && server.cancels == 0;
+        if quick {
+            self.book.returning();
+        }
+        server.work = Some(Work {
+            stage,
+            reset,
+            quick,
+        });
+        self.advance(id);
+    }
+
+    fn advance(&mut self, id: u64) {
+        let Some(server) = self.servers.get_mut(&id) else {
+            return;
+        };
+        while let Some(work) = &mut server.work {
+            if !server.backend.is_settled() {
+                return;
+            }
+            let mut out = Vec::new();
+            let error = server.backend.take_own_error();
+            let next = match work.stage {
+                Stage::Settle if server.backend.rollback(&mut out) => Stage::RollBack,
+                Stage::Settle => Stage::Clean,
+                Stage::RollBack | Stage::Reset if error.is_some() => panic!("own query failed"),
+                Stage::RollBack => Stage::Clean,
+                Stage::Clean if work.reset => {
+                    let query = OwnQuery::Housekeeping;
+                    server.backend.own_query(query, b"discard all", &mut out);
+                    Stage::Reset
+                }
+                Stage::Clean | Stage::Reset => Stage::Cancels,
+                Stage::Cancels if server.cancels > 0 => return,
+                Stage::Cancels => {
+                    if work.quick {
+                        self.book.returned();
+                    }
+                    server.work = None;
+                    return match server.backend.release() {
+                        Release::Ready => self.reuse(id),
+                        Release::Broken => self.discard(id),
+                        Release::Dirty => panic!("state is unknown after housekeeping"),
+                    };
+                }
+            };
+            work.stage = next;
+            server.to_server.extend(out);
+        }
+    }
+
+    fn reuse(&mut self, id: u64) {
+        let born = self.servers[&id].born;
+        let lifetime = self.book.limits().server_lifetime;
+        if lifetime.is_some_and(|max| self.now >= born + max) || self.book.is_above_size() {
+            return self.discard(id);
+        }
+        if let Some(waker) = self.book.give_back(id, self.now, born) {
+            waker.wake();
+        }
+    }
+
+    fn discard(&mut self, id: u64) {
+        let server = self.servers.remove(&id).unwrap();
+        if server.work.is_some_and(|work| work.quick) {
+            self.book.returned();
+        }
+        self.book.closed();
+        self.open_wanted();
+    }
+
+    fn open_wanted(&mut self) {
+        while let Ok(1..) = self.book.wanted(self.now, true) {
+            self.book.begin_open();
+        }
+    }
+
+    // ---- what must be true in the end ----
+
+    fn check_rest(&mut self) {
+        for (i, client) in self.clients.iter().enumerate() {
+            assert!(client.closed, "client {i} hangs");
+            client.check(i);
+            if !client.cut {
+                let (got, wanted) = (client.got.len(), client.program.expected.len());
+                assert_eq!(got, wanted, "client {i} did not get everything");
+            }
+        }
+        assert_eq!(self.book.idle_count(), self.servers.len(), "not all idle");
+        assert_eq!(self.book.waiting_count(), 0);
+        for (id, server) in &self.servers {
+            let postgres = &server.postgres;
+            assert_eq!(server.backend.release(), Release::Ready);
+            assert!(
+                postgres.is_clean(),
+                "server {id} is not clean: {postgres:?}"
+            );
+            assert_eq!(
+                server.backend.prepared_statements(),
+                match self.mode {
+                    PoolMode::Session => 0,
+                    _ => postgres.named.len(),
+                },
+                "statements of server {id}"
+            );
+        }
+    }
+}
+
+impl Client {
+    fn may_be_read(&self) -> bool {
+        if self.leaving {
+            return false;
+        }
+        match self.hold {
+            Hold::Nothing => true,
+            Hold::Waiting(_) => self.input.len() < 100,
+            Hold::Linked(_) => !self.answers_first,
+        }
+    }
+
+    /// What it got is what a direct connection says.
+    fn check(&self, i: usize) {
+        let wanted = &self.program.expected;
+        let same = self.got.iter().zip(wanted).take_while(|(a, b)| a == b);
+        let same = same.count();
+        assert!(
+            same == self.got.len(),
+            "client {i} got, after {same} bytes\n{}\ninstead of\n{}\nsent\n{}",
+            self.got[same.saturating_sub(60)..].escape_ascii(),
+            wanted[same.saturating_sub(60)..wanted.len().min(same + 60)].escape_ascii(),
+            self.program.rounds[..self.sent]
+                .iter()
+                .map(|r| format!("{}\n", r.send.escape_ascii()))
+                .collect::<String>()
+        );
+    }
+}
+
+impl Server {
+    fn hear(&mut self) {
+        self.to_pooler.extend(self.postgres.take());
+    }
+}
