@@ -40,16 +40,11 @@ pub(super) struct Welcomed {
 }
 
 impl Welcomed {
-    pub fn into_client(self, stream: Stream, _: &Worker) -> (Client, Admission) {
+    pub fn into_client(self, stream: Stream, worker: &Rc<Worker>) -> Client {
         let info = Rc::new(self.info);
-        let client = Client::new(
-            stream,
-            self.session,
-            info,
-            self.pool,
-            self.log_disconnections,
-        );
-        (client, self.admission)
+        let present = (self.admission, worker.enlist(info.clone()));
+        let log = self.log_disconnections;
+        Client::new(stream, self.session, info, self.pool, log, present)
     }
 }
 

@@ -2,10 +2,12 @@
 
 pub mod auth;
 mod cancel;
+mod farewell;
 mod info;
 mod login;
 mod session;
 mod startup;
+mod task;
 
 pub use info::{ClientInfo, LONG_KEY, Order};
 pub use startup::serve;

@@ -1,32 +1,30 @@
 //! A logged-in client: moves bytes between its socket and the server
 //! connection that it holds, as the flow machines say.
 
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::info;
 
+use super::farewell::{End, Goodbye};
 use super::info::{ClientInfo, Order};
 use crate::admin::snapshot::ClientState;
 use crate::config::PoolMode;
-use crate::flow::{ClientFault, Output, Release, ServerFault, Session, Shared, Stop};
+use crate::flow::{Output, Release, Session, Shared, Stop};
 use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
-use crate::server::{Farewell, Lease, Pool};
+use crate::server::{Lease, Pool};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
+use crate::worker::{Admission, Listed};
 
 /// While a client waits for a server connection, this many bytes more are read
 /// from it, so that its going away is noticed.
 const READ_WHILE_WAITING: usize = 16 * 1024;
 /// An incomplete message longer than this is read into its own buffer.
 const CARRY: usize = 16 * 1024;
-/// How long a client that is thrown out may take to read why.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A client's socket and its state.
 pub struct Client {
@@ -49,7 +47,12 @@ pub struct Client {
     log_disconnections: bool,
     /// The client has said goodbye; what it asked for before is still answered.
     leaving: bool,
+    /// Counts and lists it as long as it is there.
+    _present: Presence,
 }
+
+/// What makes a client known to others while it is connected.
+pub(super) type Presence = (Admission, Listed);
 
 impl Drop for Client {
     fn drop(&mut self) {
@@ -65,19 +68,6 @@ enum Hold {
     Linked(Lease),
 }
 
-/// Why a session is over.
-enum End {
-    /// It said goodbye.
-    Terminate,
-    /// Its socket was closed, or broke.
-    Gone(Option<io::Error>),
-    Fault(ClientFault),
-    ServerGone(Option<io::Error>),
-    ServerFault(ServerFault),
-    Farewell(Rc<Farewell>),
-    Ordered,
-}
-
 impl Client {
     pub(super) fn new(
         stream: Stream,
@@ -85,6 +75,7 @@ impl Client {
         info: Rc<ClientInfo>,
         pool: Rc<Pool>,
         log_disconnections: bool,
+        present: Presence,
     ) -> Client {
         let now = Instant::now();
         Client {
@@ -101,17 +92,12 @@ impl Client {
             asked_at: now,
             log_disconnections,
             leaving: false,
+            _present: present,
         }
     }
 
-    /// Serves the client until it leaves. If the future is dropped, the server
-    /// connection is given back and cleaned.
-    pub(super) async fn run(mut self) {
-        let end = poll_fn(|cx| self.poll(cx)).await;
-        Box::pin(self.finish(end)).await;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// Does whatever can be done now. Ready when the session is over.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.info.listen(cx.waker());
         match self.drive(cx) {
             Ok(()) => Poll::Pending,
@@ -119,7 +105,6 @@ impl Client {
         }
     }
 
-    /// Does whatever can be done now.
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             self.obey()?;
@@ -530,44 +515,30 @@ impl Client {
         let _ = self.output.write(&mut self.stream, &mut cx, &to_client);
     }
 
-    async fn finish(&mut self, end: End) {
-        let (refusal, reason) = last_words(&end, self.ending());
+    /// The session is over: the server connection is given back, and what is
+    /// left to be said to the client comes out.
+    pub(super) fn finish(&mut self, end: &End) -> Goodbye {
+        let (refusal, reason) = end.last_words(self.ending());
         if let Hold::Waiting(ticket) = self.hold {
             self.pool.leave(ticket);
         }
-        if let (Hold::Linked(lease), End::Terminate) = (&mut self.hold, &end) {
+        if let (Hold::Linked(lease), End::Terminate) = (&mut self.hold, end) {
             lease.let_finish();
         }
         // The server connection is free before the client has read its last
         // message.
         self.unlink();
-        let age = self
-            .info
-            .connect_time
-            .elapsed()
-            .unwrap_or_default()
-            .as_secs();
-        let conn = format!("C-{}", self.info.id);
-        let (db, user, addr) = (&self.info.database, &self.info.user, self.info.peer);
+        let info = &self.info;
+        let age = info.connect_time.elapsed().unwrap_or_default().as_secs();
+        let conn = format!("C-{}", info.id);
+        let (db, user, addr) = (&info.database, &info.user, info.peer);
         if self.log_disconnections {
             info!(%conn, %db, %user, %addr, reason, age, "closing because");
         }
-        if refusal.is_empty() && self.output.is_empty() {
-            return;
+        Goodbye {
+            output: std::mem::take(&mut self.output),
+            refusal,
         }
-        let goodbye = async {
-            let mut once = Some(refusal);
-            poll_fn(|cx| {
-                if let Some(refusal) = once.take() {
-                    self.output.write(&mut self.stream, cx, &refusal)?;
-                }
-                self.output.poll_flush(&mut self.stream, cx)
-            })
-            .await?;
-            close_gently(&mut self.stream).await
-        };
-        // A client that does not read is not waited for.
-        let _ = tokio::time::timeout(LAST_WORDS, goodbye).await;
     }
 
     /// The server has said goodbye itself, and the client has read it.
@@ -576,57 +547,6 @@ impl Client {
     }
 }
 
-/// Ends our direction and reads what the client still sends: closing a TCP
-/// socket with unread bytes would reset the connection, and the last message
-/// with it. Cancel safe.
-pub(super) async fn close_gently(stream: &mut Stream) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut nowhere = [0; 512];
-    while stream.read(&mut nowhere).await? > 0 {}
-    Ok(())
-}
-
 fn gone(error: io::Error) -> End {
     End::Gone(Some(error))
-}
-
-/// What the client is told, if it can be, and what the log says.
-fn last_words(end: &End, server_said_goodbye: bool) -> (Vec<u8>, String) {
-    let refusal = match end {
-        End::Terminate => return (Vec::new(), "client close request".into()),
-        End::Gone(None) => return (Vec::new(), "client unexpected eof".into()),
-        End::Gone(Some(error)) => return (Vec::new(), format!("client socket failed: {error}")),
-        End::Farewell(farewell) => return (farewell.message.clone(), farewell.reason.clone()),
-        End::ServerGone(_) if server_said_goodbye => {
-            return (Vec::new(), "server closed the connection".into());
-        }
-        End::Fault(fault) => Refusal::fatal("08P01", fault.to_string()),
-        End::ServerGone(error) => {
-            let why = match error {
-                Some(error) => error.to_string(),
-                None => "end of file".into(),
-            };
-            Refusal::fatal("08P01", "server conn crashed?")
-                .detail(format!("The server closed the connection: {why}."))
-                .hint("The server's log has the reason.")
-        }
-        End::ServerFault(ServerFault::Parameters(error)) => {
-            Refusal::fatal("08P01", "invalid server parameter").detail(error.clone())
-        }
-        End::ServerFault(fault @ ServerFault::TransactionInStatementMode) => {
-            Refusal::fatal("08P01", fault.to_string())
-                .hint("Use pool_mode = transaction for this database or user.")
-        }
-        End::ServerFault(fault) => {
-            Refusal::fatal("08P01", "server conn crashed?").detail(fault.to_string())
-        }
-        End::Ordered => Refusal::fatal(
-            "57P01",
-            "terminating connection due to administrator command",
-        )
-        .detail("pgweir is shutting down, or the connection was closed by an administrator."),
-    };
-    let mut message = Vec::new();
-    refusal.encode(&mut message);
-    (message, refusal.message)
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, info, warn};
 
+use super::farewell::close_gently;
 use super::info::ClientInfo;
-use super::session::close_gently;
+use super::task::Task;
 use super::{cancel, login};
 use crate::admin;
 use crate::net::Stream;
@@ -45,10 +46,9 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
     drop(newcomer);
     match begun {
         Ok(Begun::Client(welcomed)) => {
-            let (client, _admission) = welcomed.into_client(stream, &worker);
-            let listed = worker.enlist(client.info.clone());
-            client.run().await;
-            drop(listed);
+            // A task of its own, so that what the login needed is freed.
+            let client = welcomed.into_client(stream, &worker);
+            tokio::task::spawn_local(Task::Serving(client));
         }
         Ok(Begun::Console(console)) => {
             let (who, info) = *console;

@@ -65,15 +65,34 @@ impl Census {
                     .hint(format!("Raise {setting}.")));
             }
         }
-        let (database, user): (Arc<str>, Arc<str>) = (database.into(), user.into());
         counts.total += 1;
-        *counts.databases.entry(database.clone()).or_default() += 1;
-        *counts.users.entry(user.clone()).or_default() += 1;
+        let database = count(&mut counts.databases, database);
+        let user = count(&mut counts.users, user);
         Ok(Admission {
             census: self.clone(),
             database,
             user,
         })
+    }
+}
+
+/// Counts one more, and returns the name that all of them share.
+fn count(map: &mut HashMap<Arc<str>, u32>, name: &str) -> Arc<str> {
+    let shared = match map.get_key_value(name) {
+        Some((shared, _)) => shared.clone(),
+        None => Arc::from(name),
+    };
+    *map.entry(shared.clone()).or_default() += 1;
+    shared
+}
+
+impl Admission {
+    pub fn database(&self) -> Arc<str> {
+        self.database.clone()
+    }
+
+    pub fn user(&self) -> Arc<str> {
+        self.user.clone()
     }
 }
 

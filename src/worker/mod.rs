@@ -255,6 +255,7 @@ impl Drop for Newcomer {
 }
 
 /// A client that is in the list.
+#[derive(Debug)]
 pub struct Listed {
     worker: Rc<Worker>,
     pid: u32,

@@ -1,0 +1,113 @@
+//! How a session ends, and what the client is told.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::flow::{ClientFault, ServerFault};
+use crate::net::{Outgoing, Stream};
+use crate::server::Farewell;
+use crate::wire::build::Refusal;
+
+/// How long a client that is thrown out may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Why a session is over.
+pub(super) enum End {
+    /// It said goodbye.
+    Terminate,
+    /// Its socket was closed, or broke.
+    Gone(Option<io::Error>),
+    Fault(ClientFault),
+    ServerGone(Option<io::Error>),
+    ServerFault(ServerFault),
+    Farewell(Rc<Farewell>),
+    Ordered,
+}
+
+impl End {
+    /// What the client is told, if it can be, and what the log says.
+    pub fn last_words(&self, server_said_goodbye: bool) -> (Vec<u8>, String) {
+        let refusal = match self {
+            End::Terminate => return (Vec::new(), "client close request".into()),
+            End::Gone(None) => return (Vec::new(), "client unexpected eof".into()),
+            End::Gone(Some(error)) => {
+                return (Vec::new(), format!("client socket failed: {error}"));
+            }
+            End::Farewell(farewell) => return (farewell.message.clone(), farewell.reason.clone()),
+            End::ServerGone(_) if server_said_goodbye => {
+                return (Vec::new(), "server closed the connection".into());
+            }
+            End::Fault(fault) => Refusal::fatal("08P01", fault.to_string()),
+            End::ServerGone(error) => {
+                let why = match error {
+                    Some(error) => error.to_string(),
+                    None => "end of file".into(),
+                };
+                Refusal::fatal("08P01", "server conn crashed?")
+                    .detail(format!("The server closed the connection: {why}."))
+                    .hint("The server's log has the reason.")
+            }
+            End::ServerFault(ServerFault::Parameters(error)) => {
+                Refusal::fatal("08P01", "invalid server parameter").detail(error.clone())
+            }
+            End::ServerFault(fault @ ServerFault::TransactionInStatementMode) => {
+                Refusal::fatal("08P01", fault.to_string())
+                    .hint("Use pool_mode = transaction for this database or user.")
+            }
+            End::ServerFault(fault) => {
+                Refusal::fatal("08P01", "server conn crashed?").detail(fault.to_string())
+            }
+            End::Ordered => Refusal::fatal(
+                "57P01",
+                "terminating connection due to administrator command",
+            )
+            .detail("pgweir is shutting down, or the connection was closed by an administrator."),
+        };
+        let mut message = Vec::new();
+        refusal.encode(&mut message);
+        (message, refusal.message)
+    }
+}
+
+/// What is left to be sent to a client that is leaving.
+#[derive(Debug)]
+pub(super) struct Goodbye {
+    pub output: Outgoing,
+    pub refusal: Vec<u8>,
+}
+
+impl Goodbye {
+    pub fn is_empty(&self) -> bool {
+        self.output.is_empty() && self.refusal.is_empty()
+    }
+
+    /// Says it. A client that does not read is not waited for.
+    pub async fn say(mut self, stream: &mut Stream) {
+        let said = async {
+            let mut refusal = Some(self.refusal);
+            poll_fn(|cx| {
+                if let Some(refusal) = refusal.take() {
+                    self.output.write(stream, cx, &refusal)?;
+                }
+                self.output.poll_flush(stream, cx)
+            })
+            .await?;
+            close_gently(stream).await
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, said).await;
+    }
+}
+
+/// Ends our direction and reads what the client still sends: closing a TCP
+/// socket with unread bytes would reset the connection, and the last message
+/// with it. Cancel safe.
+pub(super) async fn close_gently(stream: &mut Stream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut nowhere = [0; 512];
+    while stream.read(&mut nowhere).await? > 0 {}
+    Ok(())
+}

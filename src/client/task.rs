@@ -1,0 +1,62 @@
+//! The task of a logged-in client. It is written by hand, and has nothing in it
+//! but the client, because there may be tens of thousands of idle ones.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::session::Client;
+
+/// Serves a client until it has left. If it is dropped, the server connection
+/// is given back and cleaned.
+// The large variant is the usual one: boxing it would only cost more.
+#[expect(clippy::large_enum_variant)]
+pub(super) enum Task {
+    Serving(Client),
+    Leaving(Pin<Box<dyn Future<Output = ()>>>),
+    Gone,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                // ## Serving => Leaving
+                Task::Serving(client) => {
+                    let end = std::task::ready!(client.poll(cx));
+                    let goodbye = client.finish(&end);
+                    let Task::Serving(client) = std::mem::replace(&mut *self, Task::Gone) else {
+                        return Poll::Ready(());
+                    };
+                    if goodbye.is_empty() {
+                        return Poll::Ready(());
+                    }
+                    *self = Task::Leaving(Box::pin(async move {
+                        let mut client = client;
+                        goodbye.say(&mut client.stream).await;
+                    }));
+                }
+                // ## Leaving => Gone
+                Task::Leaving(goodbye) => {
+                    std::task::ready!(goodbye.as_mut().poll(cx));
+                    *self = Task::Gone;
+                }
+                Task::Gone => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It is what an idle client costs, beside its socket and what the console
+    /// shows of it.
+    #[test]
+    fn the_task_stays_small() {
+        assert!(size_of::<Task>() <= 296, "{} bytes", size_of::<Task>());
+    }
+}
