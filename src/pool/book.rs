@@ -414,6 +414,18 @@ impl<S, E: Clone> Book<S, E> {
         deadlines.filter(|&at| at > now).min()
     }
 
+    /// When a connection that is idle `since` and was `born` then is to be
+    /// closed. That of one which has just become idle is the only deadline that
+    /// comes with it, so the others need not be looked at.
+    pub fn deadline_of(&self, since: Instant, born: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        let above_min = self.total() > limits.min_pool_size;
+        let unused = limits.server_idle_timeout.filter(|_| above_min);
+        let age = limits.server_lifetime.filter(|t| !t.is_zero());
+        let deadlines = [unused.map(|t| since + t), age.map(|t| born + t)];
+        deadlines.into_iter().flatten().min()
+    }
+
     // ---- helpers ----
 
     /// When the next waiter will have waited for `reserve_pool_timeout`, if

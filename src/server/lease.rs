@@ -67,9 +67,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(server: Box<Server>, pool: Rc<Pool>) -> Lease {
+    pub(super) fn new(server: Box<Server>, pool: Rc<Pool>, now: Instant) -> Lease {
         server.info.state.set(ServerState::Active);
-        server.info.request_time.set(Instant::now());
+        server.info.request_time.set(now);
         Lease {
             server: Some(server),
             pool,

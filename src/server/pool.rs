@@ -235,7 +235,7 @@ impl Pool {
                 self.spawn_check(server, query);
                 continue;
             }
-            return Some(Lease::new(server, self.clone()));
+            return Some(Lease::new(server, self.clone(), now));
         }
     }
 
@@ -267,7 +267,9 @@ impl Pool {
     ) -> Poll<Result<Lease, Rc<Farewell>>> {
         match self.book.borrow_mut().poll(ticket, waker) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(server))) => Poll::Ready(Ok(Lease::new(server, self.clone()))),
+            Poll::Ready(Some(Ok(server))) => {
+                Poll::Ready(Ok(Lease::new(server, self.clone(), Instant::now())))
+            }
             Poll::Ready(Some(Err(farewell))) => Poll::Ready(Err(farewell)),
             Poll::Ready(None) => Poll::Ready(Err(Farewell::refusal(&Refusal::fatal(
                 "XX000",
@@ -344,7 +346,7 @@ impl Pool {
         // of no more use. Usually nothing is read here: the socket is known to
         // be drained.
         if !waiting {
-            let waker = self.maintenance.borrow().clone();
+            let waker = self.maintenance.borrow();
             let mut cx = Context::from_waker(&waker);
             while let Poll::Ready(read) = cleanup::poll_discard(&mut server, self, &mut cx) {
                 match read {
@@ -361,7 +363,7 @@ impl Pool {
             waker.wake();
         }
         if !waiting {
-            self.arm(self.book.borrow().next_deadline(now));
+            self.arm(self.book.borrow().deadline_of(now, born));
             self.offer_room();
         }
     }
@@ -916,8 +918,10 @@ async fn open(pool: Rc<Pool>) {
         }
     }
     // The server lets us in: the others that are wanted need not come one by
-    // one.
-    pool.open_wanted(Instant::now());
+    // one. And more than min_pool_size may now be idle for too long.
+    let now = Instant::now();
+    pool.open_wanted(now);
+    pool.arm(pool.book.borrow().next_deadline(now));
 }
 
 async fn open_stream(

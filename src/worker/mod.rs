@@ -49,6 +49,8 @@ pub struct Worker {
     /// Totals of pools that are gone, by database.
     past: RefCell<Vec<(String, Totals)>>,
     newcomers: Cell<u32>,
+    /// Nobody but the console is let in any more.
+    closed: Cell<bool>,
     /// Clients that are to leave: also those that are only logging in.
     draining: Cell<bool>,
 }
@@ -72,6 +74,7 @@ impl Worker {
             consoles: RefCell::default(),
             past: RefCell::default(),
             newcomers: Cell::new(0),
+            closed: Cell::new(false),
             draining: Cell::new(false),
         })
     }
@@ -124,7 +127,7 @@ impl Worker {
 
     /// Counts a client against `max_client_conn` and the like.
     pub fn admit(&self, database: &str, user: &str) -> Result<Admission, Refusal> {
-        if self.draining.get() {
+        if self.closed.get() {
             return Err(Refusal::fatal("57P01", "pooler is shutting down"));
         }
         let terms = self.terms();
@@ -213,6 +216,11 @@ impl Worker {
                 client.order(Order::Leave);
             }
         }
+    }
+
+    /// Turns new clients away.
+    fn turn_away(&self) {
+        self.closed.set(true);
     }
 
     /// Asks every client to leave when its transaction is over.

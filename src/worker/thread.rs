@@ -24,7 +24,8 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 pub enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
     Terms(Arc<Terms>),
-    /// Closes the listening sockets.
+    /// Closes the TCP sockets that listen, and lets nobody but the console in at
+    /// the Unix socket.
     StopListening,
     /// Lets clients finish their transactions, then disconnects them. Answers
     /// when none is left.
@@ -77,10 +78,14 @@ async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io
     let local = Local::new(start.ids, start.derived_keys);
     let worker = Worker::new(local, start.terms, start.census, start.handle, start.view);
     worker.start_standing_pools();
-    let mut listening: Vec<JoinHandle<()>> = Vec::new();
+    let (mut tcp, mut unix): (Vec<JoinHandle<()>>, _) = (Vec::new(), Vec::new());
     for bound in start.listeners {
         let listener = Listener::new(bound)?;
-        listening.push(tokio::task::spawn_local(accept(listener, worker.clone())));
+        let kind = match listener {
+            Listener::Tcp(_) => &mut tcp,
+            Listener::Unix(..) => &mut unix,
+        };
+        kind.push(tokio::task::spawn_local(accept(listener, worker.clone())));
     }
     while let Some(command) = commands.recv().await {
         match command {
@@ -89,7 +94,10 @@ async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io
                 let _ = reply.send(worker.snapshot());
             }
             Command::Terms(terms) => worker.take_terms(terms),
-            Command::StopListening => stop_listening(&mut listening).await,
+            Command::StopListening => {
+                worker.turn_away();
+                stop_listening(&mut tcp).await;
+            }
             Command::Drain(done) => {
                 worker.drain();
                 tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
@@ -104,7 +112,8 @@ async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io
             Command::End => break,
         }
     }
-    stop_listening(&mut listening).await;
+    stop_listening(&mut tcp).await;
+    stop_listening(&mut unix).await;
     worker.close_pools();
     Ok(())
 }

@@ -126,6 +126,26 @@ fn hup_with_a_broken_file_changes_nothing() {
 }
 
 #[test]
+fn console_stays_open_at_the_unix_socket() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut pooler = Setup::new().start();
+        let mut busy = pooler.login();
+        busy.query("begin");
+        pooler.signal(signal);
+        refuses_connections(&pooler);
+        let refused = RawClient::try_login(&pooler.socket, "app", &pooler.database, None);
+        let failure = refused.expect_err("no new clients");
+        assert_eq!(failure.message(), "pooler is shutting down");
+        let mut console = RawClient::login(&pooler.socket, "admin", "pgbouncer");
+        assert_eq!(console.query("show clients").column().len(), 2);
+        busy.query("commit");
+        drop(busy);
+        assert_eq!(pooler.wait(), 0);
+        assert!(RawClient::try_connect(&pooler.socket).is_err());
+    }
+}
+
+#[test]
 fn unix_socket_is_removed_at_the_end() {
     let mut pooler = Setup::new().start();
     let mut client = RawClient::login(&pooler.socket, "app", &pooler.database);
