@@ -1,0 +1,124 @@
+//! Handing connections out.
+
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use super::{Farewell, Pool};
+use crate::flow::Params;
+use crate::pool::Ticket;
+use crate::server::lease::Lease;
+use crate::wire::build::Refusal;
+
+impl Pool {
+    /// An idle connection, if there is one: one that already has the client's
+    /// parameters is preferred.
+    pub fn try_lease(self: &Rc<Self>, params: &Rc<Params>) -> Option<Lease> {
+        loop {
+            let taken = self
+                .book
+                .borrow_mut()
+                .take_idle(|server| Rc::ptr_eq(server.backend.params(), params));
+            let (server, since) = taken?;
+            let now = Instant::now();
+            if server.info.close_needed.get() {
+                self.discard(server, "obsolete connection");
+                continue;
+            }
+            let config = self.config.borrow();
+            if let Some(query) = &config.server_check_query
+                && now >= since + config.server_check_delay
+            {
+                let query = query.clone();
+                drop(config);
+                self.spawn_check(server, query);
+                continue;
+            }
+            return Some(Lease::new(server, self.clone(), now));
+        }
+    }
+
+    /// Joins the queue; connections are opened as needed. An error: there is
+    /// no use in waiting. While the server cannot be reached, a `newcomer` (who
+    /// is logging in) is turned away; who was let in waits for it.
+    pub fn join(self: &Rc<Self>, now: Instant, newcomer: bool) -> Result<Ticket, Rc<Farewell>> {
+        if let Some(farewell) = &*self.closing.borrow() {
+            return Err(farewell.clone());
+        }
+        if let Some(failure) = &*self.failure.borrow()
+            && now < failure.retry_at
+            && (newcomer || failure.refused)
+            && !self.has_usable()
+        {
+            return Err(failure.cached.clone());
+        }
+        let ticket = self.book.borrow_mut().join(now);
+        self.open_wanted(now);
+        self.arm(self.book.borrow().next_deadline(now));
+        Ok(ticket)
+    }
+
+    /// Has the wait ended?
+    pub fn poll_wait(
+        self: &Rc<Self>,
+        ticket: Ticket,
+        waker: &Waker,
+    ) -> Poll<Result<Lease, Rc<Farewell>>> {
+        match self.book.borrow_mut().poll(ticket, waker) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(server))) => {
+                Poll::Ready(Ok(Lease::new(server, self.clone(), Instant::now())))
+            }
+            Poll::Ready(Some(Err(farewell))) => Poll::Ready(Err(farewell)),
+            Poll::Ready(None) => Poll::Ready(Err(Farewell::refusal(&Refusal::fatal(
+                "XX000",
+                "BUG: waited with a ticket that is no longer valid",
+            )))),
+        }
+    }
+
+    /// Gives up waiting.
+    pub fn leave(self: &Rc<Self>, ticket: Ticket) {
+        let given = self.book.borrow_mut().leave(ticket);
+        if let Some(server) = given {
+            self.take_back(server, false);
+        }
+    }
+
+    /// Waits for a connection for somebody who logs in. Cancel safe: a place in the queue is given up
+    /// when the future is dropped.
+    pub async fn lease(self: &Rc<Self>, params: &Rc<Params>) -> Result<Lease, Rc<Farewell>> {
+        if let Some(lease) = self.try_lease(params) {
+            return Ok(lease);
+        }
+        let mut place = Place {
+            ticket: Some(self.join(Instant::now(), true)?),
+            pool: self,
+        };
+        std::future::poll_fn(|cx| {
+            let Some(ticket) = place.ticket else {
+                return Poll::Pending;
+            };
+            let poll = self.poll_wait(ticket, cx.waker());
+            if poll.is_ready() {
+                place.ticket = None;
+            }
+            poll
+        })
+        .await
+    }
+}
+
+/// A place in the queue that is given up when dropped.
+struct Place<'a> {
+    ticket: Option<Ticket>,
+    pool: &'a Rc<Pool>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.pool.leave(ticket);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What time asks for, and signs of life from idle connections.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::{Farewell, Pool};
+use crate::config::PoolConfig;
+use crate::flow::Release;
+use crate::server::cleanup;
+use crate::stats::add;
+use crate::wire::build::Refusal;
+
+impl Pool {
+    pub(super) fn wake(&self) {
+        self.maintenance.borrow().wake_by_ref();
+    }
+
+    /// Makes sure that the maintenance task runs at `deadline`.
+    pub(super) fn arm(&self, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else {
+            return;
+        };
+        if self.armed.get().is_none_or(|armed| deadline < armed) {
+            self.wake();
+        }
+    }
+
+    /// Everything that time, or a sign of life from an idle connection, asks
+    /// for. Returns when to come again.
+    pub(super) fn maintain(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Instant> {
+        let now = Instant::now();
+        let mut room = self.watch_idle(cx);
+        let config = self.config();
+        let timeout = self.query_wait_timeout_error(&config);
+        let wakers = self.book.borrow_mut().expire_waiters(now, &timeout);
+        add(&self.counters.query_wait_timeout_count, wakers.len() as u64);
+        for waker in wakers {
+            waker.wake();
+        }
+        let old = self.book.borrow_mut().expire_idle(now);
+        let surplus = self.is_closing()
+            || self
+                .book
+                .borrow()
+                .idle()
+                .any(|(s, _)| s.info.close_needed.get());
+        room |= !old.is_empty();
+        for server in old {
+            self.hang_up(server, "idle or older than allowed");
+        }
+        if surplus {
+            let closing = self.is_closing();
+            let gone = self
+                .book
+                .borrow_mut()
+                .retain_idle(|server| !closing && !server.info.close_needed.get());
+            room |= !gone.is_empty();
+            for server in gone {
+                self.hang_up(
+                    server,
+                    if closing {
+                        "server shutting down"
+                    } else {
+                        "obsolete connection"
+                    },
+                );
+            }
+        }
+        self.open_wanted(now);
+        if room {
+            self.offer_room();
+        }
+        let retry = self
+            .failure
+            .borrow()
+            .as_ref()
+            .map(|failure| failure.retry_at);
+        let lacking = self.has_waiters()
+            || (self.keeps_minimum() && self.book.borrow().total() < config.min_pool_size);
+        let retry = retry.filter(|&at| lacking && at > now);
+        let deadline = self.book.borrow().next_deadline(now);
+        [deadline, retry].into_iter().flatten().min()
+    }
+
+    /// True: at least one is gone.
+    pub(super) fn watch_idle(self: &Rc<Self>, cx: &mut Context<'_>) -> bool {
+        let mut reason = String::new();
+        let gone = self.book.borrow_mut().retain_idle(|server| {
+            // Whatever comes is walked (a ParameterStatus may), until nothing
+            // more is there.
+            loop {
+                match cleanup::poll_discard(server, self, cx) {
+                    Poll::Pending => return true,
+                    Poll::Ready(Ok(())) if server.backend.release() == Release::Ready => {}
+                    Poll::Ready(Ok(())) => {
+                        reason = "unexpected message while idle".to_owned();
+                        return false;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        reason = error.to_string();
+                        return false;
+                    }
+                }
+            }
+        });
+        let any = !gone.is_empty();
+        for server in gone {
+            self.hang_up(server, &reason);
+        }
+        any
+    }
+
+    pub(super) fn query_wait_timeout_error(&self, config: &PoolConfig) -> Rc<Farewell> {
+        let waited = config.query_wait_timeout.unwrap_or_default();
+        Farewell::refusal(
+            &Refusal::fatal("08P01", "query_wait_timeout")
+                .detail(format!(
+                    "No server connection of database \"{}\", user \"{}\" became free within {} s.",
+                    config.database,
+                    config.user,
+                    waited.as_secs_f64()
+                ))
+                .hint(format!(
+                    "Raise pool_size (now {}) or query_wait_timeout, or make transactions shorter.",
+                    config.pool_size
+                )),
+        )
+    }
+}
+
+/// The task that looks after a pool; it sleeps until something is due.
+pub(super) struct Maintenance {
+    pub pool: Weak<Pool>,
+    pub sleep: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Future for Maintenance {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(pool) = self.pool.upgrade() else {
+            return Poll::Ready(());
+        };
+        if !pool.maintenance.borrow().will_wake(cx.waker()) {
+            *pool.maintenance.borrow_mut() = cx.waker().clone();
+        }
+        loop {
+            let deadline = pool.maintain(cx);
+            pool.armed.set(deadline);
+            let Some(deadline) = deadline else {
+                self.sleep = None;
+                return Poll::Pending;
+            };
+            let mut sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
+            if sleep.as_mut().poll(cx).is_pending() {
+                self.sleep = Some(sleep);
+                return Poll::Pending;
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! One pool at work: opens connections, hands them out, takes them back,
+//! watches the idle ones. Who gets what is decided by [`Book`].
+//!
+//! - `lend`: to clients; `take_back`: from them, and housekeeping;
+//! - `open`: new connections; `maintain`: what time asks for.
+
+mod lend;
+mod maintain;
+mod open;
+mod take_back;
+
+use std::cell::{Cell, Ref, RefCell};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+use std::time::Instant;
+
+use lru::LruCache;
+use slab::Slab;
+
+use crate::config::PoolConfig;
+use crate::flow::Params;
+use crate::pool::{Book, Limits, SharedLimit};
+use crate::server::lease::{Server, ServerInfo};
+use crate::server::login::Credential;
+use crate::stats::Counters;
+use crate::wire::build::Refusal;
+use crate::worker::{Local, Pools};
+use maintain::Maintenance;
+
+/// What a client is told that gets no server connection: a whole
+/// ErrorResponse, and the same for the log.
+#[derive(Debug)]
+pub struct Farewell {
+    pub message: Vec<u8>,
+    pub reason: String,
+}
+
+impl Farewell {
+    pub fn refusal(refusal: &Refusal) -> Rc<Farewell> {
+        let mut message = Vec::new();
+        refusal.encode(&mut message);
+        Rc::new(Farewell {
+            message,
+            reason: refusal.message.clone(),
+        })
+    }
+}
+
+/// How many different sets of startup parameters a pool remembers.
+const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+
+/// Opening a connection has failed; no new attempt before `retry_at`.
+struct Failure {
+    retry_at: Instant,
+    /// For clients that come in the meantime.
+    cached: Rc<Farewell>,
+    /// The server has answered, and refused.
+    refused: bool,
+}
+
+/// The pool of one database and user, on one worker.
+pub struct Pool {
+    pub counters: Counters,
+    local: Rc<Local>,
+    pools: Weak<Pools>,
+    config: RefCell<Rc<PoolConfig>>,
+    book: RefCell<Book<Box<Server>, Rc<Farewell>>>,
+    credential: RefCell<Credential>,
+    /// What the server reported at the last login.
+    welcome: RefCell<Option<Rc<Params>>>,
+    known: RefCell<LruCache<Rc<Params>, Rc<Params>>>,
+    failure: RefCell<Option<Failure>>,
+    next_host: Cell<usize>,
+    servers: RefCell<Slab<Rc<ServerInfo>>>,
+    clients: Cell<usize>,
+    /// Wakes the maintenance task, and when that wakes by itself.
+    maintenance: RefCell<Waker>,
+    armed: Cell<Option<Instant>>,
+    /// Why nothing is opened any more.
+    closing: RefCell<Option<Rc<Farewell>>>,
+}
+
+impl Pool {
+    /// A pool without connections. Must be called inside a `LocalSet` or local
+    /// runtime: it starts its maintenance task.
+    pub fn start(
+        config: PoolConfig,
+        credential: Credential,
+        (db_limit, user_limit): (Rc<SharedLimit>, Rc<SharedLimit>),
+        local: Rc<Local>,
+        pools: Weak<Pools>,
+    ) -> Rc<Pool> {
+        let book = Book::new(limits(&config), db_limit, user_limit);
+        let pool = Rc::new(Pool {
+            counters: Counters::default(),
+            local,
+            pools,
+            config: RefCell::new(Rc::new(config)),
+            book: RefCell::new(book),
+            credential: RefCell::new(credential),
+            welcome: RefCell::new(None),
+            known: RefCell::new(LruCache::new(KNOWN_PARAMETERS)),
+            failure: RefCell::new(None),
+            next_host: Cell::new(0),
+            servers: RefCell::new(Slab::new()),
+            clients: Cell::new(0),
+            maintenance: RefCell::new(Waker::noop().clone()),
+            armed: Cell::new(None),
+            closing: RefCell::new(None),
+        });
+        tokio::task::spawn_local(Maintenance {
+            pool: Rc::downgrade(&pool),
+            sleep: None,
+        });
+        pool
+    }
+
+    pub fn config(&self) -> Rc<PoolConfig> {
+        self.config.borrow().clone()
+    }
+
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    pub fn welcome(&self) -> Option<Rc<Params>> {
+        self.welcome.borrow().clone()
+    }
+
+    pub fn book(&self) -> Ref<'_, Book<Box<Server>, Rc<Farewell>>> {
+        self.book.borrow()
+    }
+
+    pub fn servers(&self) -> Ref<'_, Slab<Rc<ServerInfo>>> {
+        self.servers.borrow()
+    }
+
+    pub fn clients(&self) -> usize {
+        self.clients.get()
+    }
+
+    /// A client has come (+1) or gone (-1): `min_pool_size` is kept while there
+    /// are some.
+    pub fn count_client(&self, change: isize) {
+        self.clients
+            .set(self.clients.get().saturating_add_signed(change));
+        self.wake();
+    }
+
+    /// How a connection to the server is to be proved; newer proofs replace
+    /// older ones (SCRAM pass-through).
+    pub fn set_credential(&self, credential: Credential) {
+        *self.credential.borrow_mut() = credential;
+    }
+
+    /// What the configuration says now; what a client has proved to us stays.
+    pub fn renew_credential(&self, credential: Credential) {
+        let mut current = self.credential.borrow_mut();
+        let scram_keys = current.scram_keys.take();
+        *current = Credential {
+            scram_keys,
+            ..credential
+        };
+    }
+
+    /// A new configuration. Connections that were opened under other terms are
+    /// closed as they are released.
+    pub fn reconfigure(&self, config: PoolConfig) {
+        let old = self.config.replace(Rc::new(config));
+        let new = self.config.borrow().clone();
+        self.book.borrow_mut().set_limits(limits(&new));
+        if !same_server(&old, &new) {
+            for (_, info) in self.servers.borrow().iter() {
+                info.close_needed.set(true);
+            }
+            *self.welcome.borrow_mut() = None;
+        }
+        *self.failure.borrow_mut() = None;
+        self.wake();
+    }
+
+    /// No new connections; idle ones go now, others when released; who waits,
+    /// or would, is told.
+    pub fn close(&self, farewell: &Rc<Farewell>) {
+        *self.closing.borrow_mut() = Some(farewell.clone());
+        let wakers = self.book.borrow_mut().fail_all(farewell);
+        for waker in wakers {
+            waker.wake();
+        }
+        let idle = self.book.borrow_mut().retain_idle(|_| false);
+        for server in idle {
+            self.hang_up(server, "server shutting down");
+        }
+        self.wake();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.borrow().is_some()
+    }
+
+    /// Parameters that a login asked for and the server has accepted, as the
+    /// server reports them.
+    pub fn known_parameters(&self, asked: &Params) -> Option<Rc<Params>> {
+        self.known.borrow_mut().get(asked).cloned()
+    }
+
+    /// Remembers what [`Pool::known_parameters`] returns.
+    pub fn learn_parameters(&self, asked: Rc<Params>, reported: Rc<Params>) {
+        self.known.borrow_mut().put(asked, reported);
+    }
+
+    /// How log lines name a server connection.
+    pub fn log_server(&self, info: &ServerInfo) -> String {
+        format!("S-{}", info.id)
+    }
+}
+
+/// Whether connections that were opened under one configuration fit the other.
+fn same_server(old: &PoolConfig, new: &PoolConfig) -> bool {
+    old.hosts == new.hosts
+        && old.dbname == new.dbname
+        && old.user == new.user
+        && old.password == new.password
+        && old.startup == new.startup
+        && old.connect_query == new.connect_query
+}
+
+fn limits(config: &PoolConfig) -> Limits {
+    Limits {
+        pool_size: config.pool_size,
+        min_pool_size: config.min_pool_size,
+        reserve_pool_size: config.reserve_pool_size,
+        reserve_pool_timeout: config.reserve_pool_timeout,
+        query_wait_timeout: config.query_wait_timeout,
+        server_idle_timeout: config.server_idle_timeout,
+        // Zero is not an age but "serve one client only".
+        server_lifetime: config.server_lifetime.filter(|age| !age.is_zero()),
+        round_robin: config.server_round_robin,
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.config.borrow();
+        write!(f, "Pool({}/{})", config.database, config.user)
+    }
+}

@@ -1,0 +1,329 @@
+//! Opening connections.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::same_server;
+use super::take_back::Pace;
+use super::{Failure, Farewell, Pool};
+use crate::admin::snapshot::ServerState;
+use crate::config::{Host, PoolConfig};
+use crate::flow::{Backend, Params};
+use crate::net::{Outgoing, Stream};
+use crate::pool::SharedBound;
+use crate::server::lease::{Server, ServerInfo};
+use crate::server::login::{Credential, LoggedIn};
+use crate::server::login_error::ServerLoginError;
+use crate::server::{cleanup, dial, login};
+use crate::stats::add;
+use crate::wire::build::Refusal;
+
+impl Pool {
+    pub(super) fn keeps_minimum(&self) -> bool {
+        self.config.borrow().forced_user || self.clients.get() > 0
+    }
+
+    /// Whether there is a connection that has been opened, whoever has it.
+    pub(super) fn has_usable(&self) -> bool {
+        let book = self.book.borrow();
+        book.total() > book.opening_count()
+    }
+
+    /// Opens as many connections as are needed and allowed, all at once; one
+    /// at a time while it is not known that the server lets us in.
+    pub fn open_wanted(self: &Rc<Self>, now: Instant) {
+        let unproved = self.failure.borrow().is_some() || self.welcome.borrow().is_none();
+        if let Some(failure) = &*self.failure.borrow()
+            && now < failure.retry_at
+        {
+            return;
+        }
+        if self.is_closing() {
+            return;
+        }
+        let mut evicted = 0;
+        loop {
+            let wanted = self.book.borrow().wanted(now, self.keeps_minimum());
+            let opening = self.book.borrow().opening_count();
+            match wanted {
+                Ok(0) => return,
+                Ok(_) if unproved && opening > 0 => return,
+                Ok(_) => {
+                    self.book.borrow_mut().begin_open();
+                    tokio::task::spawn_local(open(self.clone()));
+                }
+                // `min_pool_size` alone takes nothing away from others.
+                Err(_) if !self.has_waiters() => return,
+                Err(bound) => {
+                    // Somebody else's idle connection makes room.
+                    let pools = self.pools.upgrade();
+                    evicted += 1;
+                    if evicted > 1000 || !pools.is_some_and(|p| p.evict_idle(self, bound)) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes the connection that was idle longest, for the good of another
+    /// pool. False: none is idle.
+    pub fn evict_one(&self) -> bool {
+        let server = self.book.borrow_mut().evict_idle();
+        let Some(server) = server else {
+            return false;
+        };
+        self.hang_up(server, "evicted");
+        true
+    }
+
+    pub fn has_waiters(&self) -> bool {
+        self.book.borrow().waiting_count() > 0
+    }
+
+    pub fn is_idle_evictable(&self) -> Option<Instant> {
+        let book = self.book.borrow();
+        let mut idle = book.idle();
+        idle.next().map(|(_, since)| since)
+    }
+
+    pub fn shares_bound(&self, other: &PoolConfig, bound: SharedBound) -> bool {
+        let config = self.config.borrow();
+        match bound {
+            SharedBound::Database => config.database == other.database,
+            SharedBound::User => config.user == other.user,
+        }
+    }
+
+    pub(super) fn admit(
+        self: &Rc<Self>,
+        stream: Stream,
+        host: Host,
+        logged_in: LoggedIn,
+    ) -> Box<Server> {
+        let mut params = Params::default();
+        for (name, value) in &logged_in.parameters {
+            params.set(name.as_bytes(), value, true);
+        }
+        let params = self.local.params.borrow_mut().intern(params);
+        let now = Instant::now();
+        let info = Rc::new(ServerInfo {
+            id: self.local.next_id(),
+            host,
+            peer: stream.peer_addr(),
+            local: stream.local_addr(),
+            key: logged_in.backend_key,
+            born: now,
+            connect_time: SystemTime::now(),
+            request_time: Cell::new(now),
+            state: Cell::new(ServerState::New),
+            close_needed: Cell::new(false),
+            link: Cell::new(None),
+            application_name: RefCell::default(),
+            prepared_statements: Cell::new(0),
+            cancels: Cell::new(0),
+            cancels_over: Notify::new(),
+        });
+        self.servers.borrow_mut().insert(info.clone());
+        *self.welcome.borrow_mut() = Some(params.clone());
+        *self.failure.borrow_mut() = None;
+        add(&self.counters.server_connect_count, 1);
+        let max_prepared = self.config.borrow().max_prepared_statements;
+        Box::new(Server {
+            stream,
+            backend: Backend::new(params, max_prepared),
+            info,
+            input: Vec::new(),
+            output: Outgoing::default(),
+        })
+    }
+
+    fn open_failed(self: &Rc<Self>, host: &Host, error: &OpenError) {
+        let config = self.config();
+        let place = dial::place(host);
+        let db = &config.database;
+        let user = &config.user;
+        warn!(%db, %user, addr = %place, reason = %error, "cannot open a server connection");
+        add(&self.counters.server_connect_failed_count, 1);
+        let cached = Farewell::refusal(
+            &Refusal::fatal(
+                error.sqlstate(),
+                format!(
+                    "server login has been failing, cached error: {} (server_login_retry)",
+                    error.text()
+                ),
+            )
+            .detail(format!("The last attempt went to {place}."))
+            .hint(error.hint().unwrap_or_else(|| {
+                format!(
+                    "Tried again after server_login_retry ({} s).",
+                    config.server_login_retry.as_secs_f64()
+                )
+            })),
+        );
+        *self.failure.borrow_mut() = Some(Failure {
+            retry_at: Instant::now() + config.server_login_retry,
+            cached,
+            refused: error.farewell().is_some(),
+        });
+        self.book.borrow_mut().open_failed();
+        // A refused login fails everybody who waits, unless there are
+        // connections to wait for (the server may have no room for more); a
+        // server that cannot be reached, or is starting, is waited for.
+        if let Some(farewell) = error.farewell().filter(|_| !self.has_usable()) {
+            let wakers = self.book.borrow_mut().fail_all(&farewell);
+            for waker in wakers {
+                waker.wake();
+            }
+        }
+        self.after_close();
+        self.wake();
+    }
+}
+
+/// The attempt to open one connection.
+async fn open(pool: Rc<Pool>) {
+    let config = pool.config();
+    let at = if config.load_balance_hosts {
+        pool.next_host.replace(pool.next_host.get().wrapping_add(1))
+    } else {
+        pool.next_host.get()
+    };
+    let Some(host) = config.hosts.get(at % config.hosts.len().max(1)) else {
+        return pool.book.borrow_mut().open_failed();
+    };
+    let credential = pool.credential.borrow().clone();
+    let attempt = open_stream(&pool, &config, host, &credential);
+    let result = match config.server_connect_timeout {
+        Some(limit) => match tokio::time::timeout(limit, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(OpenError::Timeout(limit)),
+        },
+        None => attempt.await,
+    };
+    let (stream, logged_in) = match result {
+        Ok(opened) => opened,
+        Err(error) => {
+            if !config.load_balance_hosts {
+                pool.next_host.set(at.wrapping_add(1));
+            }
+            return pool.open_failed(host, &error);
+        }
+    };
+    let server = pool.admit(stream, host.clone(), logged_in);
+    if !same_server(&config, &pool.config()) {
+        // A reload came meanwhile.
+        server.info.close_needed.set(true);
+        *pool.welcome.borrow_mut() = None;
+    }
+    let conn = pool.log_server(&server.info);
+    let (db, user) = (&config.database, &config.user);
+    let addr = dial::place(host);
+    let local_addr = server.info.local;
+    info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
+    pool.book.borrow_mut().opened();
+    match &config.connect_query {
+        None => pool.reuse(server),
+        // An error in it is logged, and the connection used all the same, as
+        // in PgBouncer.
+        Some(query) => {
+            let query = query.clone();
+            pool.housekeeping(server, Pace::Quick, move |pool, server| {
+                Box::pin(async move {
+                    match cleanup::run(server, &pool, &query).await {
+                        Err(error @ cleanup::CleanupError::Query { .. }) => {
+                            let conn = pool.log_server(&server.info);
+                            warn!(%conn, reason = %error, "connect_query failed");
+                            Ok(())
+                        }
+                        other => other,
+                    }
+                })
+            });
+        }
+    }
+    // The server lets us in: the others that are wanted need not come one by
+    // one. And more than min_pool_size may now be idle for too long.
+    let now = Instant::now();
+    pool.open_wanted(now);
+    pool.arm(pool.book.borrow().next_deadline(now));
+}
+
+async fn open_stream(
+    pool: &Pool,
+    config: &PoolConfig,
+    host: &Host,
+    credential: &Credential,
+) -> Result<(Stream, LoggedIn), OpenError> {
+    let mut stream = dial::connect(host, &config.tcp)
+        .await
+        .map_err(OpenError::Connect)?;
+    let mut startup = vec![
+        ("user", credential.user.as_str()),
+        ("database", config.dbname.as_str()),
+    ];
+    startup.extend(config.startup.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let logged_in =
+        login::login(&mut stream, &startup, credential, &pool.local.derived_keys).await?;
+    Ok((stream, logged_in))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("connect failed: {0}")]
+    Connect(std::io::Error),
+    #[error("connect timeout (server_connect_timeout, {} s)", .0.as_secs_f64())]
+    Timeout(Duration),
+    #[error(transparent)]
+    Login(#[from] ServerLoginError),
+}
+
+impl OpenError {
+    fn text(&self) -> String {
+        match self {
+            OpenError::Login(ServerLoginError::Server(error)) => error.message().into_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    fn sqlstate(&self) -> &'static str {
+        "08P01"
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            OpenError::Login(error) => error.hint().map(|hint| hint.into_owned()),
+            _ => None,
+        }
+    }
+
+    /// What those who wait are told; `None`: they go on waiting.
+    fn farewell(&self) -> Option<Rc<Farewell>> {
+        let OpenError::Login(error) = self else {
+            return None;
+        };
+        match error {
+            ServerLoginError::Io(_) => None,
+            // cannot_connect_now: the server is starting or stopping.
+            ServerLoginError::Server(server) if server.sqlstate() == "57P03" => None,
+            ServerLoginError::Server(server) => {
+                let mut message = Vec::new();
+                crate::wire::frame::put_header(&mut message, b'E', server.body().len());
+                message.extend_from_slice(server.body());
+                Some(Rc::new(Farewell {
+                    message,
+                    reason: server.message().into_owned(),
+                }))
+            }
+            other => {
+                let mut refusal = Refusal::fatal("08P01", other.to_string());
+                refusal.hint = other.hint().map(|hint| hint.into_owned());
+                Some(Farewell::refusal(&refusal))
+            }
+        }
+    }
+}
