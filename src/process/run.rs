@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -44,8 +44,10 @@ pub fn run(config: Config, source: Source, log: LogHandle) -> anyhow::Result<Exi
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
+        // First of all: once a socket is bound, others take us for running.
+        let signals = Signals::install()?;
         let (process, commands) = Process::start(config, source, log).await?;
-        process.serve(commands).await
+        process.serve(commands, signals).await
     });
     if let Err(error) = &result {
         error!(fatal = true, reason = format!("{error:#}"), "pgweir stops");
@@ -53,6 +55,26 @@ pub fn run(config: Config, source: Source, log: LogHandle) -> anyhow::Result<Exi
     // Scrapes under way are not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// The signals that mean something; see above. They are kept from the moment
+/// they are installed.
+struct Signals {
+    hup: Signal,
+    int: Signal,
+    term: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Signals> {
+        Ok(Signals {
+            hup: signal(SignalKind::hangup())?,
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
 }
 
 /// The control thread's state.
@@ -197,11 +219,8 @@ impl Process {
     async fn serve(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
+        mut signals: Signals,
     ) -> anyhow::Result<ExitCode> {
-        let mut hup = signal(SignalKind::hangup())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        let mut term = signal(SignalKind::terminate())?;
-        let mut quit = signal(SignalKind::quit())?;
         let mut left = None::<oneshot::Receiver<()>>;
         loop {
             let wish = tokio::select! {
@@ -218,14 +237,14 @@ impl Process {
                     Some(Command::Shutdown(mode)) => mode,
                     None => ShutdownMode::Immediate,
                 },
-                _ = hup.recv() => {
+                _ = signals.hup.recv() => {
                     // The reason is in the log.
                     let _ = self.reload();
                     continue;
                 }
-                _ = int.recv() => ShutdownMode::WaitForServers,
-                _ = term.recv() => ShutdownMode::WaitForClients,
-                _ = quit.recv() => ShutdownMode::Immediate,
+                _ = signals.int.recv() => ShutdownMode::WaitForServers,
+                _ = signals.term.recv() => ShutdownMode::WaitForClients,
+                _ = signals.quit.recv() => ShutdownMode::Immediate,
                 () = finished(&mut left) => break,
             };
             let again = self.stopping.borrow().is_some();
