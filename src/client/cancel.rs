@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use tracing::{debug, warn};
 
-use super::info::Order;
 use crate::admin::snapshot::ClientState;
 use crate::server::cancel;
 use crate::stats::add;
@@ -18,7 +17,7 @@ pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
         return;
     };
     if client.state.get() == ClientState::Waiting {
-        client.order(Order::CancelWait);
+        client.cancel_wait();
         return;
     }
     // While the cancel is under way, the server connection is not given to

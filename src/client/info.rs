@@ -39,6 +39,7 @@ pub struct ClientInfo {
     pub application_name: RefCell<Box<str>>,
     pub prepared_statements: Cell<usize>,
     order: Cell<Order>,
+    cancelled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -47,8 +48,6 @@ pub struct ClientInfo {
 pub enum Order {
     #[default]
     Nothing,
-    /// Its request, which waits for a server connection, was cancelled.
-    CancelWait,
     /// Leave as soon as no transaction is open.
     Drain,
     /// Leave now.
@@ -82,6 +81,7 @@ impl ClientInfo {
             application_name: RefCell::new(String::from_utf8_lossy(application_name).into()),
             prepared_statements: Cell::new(0),
             order: Cell::default(),
+            cancelled: Cell::default(),
             waker: RefCell::default(),
         }
     }
@@ -93,6 +93,21 @@ impl ClientInfo {
         if rank(order) > rank(self.order.get()) {
             self.order.set(order);
         }
+        self.wake();
+    }
+
+    /// Its request, which waits for a server connection, is cancelled.
+    pub fn cancel_wait(&self) {
+        self.cancelled.set(true);
+        self.wake();
+    }
+
+    /// Whether [`ClientInfo::cancel_wait`] was called since last asked.
+    pub fn take_cancelled(&self) -> bool {
+        self.cancelled.take()
+    }
+
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -101,13 +116,6 @@ impl ClientInfo {
     /// What is asked now.
     pub fn ordered(&self) -> Order {
         self.order.get()
-    }
-
-    /// An order was carried out.
-    pub fn obeyed(&self, order: Order) {
-        if self.order.get() == order {
-            self.order.set(Order::Nothing);
-        }
     }
 
     /// The task that [`ClientInfo::order`] wakes.

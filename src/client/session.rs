@@ -477,18 +477,16 @@ impl Client {
     // ---- orders, and the end ----
 
     fn obey(&mut self) -> Result<(), End> {
+        if self.info.take_cancelled()
+            && let Hold::Waiting(ticket) = self.hold
+        {
+            self.pool.leave(ticket);
+            self.hold = Hold::Nothing;
+            self.info.state.set(ClientState::Idle);
+            self.refuse_waiting();
+        }
         match self.info.ordered() {
             Order::Nothing => Ok(()),
-            Order::CancelWait => {
-                self.info.obeyed(Order::CancelWait);
-                if let Hold::Waiting(ticket) = self.hold {
-                    self.pool.leave(ticket);
-                    self.hold = Hold::Nothing;
-                    self.info.state.set(ClientState::Idle);
-                    self.refuse_waiting();
-                }
-                Ok(())
-            }
             Order::Drain => {
                 let between = match &self.hold {
                     Hold::Nothing => self.input.is_empty() && self.session.is_between_requests(),

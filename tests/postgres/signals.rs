@@ -37,6 +37,21 @@ fn term_without_clients_ends() {
 }
 
 #[test]
+fn a_waiting_client_can_be_cancelled_while_draining() {
+    let pooler = Setup::new().pool_size(1).start();
+    let mut holder = pooler.login();
+    holder.query("begin");
+    let mut waiting = pooler.login();
+    waiting.send(&Frontend::new().query("select 1"));
+    pooler.expect_waiting(1);
+    pooler.signal(Signal::SIGTERM);
+    refuses_connections(&pooler);
+    RawClient::cancel_key(&pooler.socket, &waiting.key);
+    assert_eq!(waiting.answer().error().sqlstate(), "57014");
+    assert_eq!(holder.query("select 1").status(), 'T');
+}
+
+#[test]
 fn second_term_ends_at_once() {
     let mut pooler = Setup::new().start();
     let mut client = pooler.login();
