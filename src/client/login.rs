@@ -1,5 +1,6 @@
 //! Lets a client in: who it is, which database, which parameters.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -104,7 +105,11 @@ pub(super) async fn login(
     let credential = credential(&config, &user, &authenticated, worker);
     let pool = worker.pool(config, credential);
     let asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
-    let params = agree_on_parameters(&pool, &asked).await?;
+    // Waiting for a server connection is of no use to a client that has gone.
+    let params = tokio::select! {
+        agreed = agree_on_parameters(&pool, &asked) => agreed?,
+        () = stream.closed() => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
+    };
 
     let key = worker.new_key(if startup.minor >= 2 { LONG_KEY } else { 4 });
     let mut out = Vec::new();

@@ -1,11 +1,13 @@
 //! One type for every kind of connection.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection to a client or a server.
@@ -72,6 +74,30 @@ impl Stream {
         };
         let pid = cred.ok().and_then(|cred| cred.pid());
         pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
+    }
+
+    /// Resolves when the peer has closed its end, without reading anything;
+    /// never if it has sent something first, since that hides the end. Cancel
+    /// safe.
+    pub async fn closed(&self) {
+        loop {
+            let mut byte = [MaybeUninit::uninit()];
+            let peeked = match self {
+                Stream::Tcp(s) => s.readable().await.and_then(|()| {
+                    s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte))
+                }),
+                Stream::Unix(s) => s.readable().await.and_then(|()| {
+                    s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte))
+                }),
+            };
+            match peeked {
+                Ok(0) => return,
+                Ok(_) => return std::future::pending().await,
+                // The readiness was that of an earlier read.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Reads what is there into `buffer`; Ready(0) is the end. Cancel safe:

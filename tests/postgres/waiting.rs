@@ -138,3 +138,18 @@ fn a_check_opens_no_second_connection() {
     }
     assert_eq!(pooler.backends(), [pid]);
 }
+
+#[test]
+fn who_leaves_while_logging_in_gives_up_its_place() {
+    let mute = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = i32::from(mute.local_addr().expect("address").port());
+    let setup = Setup::new().for_database("port", port);
+    let pooler = setup.set("max_client_conn", 3).start();
+    let parameters = [("user", "app"), ("database", pooler.database.as_str())];
+    for _ in 0..10 {
+        let mut client = RawClient::connect(&pooler.address);
+        client.send(&Frontend::new().startup((3, 0), &parameters));
+        // Not "no more connections allowed".
+        assert!(client.is_silent_for(Duration::from_millis(100)));
+    }
+}
