@@ -214,11 +214,12 @@ async fn open(pool: Rc<Pool>) {
             return pool.open_failed(host, &error);
         }
     };
+    let welcome = pool.welcome();
     let server = pool.admit(stream, host.clone(), logged_in);
     if !same_server(&config, &pool.config()) {
         // A reload came meanwhile.
         server.info.close_needed.set(true);
-        *pool.welcome.borrow_mut() = None;
+        *pool.welcome.borrow_mut() = welcome;
     }
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);
