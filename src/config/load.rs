@@ -178,14 +178,39 @@ fn expand_urls(draft: &mut Draft) {
     }
 }
 
-/// Defaults for a start without a file: nobody is asked for a password, so only
-/// this machine may connect.
+/// Defaults for a start without a file. Clients log in as the URLs say, with
+/// the same user and password as at the server. Where a URL has no password,
+/// nobody is asked for one, and only this machine may connect.
 fn without_file(draft: &mut Draft) {
     let set = |key| draft.report.place(&Section::General, key).is_some();
     if !set("listen_addr") {
         draft.general.listen_addr = vec!["127.0.0.1".to_owned()];
     }
-    if !set("auth_type") && !set("auth_file") {
-        draft.general.auth_type = AuthType::Any;
+    if set("auth_type") || set("auth_file") {
+        return;
     }
+    draft.general.auth_type = AuthType::Any;
+    let logins: Vec<_> = draft
+        .databases
+        .values()
+        .map(|db| (&db.user, &db.password))
+        .collect();
+    let mut users = BTreeMap::new();
+    for (user, password) in logins {
+        let (Some(user), Some(password)) = (user, password) else {
+            return;
+        };
+        let config = UserConfig {
+            password: Some(password.clone()),
+            ..UserConfig::default()
+        };
+        let before = users.insert(user.clone(), config);
+        if before.is_some_and(|before: UserConfig| before.password.as_ref() != Some(password)) {
+            let place = Place::whole("--database");
+            let message = format!("user `{user}` has two different passwords: give a file");
+            return draft.report.mistake(&place, message);
+        }
+    }
+    draft.users.append(&mut users);
+    draft.general.auth_type = AuthType::ScramSha256;
 }

@@ -27,7 +27,7 @@ pgweir reads its own `pgweir.toml`, or a `pgbouncer.ini` as it is. Names are the
 - What a user's section says goes before what the database's says, and that before the global setting. The user is the one that logs in to the server: the database's `user` where it has one.
 - The database `*` is for every name that is not listed.
 - `PGWEIR_<SETTING>` in the environment overrides a global setting of the file: `PGWEIR_LISTEN_PORT=6000`, `PGWEIR_SERVER_LIFETIME=30m`.
-- `pgweir run --database NAME=postgres://user:password@host/dbname` adds a database, or replaces the file's. Without any file it listens on 127.0.0.1 and the Unix socket, and asks nobody for a password (`auth_type=any`): whoever can reach it works as the URL's user. It refuses to listen anywhere else then.
+- `pgweir run --database NAME=postgres://user:password@host/dbname` adds a database, or replaces the file's. Without any file it listens on 127.0.0.1 and the Unix socket, and clients log in with the URL's user and password (`auth_type=scram-sha-256`). If a URL has no password nobody is asked for one (`auth_type=any`): whoever can reach it works as the URL's user, and it refuses to listen anywhere else then.
 - The `user` and `password` of a database are for the server. Clients log in as the users of `[users.NAME]` and `auth_file`.
 - All mistakes in a file are reported at once, each with its line; nothing starts, and a reload changes nothing, until there are none. `pgweir check FILE` does only that.
 - *Reload* says whether RELOAD or SIGHUP applies a new value; where it does not, the old one is kept, and a warning says so.

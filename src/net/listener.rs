@@ -91,9 +91,11 @@ pub fn unix(
 fn unix_socket(path: &str, mode: u32, group: Option<&str>, backlog: u32) -> io::Result<Bound> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
+    let backlog = backlog.min(i32::MAX as u32) as i32;
     let file = match path.strip_prefix('@') {
         Some(name) => {
             socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+            socket.listen(backlog)?;
             None
         }
         None => {
@@ -104,17 +106,23 @@ fn unix_socket(path: &str, mode: u32, group: Option<&str>, backlog: u32) -> io::
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            socket.bind(&SockAddr::unix(path)?)?;
+            // Nobody sees it under its name before it listens and has its
+            // permissions.
+            let unfinished = format!("{path}.{}", std::process::id());
+            socket.bind(&SockAddr::unix(&unfinished)?)?;
+            let hidden = UnixPath(Some(unfinished.into()));
+            let unfinished = hidden.0.as_deref().unwrap_or(Path::new(path));
             if let Some(group) = group {
                 let unknown = || io::Error::new(io::ErrorKind::NotFound, "no such group");
                 let group = Group::from_name(group)?.ok_or_else(unknown)?;
-                chown(path, None, Some(group.gid))?;
+                chown(unfinished, None, Some(group.gid))?;
             }
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+            std::fs::set_permissions(unfinished, std::fs::Permissions::from_mode(mode))?;
+            socket.listen(backlog)?;
+            std::fs::rename(unfinished, path)?;
             Some(Path::new(path).to_owned())
         }
     };
-    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
     Ok(Bound::Unix(socket.into(), UnixPath(file)))
 }
 

@@ -276,9 +276,18 @@ fn databases_come_from_the_command_line() {
     let url = ["app=postgres://u:p@h/db".to_owned()];
     let config = load_files(&[], &url, &[]).unwrap();
     assert_eq!(config.source, Source::CommandLine);
-    assert_eq!(config.general.auth_type, AuthType::Any);
+    assert_eq!(config.general.auth_type, AuthType::ScramSha256);
     assert_eq!(config.general.listen_addr, ["127.0.0.1"]);
     assert_eq!(&*config.pool("app", "me").unwrap().user, "u");
+    let (users, _) = config.userlist(&|_| unreachable!());
+    assert!(users.get("u").unwrap().verify_plain("u", b"p"));
+
+    let open = ["app=postgres://u@h/db".to_owned()];
+    let config = load_files(&[], &open, &[]).unwrap();
+    assert_eq!(config.general.auth_type, AuthType::Any);
+    let two = ["a=postgres://u:p@h/a", "b=postgres://u:q@h/b"].map(str::to_owned);
+    let error = load_files(&[], &two, &[]).unwrap_err().to_string();
+    assert!(error.contains("two different passwords"), "{error}");
 
     let file = [(
         "p.toml",
