@@ -179,7 +179,14 @@ impl World {
             assert_eq!(self.book.total(), all, "the book has lost count");
             assert_eq!(self.limit.used(), all, "the shared bound has lost count");
         }
-        panic!("no rest after {steps} steps");
+        let clients = self.clients.iter().filter(|client| !client.closed);
+        let clients: Vec<_> = clients.collect();
+        let servers: Vec<_> = self
+            .servers
+            .values()
+            .map(|s| (s.client, &s.backend, &s.postgres))
+            .collect();
+        panic!("no rest after {steps} steps: {clients:#?} {servers:?}");
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -740,5 +747,40 @@ impl Client {
 impl Server {
     fn hear(&mut self) {
         self.to_pooler.extend(self.postgres.take());
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hold = match self.hold {
+            Hold::Nothing => "nothing".to_owned(),
+            Hold::Waiting(ticket) => format!("{ticket:?}"),
+            Hold::Linked(id) => format!("server {id}"),
+        };
+        f.debug_struct("Client")
+            .field("hold", &hold)
+            .field("sent", &(self.sent, self.program.rounds.len()))
+            .field("got", &(self.got.len(), self.program.expected.len()))
+            .field(
+                "next",
+                &self.program.expected[self.got.len()..]
+                    .escape_ascii()
+                    .to_string(),
+            )
+            .field("input", &self.input.escape_ascii().to_string())
+            .field(
+                "rounds",
+                &self
+                    .program
+                    .rounds
+                    .iter()
+                    .map(|r| r.send.escape_ascii().to_string())
+                    .collect::<Vec<_>>(),
+            )
+            .field("leaving", &self.leaving)
+            .field("answers_first", &self.answers_first)
+            .field("closed", &self.closed)
+            .field("cut", &self.cut)
+            .finish()
     }
 }
