@@ -1,7 +1,7 @@
 //! The table of fuzz targets. `fuzz/` has a binary for each, and
 //! `tests/fuzz_smoke.rs` runs each over its corpus and mutations of it.
 
-use crate::{auth, config, sql, wire};
+use crate::{auth, config, flow, sql, wire};
 
 /// A target: its name, which is also that of its file and its corpus, and its
 /// body, which takes any bytes and panics if it finds a mistake.
@@ -12,6 +12,7 @@ pub const TARGETS: &[Target] = &[
     ("database", config::fuzzing::fuzz_database),
     ("ini", config::fuzzing::fuzz_ini),
     ("lexer", sql::fuzzing::fuzz_lexer),
+    ("link", flow::fuzzing::fuzz_link),
     ("messages", wire::fuzzing::fuzz_messages),
     ("quote", sql::fuzzing::fuzz_quote),
     ("scram", auth::fuzzing::fuzz_scram),

@@ -11,6 +11,8 @@
 
 mod backend;
 pub mod error_fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod output;
 mod params;
 mod replies;

@@ -228,6 +228,12 @@ impl Writer {
             self.put(message(b'S', b""));
         }
         self.end_round(true);
+        // Nobody sends a COPY's statement again without its data: PostgreSQL
+        // would take what follows for a loss of synchronisation and give up.
+        for name in ["", "copying"] {
+            self.put(strings(b'C', &[&[b"S", name.as_bytes()].concat()], b""));
+        }
+        self.put(message(b'S', b""));
     }
 }
 

@@ -2,17 +2,18 @@
 //! can happen happen in any order. The rules by which bytes and connections
 //! move are those of `client::session`, `server::pool` and `server::cleanup`.
 
+mod clients;
+mod servers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Wake, Waker};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use pgweir::config::PoolMode;
-use pgweir::flow::{
-    Backend, Output, OwnQuery, ParamTable, Params, Release, Session, Shared, Statements, Stop,
-};
+use pgweir::flow::{Backend, ParamTable, Params, Release, Session, Statements};
 use pgweir::pool::{Book, Limits, SharedLimit, Ticket};
 use pgweir::stats::Counters;
 use rand::rngs::StdRng;
@@ -179,7 +180,14 @@ impl World {
             assert_eq!(self.book.total(), all, "the book has lost count");
             assert_eq!(self.limit.used(), all, "the shared bound has lost count");
         }
-        panic!("no rest after {steps} steps");
+        let clients = self.clients.iter().filter(|client| !client.closed);
+        let clients: Vec<_> = clients.collect();
+        let servers: Vec<_> = self
+            .servers
+            .values()
+            .map(|s| (s.client, &s.backend, &s.postgres))
+            .collect();
+        panic!("no rest after {steps} steps: {clients:#?} {servers:?}");
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -334,347 +342,6 @@ impl World {
         }
     }
 
-    // ---- clients: client::session ----
-
-    fn arrive(&mut self) {
-        self.to_come -= 1;
-        let id = self.clients.len();
-        let mut params = Params::default();
-        params.set(b"TimeZone", b"UTC", true);
-        let mut x = String::new();
-        if self.mode == PoolMode::Transaction && self.rng.random() {
-            x = format!("x{id}");
-            params.set(b"x", x.as_bytes(), false);
-        }
-        self.clients.push(Client {
-            session: Session::new(self.mode, true, self.params.intern(params)),
-            program: Program::random(&mut self.rng, id, &x),
-            sent: 0,
-            to_pooler: Vec::new(),
-            to_client: Vec::new(),
-            got: Vec::new(),
-            input: Vec::new(),
-            hold: Hold::Nothing,
-            answers_first: false,
-            leaving: false,
-            woken: Arc::new(Flag(AtomicBool::new(false))),
-            closed: false,
-            cut: false,
-        });
-    }
-
-    fn take_input(&mut self, i: usize, mut fresh: bool) {
-        loop {
-            let client = &mut self.clients[i];
-            let input = std::mem::take(&mut client.input);
-            let mut buffer = Vec::new();
-            let mut out = Output::new(&input, &mut buffer);
-            let mut shared = Shared {
-                statements: &mut self.statements,
-                params: &mut self.params,
-                counters: &self.counters,
-            };
-            let mut server = match client.hold {
-                Hold::Linked(id) => self.servers.get_mut(&id),
-                _ => None,
-            };
-            let session = &mut client.session;
-            let to_client = &mut client.to_client;
-            if let Some(server) = server.as_deref_mut().filter(|_| fresh) {
-                server
-                    .backend
-                    .adopt(session, &mut out, to_client, &mut shared);
-            }
-            let backend = server.as_deref_mut().map(|server| &mut server.backend);
-            let (taken, stop) = session
-                .from_client(backend, &input, &mut out, to_client, &mut shared)
-                .unwrap();
-            let sent = out.finish();
-            match server {
-                Some(server) => server.to_server.extend_from_slice(sent),
-                None => assert!(sent.is_empty(), "bytes for no server"),
-            }
-            client.input = input[taken..].to_vec();
-            match stop {
-                Stop::More { .. } => return,
-                Stop::Terminate => {
-                    client.leaving = true;
-                    client.input.clear();
-                    return self.leave_if_served(i);
-                }
-                Stop::Wait => {
-                    client.answers_first = true;
-                    return;
-                }
-                Stop::NeedServer => {
-                    let params = client.session.params().clone();
-                    let servers = &self.servers;
-                    let fits = |id: &u64| Rc::ptr_eq(servers[id].backend.params(), &params);
-                    let Some((id, _)) = self.book.take_idle(fits) else {
-                        return self.join(i);
-                    };
-                    self.link(i, id);
-                    fresh = true;
-                }
-            }
-        }
-    }
-
-    fn leave_if_served(&mut self, i: usize) {
-        let client = &self.clients[i];
-        let served = match client.hold {
-            Hold::Nothing => false,
-            Hold::Waiting(_) => true,
-            Hold::Linked(id) => self.servers[&id].backend.is_busy(),
-        };
-        if client.leaving && !served && !client.closed {
-            self.end(i, true);
-        }
-    }
-
-    fn join(&mut self, i: usize) {
-        let ticket = self.book.join(self.now);
-        self.open_wanted();
-        let client = &mut self.clients[i];
-        client.hold = Hold::Waiting(ticket);
-        client.woken.0.store(true, Ordering::Relaxed);
-    }
-
-    fn link(&mut self, i: usize, id: u64) {
-        let server = self.servers.get_mut(&id).unwrap();
-        assert_eq!(server.backend.release(), Release::Ready);
-        assert!(server.client.is_none() && server.work.is_none() && server.cancels == 0);
-        // Killed, or its last words are on the way.
-        self.clients[i].cut |= server.postgres.closed;
-        server.client = Some(i);
-        self.clients[i].hold = Hold::Linked(id);
-    }
-
-    fn served(&mut self, i: usize) {
-        let client = &mut self.clients[i];
-        client.woken.0.store(false, Ordering::Relaxed);
-        let Hold::Waiting(ticket) = client.hold else {
-            return;
-        };
-        let waker = Waker::from(client.woken.clone());
-        match self.book.poll(ticket, &waker) {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(id))) => {
-                self.link(i, id);
-                self.take_input(i, true);
-            }
-            Poll::Ready(Some(Err(()))) => {
-                self.clients[i].hold = Hold::Nothing;
-                self.clients[i].cut = true;
-                self.end(i, false);
-            }
-            Poll::Ready(None) => panic!("a ticket that is not valid"),
-        }
-    }
-
-    fn unlink(&mut self, i: usize, let_finish: bool) {
-        let hold = std::mem::replace(&mut self.clients[i].hold, Hold::Nothing);
-        if let Hold::Linked(id) = hold {
-            self.servers.get_mut(&id).unwrap().client = None;
-            self.take_back(id, let_finish);
-        }
-    }
-
-    fn end(&mut self, i: usize, let_finish: bool) {
-        let client = &mut self.clients[i];
-        client.closed = true;
-        if let Hold::Waiting(ticket) = client.hold {
-            client.hold = Hold::Nothing;
-            if let Some(id) = self.book.leave(ticket) {
-                self.take_back(id, false);
-            }
-        }
-        self.unlink(i, let_finish);
-    }
-
-    // ---- servers: client::session, server::pool, server::cleanup ----
-
-    fn server_to_pooler(&mut self, id: u64) {
-        let server = self.servers.get_mut(&id).unwrap();
-        let n = piece(&mut self.rng, server.to_pooler.len());
-        server.input.extend(server.to_pooler.drain(..n));
-        let input = std::mem::take(&mut server.input);
-        let mut buffer = Vec::new();
-        let mut out = Output::new(&input, &mut buffer);
-        let mut shared = Shared {
-            statements: &mut self.statements,
-            params: &mut self.params,
-            counters: &self.counters,
-        };
-        let mut client = server.client.map(|i| &mut self.clients[i]);
-        let session = client.as_deref_mut().map(|client| &mut client.session);
-        let taken = server
-            .backend
-            .from_server(session, &input, &mut out, &mut shared)
-            .unwrap_or_else(|fault| {
-                panic!(
-                    "{fault} after {}: {:#?}",
-                    input.escape_ascii(),
-                    server.backend
-                )
-            });
-        let to_client = out.finish();
-        if let Some(client) = client {
-            client.to_client.extend_from_slice(to_client);
-        }
-        server.input = input[taken..].to_vec();
-        match server.client {
-            Some(i) => {
-                let ready = server.input.is_empty()
-                    && server.backend.release() == Release::Ready
-                    && self.mode != PoolMode::Session;
-                let due = std::mem::take(&mut self.clients[i].answers_first);
-                if ready {
-                    self.unlink(i, false);
-                }
-                if due {
-                    self.take_input(i, false);
-                }
-                self.leave_if_served(i);
-            }
-            None if server.work.is_some() => {
-                let mut out = Vec::new();
-                if !server.backend.is_settled() {
-                    server.backend.abandon(&mut out);
-                    server.to_server.extend(out);
-                }
-                self.advance(id);
-            }
-            None => assert!(server.postgres.closed, "unexpected message while idle"),
-        }
-    }
-
-    fn server_eof(&mut self, id: u64) {
-        let server = &self.servers[&id];
-        if let Some(i) = server.client {
-            let told = server.backend.is_ending();
-            self.clients[i].cut |= !told;
-            self.clients[i].hold = Hold::Nothing;
-            self.clients[i].closed = true;
-            self.discard(id);
-        } else if server.work.is_some() {
-            self.discard(id);
-        } else {
-            let gone = self.book.retain_idle(|other| *other != id);
-            if !gone.is_empty() {
-                self.servers.remove(&id);
-                self.open_wanted();
-            } else {
-                // Handed over, and not taken yet: the client will find out.
-                let waiting = |c: &&mut Client| matches!(c.hold, Hold::Waiting(_));
-                let waiting: Vec<_> = self.clients.iter_mut().filter(waiting).collect();
-                assert!(!waiting.is_empty(), "a server that nobody has");
-            }
-        }
-    }
-
-    fn take_back(&mut self, id: u64, let_finish: bool) {
-        let server = &self.servers[&id];
-        let release = server.backend.release();
-        if release == Release::Broken {
-            return self.discard(id);
-        }
-        let reset = self.mode == PoolMode::Session;
-        let dirty = release == Release::Dirty || !server.input.is_empty();
-        if dirty || reset || server.cancels > 0 {
-            self.clean(id, dirty, reset, let_finish);
-        } else {
-            self.reuse(id);
-        }
-    }
-
-    fn clean(&mut self, id: u64, dirty: bool, reset: bool, let_finish: bool) {
-        let server = self.servers.get_mut(&id).unwrap();
-        let mut stage = Stage::Clean;
-        if dirty {
-            let mut out = Vec::new();
-            server.backend.abandon(&mut out);
-            server.to_server.extend(out);
-            server.cancels += u32::from(server.backend.is_busy() && !let_finish);
-            stage = Stage::Settle;
-        }
-        let quick = !dirty && server.cancels == 0;
-        if quick {
-            self.book.returning();
-        }
-        server.work = Some(Work {
-            stage,
-            reset,
-            quick,
-        });
-        self.advance(id);
-    }
-
-    fn advance(&mut self, id: u64) {
-        let Some(server) = self.servers.get_mut(&id) else {
-            return;
-        };
-        while let Some(work) = &mut server.work {
-            if !server.backend.is_settled() {
-                return;
-            }
-            let mut out = Vec::new();
-            let error = server.backend.take_own_error();
-            let next = match work.stage {
-                Stage::Settle if server.backend.rollback(&mut out) => Stage::RollBack,
-                Stage::Settle => Stage::Clean,
-                Stage::RollBack | Stage::Reset if error.is_some() => panic!("own query failed"),
-                Stage::RollBack => Stage::Clean,
-                Stage::Clean if work.reset => {
-                    let query = OwnQuery::Housekeeping;
-                    server.backend.own_query(query, b"discard all", &mut out);
-                    Stage::Reset
-                }
-                Stage::Clean | Stage::Reset => Stage::Cancels,
-                Stage::Cancels if server.cancels > 0 => return,
-                Stage::Cancels => {
-                    if work.quick {
-                        self.book.returned();
-                    }
-                    server.work = None;
-                    return match server.backend.release() {
-                        Release::Ready => self.reuse(id),
-                        Release::Broken => self.discard(id),
-                        Release::Dirty => panic!("state is unknown after housekeeping"),
-                    };
-                }
-            };
-            work.stage = next;
-            server.to_server.extend(out);
-        }
-    }
-
-    fn reuse(&mut self, id: u64) {
-        let born = self.servers[&id].born;
-        let lifetime = self.book.limits().server_lifetime;
-        if lifetime.is_some_and(|max| self.now >= born + max) || self.book.is_above_size() {
-            return self.discard(id);
-        }
-        if let Some(waker) = self.book.give_back(id, self.now, born) {
-            waker.wake();
-        }
-    }
-
-    fn discard(&mut self, id: u64) {
-        let server = self.servers.remove(&id).unwrap();
-        if server.work.is_some_and(|work| work.quick) {
-            self.book.returned();
-        }
-        self.book.closed();
-        self.open_wanted();
-    }
-
-    fn open_wanted(&mut self) {
-        while let Ok(1..) = self.book.wanted(self.now, true) {
-            self.book.begin_open();
-        }
-    }
-
     // ---- what must be true in the end ----
 
     fn check_rest(&mut self) {
@@ -740,5 +407,40 @@ impl Client {
 impl Server {
     fn hear(&mut self) {
         self.to_pooler.extend(self.postgres.take());
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hold = match self.hold {
+            Hold::Nothing => "nothing".to_owned(),
+            Hold::Waiting(ticket) => format!("{ticket:?}"),
+            Hold::Linked(id) => format!("server {id}"),
+        };
+        f.debug_struct("Client")
+            .field("hold", &hold)
+            .field("sent", &(self.sent, self.program.rounds.len()))
+            .field("got", &(self.got.len(), self.program.expected.len()))
+            .field(
+                "next",
+                &self.program.expected[self.got.len()..]
+                    .escape_ascii()
+                    .to_string(),
+            )
+            .field("input", &self.input.escape_ascii().to_string())
+            .field(
+                "rounds",
+                &self
+                    .program
+                    .rounds
+                    .iter()
+                    .map(|r| r.send.escape_ascii().to_string())
+                    .collect::<Vec<_>>(),
+            )
+            .field("leaving", &self.leaving)
+            .field("answers_first", &self.answers_first)
+            .field("closed", &self.closed)
+            .field("cut", &self.cut)
+            .finish()
     }
 }

@@ -9,3 +9,4 @@ mod release;
 mod script;
 mod simple;
 mod statements;
+mod unnamed;

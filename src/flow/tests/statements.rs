@@ -27,7 +27,7 @@ fn used(script: Script, name: &str, on_server: &str) -> Script {
         .free()
 }
 
-fn missing(name: &str) -> Vec<u8> {
+pub fn missing(name: &str) -> Vec<u8> {
     error(
         "26000",
         &format!("prepared statement \"{name}\" does not exist"),
@@ -342,117 +342,6 @@ fn an_own_parse_that_fails_is_the_clients_error() {
 }
 
 #[test]
-fn the_unnamed_statement_follows_too() {
-    Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .passes(&[bind("", ""), sync()])
-        .answers(&[bound(), ready('I')])
-        .free()
-        .give(1)
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 1"), bind("", ""), sync()],
-            &[],
-        )
-        .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
-        .free()
-        .run();
-}
-
-#[test]
-fn nobody_gets_the_unnamed_statement_of_another() {
-    let gone = error("26000", "unnamed prepared statement does not exist");
-    Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .client(1)
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
-        .gives(&[closed(), gone.clone(), ready('I')], &[gone, ready('I')])
-        .free()
-        .run();
-}
-
-#[test]
-fn a_simple_query_drops_the_unnamed_statement() {
-    Script::new()
-        .passes(&[parse("", "select 1"), sync(), query("select 2")])
-        .answers(&[parsed(), ready('I'), complete("SELECT 1"), ready('I')])
-        .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
-        .run();
-}
-
-#[test]
-fn a_refused_unnamed_parse_drops_the_one_before() {
-    // postgres.c, exec_parse_message: "release any prior unnamed statement"
-    // comes first.
-    Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .passes(&[parse("", "broken"), sync()])
-        .answers(&[error("42601", "syntax error"), ready('I')])
-        .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
-        .run();
-}
-
-#[test]
-fn a_skipped_unnamed_parse_drops_nothing() {
-    Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .sends(
-            &[bind("", "nix"), parse("", "select 2"), sync()],
-            &[bind("", "pgweir_missing"), parse("", "select 2"), sync()],
-            &[],
-        )
-        .gives(
-            &[missing("pgweir_missing"), ready('I')],
-            &[missing("nix"), ready('I')],
-        )
-        .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 1"), bind("", ""), sync()],
-            &[],
-        )
-        .run();
-}
-
-#[test]
-fn a_later_unnamed_parse_survives_the_failure_of_an_earlier_one() {
-    Script::new()
-        .passes(&[parse("", "broken"), sync(), parse("", "select 2"), sync()])
-        .answers(&[error("42601", "syntax error"), ready('I')])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .give(1)
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 2"), bind("", ""), sync()],
-            &[],
-        )
-        .run();
-}
-
-#[test]
 fn forgetting_all_statements() {
     for (tag, sql) in [
         ("DEALLOCATE ALL", "deallocate all"),
@@ -528,37 +417,6 @@ fn a_name_waits_for_what_may_have_failed() {
 }
 
 #[test]
-fn the_unnamed_statement_waits_for_what_may_have_failed() {
-    Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .give(1)
-        .sends(
-            &[bind("", "nix"), parse("", "select 2"), sync()],
-            &[bind("", "pgweir_missing"), parse("", "select 2"), sync()],
-            &[],
-        )
-        .sends(&[bind("", ""), sync()], &[], &[])
-        .gives(
-            &[missing("pgweir_missing"), ready('I')],
-            &[missing("nix"), ready('I')],
-        )
-        .sends(&[], &[parse("", "select 1"), bind("", ""), sync()], &[])
-        .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
-        .free()
-        .run();
-}
-
-#[test]
-fn whole_pipelines_of_unnamed_statements_do_not_wait() {
-    let one = [parse("", "select 1"), describe(""), bind("", ""), sync()];
-    Script::new()
-        .passes(&[one.concat(), one.concat(), one.concat()])
-        .run();
-}
-
-#[test]
 fn in_a_transaction_that_may_fail_the_server_decides() {
     let aborted = error("25P02", "current transaction is aborted");
     prepared(Script::new(), "s", "pgweir_1", "select 1")
@@ -583,57 +441,5 @@ fn in_a_transaction_that_may_fail_the_server_decides() {
             &[error("42601", "no"), ready('E'), aborted, ready('E')],
         )
         .held()
-        .run();
-}
-
-#[test]
-fn a_query_between_pipelines_keeps_the_unnamed_statement_dropped() {
-    Script::new()
-        .passes(&[parse("", "select 1")])
-        .passes(&[sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .passes(&[execute(), parse("", "select 2"), sync(), query("x")])
-        .answers(&[error("34000", "no portal"), ready('I')])
-        .answers(&[complete("SELECT 1"), ready('I')])
-        .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
-        .run();
-    // Unless the query was skipped.
-    Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .passes(&[execute(), query("x"), sync()])
-        .answers(&[error("34000", "no portal"), ready('I')])
-        .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 1"), bind("", ""), sync()],
-            &[],
-        )
-        .run();
-}
-
-#[test]
-fn an_unnamed_parse_of_ours_that_is_skipped_is_sent_again() {
-    Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
-        .give(1)
-        .sends(
-            &[execute(), describe(""), sync(), bind("", ""), sync()],
-            &[execute(), parse("", "select 1"), describe(""), sync()],
-            &[],
-        )
-        .answers(&[error("34000", "no portal"), ready('I')])
-        .sends(&[], &[parse("", "select 1"), bind("", ""), sync()], &[])
-        .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
-        .free()
         .run();
 }

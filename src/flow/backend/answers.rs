@@ -1,0 +1,442 @@
+//! What the server says, and what it settles.
+
+use std::rc::Rc;
+
+use super::{Backend, ServerFault};
+use crate::flow::error_fields::{self, Severity};
+use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
+use crate::flow::session::MISSING;
+use crate::flow::{Output, Session, Shared};
+use crate::stats::add;
+use crate::wire::{BackendTag, HEADER_LEN, Header, TxStatus};
+
+/// Messages that must be looked at are held whole up to this size, in bytes.
+/// An ErrorResponse above it passes unseen; anything else above it is a fault.
+const MAX_HELD: usize = 1 << 20;
+
+impl Backend {
+    /// Walks what the server sent. `session` is the client that it serves, if
+    /// there is one. Returns how much was taken: an incomplete message that
+    /// must be seen whole is left for the next call. After a fault the
+    /// connection is broken ([`super::Release`]).
+    pub fn from_server(
+        &mut self,
+        session: Option<&mut Session>,
+        input: &[u8],
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Result<usize, ServerFault> {
+        let result = self.walk(session, input, out, shared);
+        self.ending |= result.is_err();
+        result
+    }
+
+    fn walk(
+        &mut self,
+        mut session: Option<&mut Session>,
+        input: &[u8],
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Result<usize, ServerFault> {
+        let mut at = 0;
+        loop {
+            let bytes = input.get(at..).unwrap_or_default();
+            if self.rest > 0 {
+                let n = self.rest.min(bytes.len());
+                if self.rest_forward {
+                    out.forward(at..at + n);
+                }
+                self.rest -= n;
+                at += n;
+                if self.rest > 0 {
+                    return Ok(at);
+                }
+                self.give_local_replies(session.is_some(), out);
+                continue;
+            }
+            let Some(header) = Header::peek(bytes)? else {
+                return Ok(at);
+            };
+            let shown = header.tag as char;
+            let Some(tag) = BackendTag::from_byte(header.tag) else {
+                return Err(ServerFault::Unexpected { tag: shown });
+            };
+            let whole = bytes.get(..header.total);
+            if whole.is_none() && must_be_whole(tag) {
+                if header.total <= MAX_HELD {
+                    return Ok(at);
+                }
+                if tag != BackendTag::ErrorResponse {
+                    let total = header.total;
+                    return Err(ServerFault::TooLong { tag: shown, total });
+                }
+            }
+            let body = whole.and_then(|m| m.get(HEADER_LEN..)).unwrap_or_default();
+            let deliver = self
+                .message(tag, body, session.as_deref_mut(), shared)?
+                .ok_or(ServerFault::Unexpected { tag: shown })?;
+            let end = at + header.total.min(bytes.len());
+            let forward = match deliver {
+                Deliver::Forward => session.is_some(),
+                Deliver::Swallow => false,
+                Deliver::Instead(message) => {
+                    out.own().extend_from_slice(&message);
+                    false
+                }
+            };
+            if forward {
+                out.forward(at..end);
+            }
+            self.rest = header.total - (end - at);
+            self.rest_forward = forward;
+            at = end;
+            if self.rest == 0 {
+                self.give_local_replies(session.is_some(), out);
+            }
+        }
+    }
+
+    /// One message. `None`: it does not fit here.
+    fn message(
+        &mut self,
+        tag: BackendTag,
+        body: &[u8],
+        mut session: Option<&mut Session>,
+        shared: &mut Shared<'_>,
+    ) -> Result<Option<Deliver>, ServerFault> {
+        match tag {
+            BackendTag::NoticeResponse | BackendTag::NotificationResponse => {
+                let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
+                Ok(Some(Deliver::forward_unless(own)))
+            }
+            BackendTag::ParameterStatus => Ok(self.parameter_status(body, session, shared)),
+            BackendTag::ErrorResponse => {
+                add(&shared.counters.server_error_count, 1);
+                Ok(Some(self.error(body, session)))
+            }
+            BackendTag::ReadyForQuery => {
+                let statement_mode = session.as_ref().is_some_and(|s| s.statement_mode());
+                let Some(status) = body.first().and_then(|&b| TxStatus::from_byte(b)) else {
+                    return Ok(None);
+                };
+                let deliver = self.ready(status, &mut session)?;
+                if matches!(deliver, Some(Deliver::Forward)) {
+                    add(&shared.counters.query_count, 1);
+                    let ended = status == TxStatus::Idle;
+                    add(&shared.counters.xact_count, u64::from(ended));
+                }
+                if statement_mode && status != TxStatus::Idle {
+                    return Err(ServerFault::TransactionInStatementMode);
+                }
+                Ok(deliver)
+            }
+            BackendTag::CommandComplete => {
+                self.command_complete(body, session, shared);
+                Ok(self.answer(tag))
+            }
+            _ => Ok(self.answer(tag)),
+        }
+    }
+
+    /// Takes what `tag` answers off the queue.
+    fn answer(&mut self, tag: BackendTag) -> Option<Deliver> {
+        use BackendTag as B;
+        let (own, last) = match (self.replies.front_mut()?, tag) {
+            (Reply::Parse { own, .. }, B::ParseComplete) => (*own, true),
+            (Reply::Close { own, .. }, B::CloseComplete) => (*own, true),
+            (Reply::Bind { .. }, B::BindComplete) => (false, true),
+            (Reply::Describe { .. }, B::ParameterDescription) => (false, false),
+            (Reply::Describe { .. }, B::RowDescription | B::NoData) => (false, true),
+            (Reply::Execute, B::CommandComplete | B::EmptyQueryResponse | B::PortalSuspended) => {
+                self.syncs_ignored = 0;
+                (false, true)
+            }
+            (Reply::Execute | Reply::Query { .. }, B::CopyInResponse) => {
+                self.begin_copy_in();
+                (false, false)
+            }
+            (
+                Reply::Execute | Reply::Query { .. },
+                B::DataRow | B::CopyOutResponse | B::CopyBothResponse | B::CopyData | B::CopyDone,
+            ) => (false, false),
+            (Reply::Query { .. }, B::CommandComplete) => {
+                self.syncs_ignored = 0;
+                (false, false)
+            }
+            (Reply::Query { .. }, B::RowDescription | B::EmptyQueryResponse) => (false, false),
+            (Reply::FunctionCall, B::FunctionCallResponse) => (false, false),
+            (Reply::Own { answered, .. }, B::CommandComplete | B::EmptyQueryResponse) => {
+                *answered = true;
+                (true, false)
+            }
+            (Reply::Own { .. }, B::RowDescription | B::DataRow) => (true, false),
+            _ => return None,
+        };
+        if last {
+            self.replies.pop();
+        }
+        // The answer to a Sync before this would have come before it.
+        self.ambiguous = 0;
+        Some(Deliver::forward_unless(own))
+    }
+
+    fn begin_copy_in(&mut self) {
+        let extended = matches!(self.replies.front(), Some(Reply::Execute));
+        let Some(syncs) = self.replies.enter_copy_in() else {
+            return;
+        };
+        self.copy_in = !syncs.end_sent;
+        self.syncs_ignored = syncs.ignored;
+        if extended && !syncs.sync_follows {
+            self.unsynced = true;
+        }
+    }
+
+    fn ready(
+        &mut self,
+        status: TxStatus,
+        session: &mut Option<&mut Session>,
+    ) -> Result<Option<Deliver>, ServerFault> {
+        if self.ambiguous > 0
+            && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
+        {
+            // The Sync was not ignored: the COPY had failed before it was read.
+            self.ambiguous -= 1;
+            self.skipping = false;
+            self.unsynced &= !self.replies.is_empty();
+            self.status = status;
+            return Ok(Some(Deliver::Forward));
+        }
+        match self.replies.front_mut() {
+            Some(Reply::Query { .. } | Reply::FunctionCall | Reply::Sync) => {
+                self.replies.pop();
+                self.status = status;
+                // A COPY in the simple protocol is over here at the latest.
+                self.copy_in = false;
+                self.queries += 1;
+                Ok(Some(Deliver::Forward))
+            }
+            Some(Reply::Own {
+                query,
+                answered,
+                error,
+            }) => {
+                if !*answered {
+                    return Ok((self.ambiguous > 0).then_some(Deliver::Swallow));
+                }
+                let (query, error) = (*query, error.take());
+                self.replies.pop();
+                self.status = status;
+                self.ambiguous = 0;
+                match (query, error) {
+                    (OwnQuery::Parameters, Some(error)) => {
+                        Err(ServerFault::Parameters(error_fields::summary(&error)))
+                    }
+                    (OwnQuery::Parameters, None) => {
+                        if let Some(session) = session {
+                            session.params = self.params.clone();
+                        }
+                        Ok(Some(Deliver::Swallow))
+                    }
+                    (OwnQuery::Housekeeping, error) => {
+                        self.own_error = error;
+                        Ok(Some(Deliver::Swallow))
+                    }
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// An error ends whatever stands at the front, and in the extended
+    /// protocol everything up to the next Sync. Manual, "Extended Query":
+    /// "the backend ... reads and discards messages until a Sync is reached".
+    fn error(&mut self, body: &[u8], session: Option<&mut Session>) -> Deliver {
+        if error_fields::severity(body) == Severity::Fatal {
+            self.ending = true;
+        }
+        if let Some(Reply::Own {
+            answered, error, ..
+        }) = self.replies.front_mut()
+        {
+            *answered = true;
+            *error = Some(body.to_vec());
+            // The server's farewell is for the client.
+            return Deliver::forward_unless(!self.ending);
+        }
+        self.copy_in = false;
+        self.ambiguous = std::mem::take(&mut self.syncs_ignored);
+        let rewritten = match self.replies.front() {
+            // An error while idle is the server's farewell.
+            None => {
+                self.ending = true;
+                return Deliver::Forward;
+            }
+            Some(Reply::Query { .. } | Reply::FunctionCall) => return Deliver::Forward,
+            Some(front) => rewritten(front, body).or_else(|| {
+                let session = session.as_deref()?;
+                let id = error_fields::statement_id(body)?;
+                let name = session.name_of(id)?;
+                error_fields::rename(body, format!("pgweir_{id}").as_bytes(), name)
+            }),
+        };
+        let (skipped, sync_sent) = self.replies.skip_to_sync();
+        self.skipping = !sync_sent;
+        self.take_back(skipped, session);
+        rewritten.map_or(Deliver::Forward, Deliver::Instead)
+    }
+
+    /// Undoes what skipped messages were to do to names. Last first: the very
+    /// last was not skipped but refused.
+    fn take_back(&mut self, skipped: Vec<Reply>, mut session: Option<&mut Session>) {
+        let count = skipped.len();
+        for (n, reply) in skipped.into_iter().enumerate() {
+            let undo = match reply {
+                // With an alias the name is taken already, by what was there
+                // before.
+                Reply::Parse { alias: Some(_), .. } => continue,
+                Reply::Parse { id: 0, undo, .. } => {
+                    let replaced = self.replies.unnamed_undo();
+                    if replaced.is_none() {
+                        self.unnamed = None;
+                    }
+                    match undo {
+                        // It was dropped before the new one was looked at
+                        // (postgres.c, exec_parse_message).
+                        Undo::Unnamed(_) if n + 1 == count => Undo::Unnamed(None),
+                        undo => undo,
+                    }
+                }
+                Reply::Parse { id, undo, .. } => {
+                    self.prepared.pop(&id);
+                    undo
+                }
+                Reply::Close {
+                    evicted: Some(statement),
+                    ..
+                } => {
+                    self.prepared.put(statement.id, statement);
+                    continue;
+                }
+                Reply::Local { undo, .. } => undo,
+                Reply::Query { unnamed } => Undo::Unnamed(unnamed),
+                _ => continue,
+            };
+            // What was sent after the next Sync has replaced it already, and
+            // would go back to this.
+            if let Undo::Unnamed(before) = &undo
+                && let Some(later) = self.replies.unnamed_undo()
+            {
+                later.clone_from(before);
+                continue;
+            }
+            if let Some(session) = session.as_deref_mut() {
+                session.take_back(undo);
+            }
+        }
+    }
+
+    fn parameter_status(
+        &mut self,
+        body: &[u8],
+        session: Option<&mut Session>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Deliver> {
+        let (name, rest) = crate::wire::names::split_nul(body)?;
+        let (value, _) = crate::wire::names::split_nul(rest)?;
+        let mut params = (*self.params).clone();
+        params.set(name, value, true);
+        let before = std::mem::replace(&mut self.params, shared.params.intern(params));
+        let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
+        if let Some(session) = session.filter(|_| !own) {
+            if Rc::ptr_eq(&before, &session.params) {
+                session.params = self.params.clone();
+            } else {
+                let mut params = (*session.params).clone();
+                params.set(name, value, true);
+                session.params = shared.params.intern(params);
+            }
+        }
+        Some(Deliver::forward_unless(own))
+    }
+
+    /// Some commands drop what is followed here.
+    fn command_complete(
+        &mut self,
+        body: &[u8],
+        session: Option<&mut Session>,
+        shared: &mut Shared<'_>,
+    ) {
+        let (statements, settings) = match body {
+            b"DISCARD ALL\0" => (true, true),
+            b"DEALLOCATE ALL\0" => (true, false),
+            b"RESET\0" => (false, true),
+            _ => return,
+        };
+        if statements {
+            self.prepared.clear();
+            if let Some(session) = session {
+                session.forget_statements();
+            }
+        }
+        if settings {
+            let mut params = (*self.params).clone();
+            params.forget_unreported();
+            self.params = shared.params.intern(params);
+        }
+    }
+
+    /// Emits local replies whose turn has come.
+    fn give_local_replies(&mut self, to_client: bool, out: &mut Output<'_>) {
+        loop {
+            match self.replies.front() {
+                Some(Reply::Local { bytes, .. }) if to_client => {
+                    out.own().extend_from_slice(bytes);
+                }
+                Some(Reply::Local { .. } | Reply::CopyEnd) => {}
+                _ => return,
+            }
+            self.replies.pop();
+        }
+    }
+}
+
+/// What becomes of a message.
+enum Deliver {
+    Forward,
+    Swallow,
+    Instead(Vec<u8>),
+}
+
+impl Deliver {
+    fn forward_unless(own: bool) -> Self {
+        if own {
+            Deliver::Swallow
+        } else {
+            Deliver::Forward
+        }
+    }
+}
+
+fn must_be_whole(tag: BackendTag) -> bool {
+    matches!(
+        tag,
+        BackendTag::ReadyForQuery
+            | BackendTag::ParameterStatus
+            | BackendTag::ErrorResponse
+            | BackendTag::CommandComplete
+    )
+}
+
+/// The error's message with the client's name in place of the server's.
+fn rewritten(front: &Reply, body: &[u8]) -> Option<Vec<u8>> {
+    let named = |alias: &Alias, server_name: &[u8]| {
+        let alias = alias.as_ref()?;
+        error_fields::rename(body, server_name, alias)
+    };
+    match front {
+        Reply::Parse { id, alias, .. } => named(alias, format!("pgweir_{id}").as_bytes()),
+        Reply::Bind { alias } | Reply::Describe { alias } => named(alias, MISSING),
+        _ => None,
+    }
+}
