@@ -200,7 +200,7 @@ fn contradictions_are_found() {
 
 #[test]
 fn without_a_file_nobody_from_outside_gets_in() {
-    let url = ["a=postgres://u:p@h/db".to_owned()];
+    let url = ["a=postgres://u@h/db".to_owned()];
     let env = [("PGWEIR_LISTEN_ADDR", "127.0.0.1, *")];
     let error = load_files(&[], &url, &env).unwrap_err().to_string();
     assert!(
