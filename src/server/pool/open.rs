@@ -211,6 +211,11 @@ async fn open(pool: Rc<Pool>) {
             if !config.load_balance_hosts {
                 pool.next_host.set(at.wrapping_add(1));
             }
+            if !same_server(&config, &pool.config()) {
+                // A reload came meanwhile: this says nothing about what holds now.
+                pool.book.borrow_mut().open_failed();
+                return pool.after_close();
+            }
             return pool.open_failed(host, &error);
         }
     };
