@@ -256,7 +256,9 @@ impl Value for Duration {
     const TYPE: &'static str = "time";
 
     fn from_ini(text: &str) -> Result<Self, String> {
-        number::seconds(text).ok_or_else(|| format!("`{text}` is not a number of seconds"))
+        number::seconds(text)
+            .map(at_most_forever)
+            .ok_or_else(|| format!("`{text}` is not a number of seconds"))
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
@@ -273,6 +275,7 @@ impl Value for Duration {
             }
             _ => Err(unlike(value, help)),
         }
+        .map(at_most_forever)
     }
 
     fn to_ini(&self) -> Option<String> {
@@ -289,6 +292,14 @@ impl Value for Duration {
             { "type": "number", "minimum": 0, "description": "seconds" },
         ] })
     }
+}
+
+/// A thousand years: a longer time, added to the present, may be beyond what the
+/// clock can show.
+const FOREVER: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
+fn at_most_forever(time: Duration) -> Duration {
+    time.min(FOREVER)
 }
 
 impl Value for Timeout {

@@ -297,3 +297,15 @@ fn databases_come_from_the_command_line() {
     assert_eq!(config.general.auth_type, AuthType::Md5);
     assert_eq!(config.pool("app", "me").unwrap().dbname, "db");
 }
+
+#[test]
+fn a_time_without_end_can_be_added_to_any_moment() {
+    let ini = ini("[databases]\na =\n[pgbouncer]\nquery_wait_timeout = 1e19\n");
+    let toml = toml(
+        "[pgweir]\nquery_wait_timeout = 9223372036854775807\n[databases.a]\n[users.u]\npassword = \"x\"\n",
+    );
+    for config in [ini, toml] {
+        let wait = config.pool("a", "b").unwrap().query_wait_timeout.unwrap();
+        assert!(wait.as_secs() < 1 << 40);
+    }
+}
