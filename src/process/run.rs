@@ -138,7 +138,6 @@ impl Process {
         for mistake in mistakes {
             warn!(reason = mistake, "user list");
         }
-        let listeners = bind(&config)?;
         let stats = match &general.stats_listen {
             Some(addr) => Some(
                 TcpListener::bind(addr)
@@ -147,6 +146,8 @@ impl Process {
             ),
             None => None,
         };
+        // Last: when clients can connect, everything else is there.
+        let listeners = bind(&config)?;
         let pidfile = general.pidfile.as_deref().map(Pidfile::write).transpose()?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
