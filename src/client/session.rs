@@ -347,7 +347,10 @@ impl Client {
         }
     }
 
-    fn link(&mut self, lease: Lease) {
+    fn link(&mut self, mut lease: Lease) {
+        if self.session.mode() == PoolMode::Session {
+            lease.for_session();
+        }
         self.linked_at = lease.info.request_time.get();
         let counters = &self.pool.counters;
         add(&counters.server_assignment_count, 1);

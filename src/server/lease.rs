@@ -64,6 +64,7 @@ pub struct Lease {
     server: Option<Box<Server>>,
     pool: Rc<Pool>,
     let_finish: bool,
+    session: bool,
 }
 
 impl Lease {
@@ -74,6 +75,7 @@ impl Lease {
             server: Some(server),
             pool,
             let_finish: false,
+            session: false,
         }
     }
 
@@ -82,13 +84,19 @@ impl Lease {
     pub fn let_finish(&mut self) {
         self.let_finish = true;
     }
+
+    /// The client keeps it for its session, and may leave anything behind. (The
+    /// pool's mode may be another one by the time that it comes back.)
+    pub fn for_session(&mut self) {
+        self.session = true;
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
             server.info.link.set(None);
-            self.pool.take_back(server, self.let_finish);
+            self.pool.take_back(server, self.let_finish, self.session);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! When a server connection goes back to the pool.
 
-use crate::support::{Frontend, RawClient, Setup};
+use crate::support::{Frontend, RawClient, Setup, eventually};
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -179,4 +179,22 @@ fn per_database_and_per_user() {
     let mut session = RawClient::login(&pooler.address, "app", "by_session");
     session.query("create temp table mine (a int)");
     assert_eq!(session.value("select count(*) from mine"), "0");
+}
+
+#[test]
+fn a_session_is_reset_although_the_mode_has_changed() {
+    let mut pooler = Setup::new()
+        .pool_size(1)
+        .set("pool_mode", "session")
+        .start();
+    let mut client = pooler.login();
+    client.query("create temporary table mine (a int)");
+    pooler.rewrite(|setup| setup.set("pool_mode", "transaction"));
+    pooler.signal(nix::sys::signal::Signal::SIGHUP);
+    eventually("the reload", true, || {
+        pooler.log().contains("configuration reloaded")
+    });
+    drop(client);
+    let left = "select count(*) from pg_class where relname = 'mine'";
+    assert_eq!(pooler.login().value(left), "0");
 }

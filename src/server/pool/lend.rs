@@ -81,7 +81,7 @@ impl Pool {
     pub fn leave(self: &Rc<Self>, ticket: Ticket) {
         let given = self.book.borrow_mut().leave(ticket);
         if let Some(server) = given {
-            self.take_back(server, false);
+            self.take_back(server, false, false);
         }
     }
 

@@ -10,7 +10,6 @@ use tracing::info;
 
 use super::Pool;
 use crate::admin::snapshot::ServerState;
-use crate::config::PoolMode;
 use crate::flow::Release;
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::{cleanup, dial};
@@ -18,8 +17,14 @@ use crate::stats::add;
 use crate::wire::build;
 
 impl Pool {
-    /// A connection comes back, in whatever state.
-    pub(in crate::server) fn take_back(self: &Rc<Self>, server: Box<Server>, let_finish: bool) {
+    /// A connection comes back, in whatever state. `session`: it was a client's
+    /// for its whole session.
+    pub(in crate::server) fn take_back(
+        self: &Rc<Self>,
+        server: Box<Server>,
+        let_finish: bool,
+        session: bool,
+    ) {
         server
             .info
             .prepared_statements
@@ -32,8 +37,8 @@ impl Pool {
         let dirty =
             release == Release::Dirty || !server.input.is_empty() || !server.output.is_empty();
         let config = self.config.borrow();
-        let reset = !config.server_reset_query.is_empty()
-            && (config.pool_mode == PoolMode::Session || config.server_reset_query_always);
+        let reset =
+            !config.server_reset_query.is_empty() && (session || config.server_reset_query_always);
         drop(config);
         if dirty || reset || server.info.cancels.get() > 0 {
             self.spawn_cleanup(server, dirty, reset, let_finish);
