@@ -125,18 +125,14 @@ impl Client {
                 self.hold = Hold::Nothing;
                 let lease = outcome.map_err(End::Farewell)?;
                 self.link(lease);
-                let input = std::mem::take(&mut self.input);
-                let taken = self.take_input(&input, true, cx)?;
-                self.keep_input(&input, taken);
+                self.go_on(true, cx)?;
                 progress = true;
             }
             if self.leaving && !self.is_served() {
                 return Err(End::Terminate);
             }
             if std::mem::take(&mut self.input_due) {
-                let input = std::mem::take(&mut self.input);
-                let taken = self.take_input(&input, false, cx)?;
-                self.keep_input(&input, taken);
+                self.go_on(false, cx)?;
                 progress = true;
             }
             if self.may_read(cx) {
@@ -239,17 +235,28 @@ impl Client {
         Ok(Poll::Ready(()))
     }
 
+    /// Deals with what was kept.
+    fn go_on(&mut self, fresh: bool, cx: &mut Context<'_>) -> Result<(), End> {
+        let input = std::mem::take(&mut self.input);
+        let taken = self.take_input(&input, fresh, cx)?;
+        self.keep_input(&input, taken);
+        self.pool.local().give_spare(input);
+        Ok(())
+    }
+
     /// Keeps what was not taken. Nothing is owned while there is nothing.
     fn keep_input(&mut self, bytes: &[u8], taken: usize) {
         let left = bytes.get(taken..).unwrap_or_default();
+        let local = self.pool.local();
         if left.is_empty() {
-            if self.input.capacity() > 0 {
-                self.input = Vec::new();
-            }
-        } else {
-            self.input.clear();
-            self.input.extend_from_slice(left);
+            local.give_spare(std::mem::take(&mut self.input));
+            return;
         }
+        if self.input.capacity() == 0 {
+            self.input = local.take_spare();
+        }
+        self.input.clear();
+        self.input.extend_from_slice(left);
     }
 
     /// Walks the client's bytes, gets a server connection where they need one,

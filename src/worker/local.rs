@@ -14,6 +14,10 @@ const READ_BUFFER: usize = 64 * 1024;
 /// What the write buffer keeps from one use to the next, in bytes.
 const WRITE_BUFFER: usize = 256 * 1024;
 
+/// How many spare buffers are kept, of at most how many bytes each.
+const SPARES: usize = 64;
+const SPARE_SIZE: usize = 16 * 1024;
+
 /// A worker's shared state.
 pub struct Local {
     pub statements: RefCell<Statements>,
@@ -22,6 +26,9 @@ pub struct Local {
     pub read_buffer: RefCell<Box<[u8]>>,
     /// Rewritten output is collected here. Borrowed only within a poll.
     write_buffer: RefCell<Vec<u8>>,
+    /// Memory for what clients have sent while they wait, until the next one
+    /// needs it.
+    spare: RefCell<Vec<Vec<u8>>>,
     pub derived_keys: DerivedKeys,
     ids: Arc<AtomicU64>,
 }
@@ -34,6 +41,7 @@ impl Local {
             params: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             write_buffer: RefCell::default(),
+            spare: RefCell::default(),
             derived_keys,
             ids,
         }
@@ -46,6 +54,21 @@ impl Local {
         buffer.clear();
         buffer.shrink_to(WRITE_BUFFER);
         buffer
+    }
+
+    /// An empty buffer to keep something in.
+    pub fn take_spare(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// A buffer is no longer needed. Large ones, and more than a few, are
+    /// given back to the system.
+    pub fn give_spare(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if (1..=SPARE_SIZE).contains(&buffer.capacity()) && spare.len() < SPARES {
+            buffer.clear();
+            spare.push(buffer);
+        }
     }
 
     /// A number for a new connection, client or server.

@@ -1,0 +1,134 @@
+//! In steady state a transaction costs no allocation: neither in the simple nor
+//! in the extended protocol, nor with a prepared statement, nor when clients
+//! wait for each other's server connection.
+//!
+//! pgweir runs inside this process, whose allocator counts; the client's side
+//! of the measured part allocates nothing itself.
+
+// Helpers outside of test functions fail tests by panicking, too.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod support;
+
+use std::alloc::System;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use pgweir::cli::files;
+use pgweir::process::{self, logging};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use support::{Cluster, Frontend};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// More than the pool has connections, so that some always wait.
+const CLIENTS: usize = 3;
+const POOL_SIZE: usize = 2;
+const WARM_UP: usize = 300;
+const ROUNDS: usize = 1000;
+
+#[test]
+fn transactions_allocate_nothing() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pgweir.toml");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let config = format!(
+        "[pgweir]\nlisten_addr = \"127.0.0.1\"\nlisten_port = {port}\nunix_socket_dir = \"\"\n\
+         auth_type = \"trust\"\npool_mode = \"transaction\"\ndefault_pool_size = {POOL_SIZE}\n\
+         log_level = \"error\"\n\
+         [databases.{database}]\nhost = \"127.0.0.1\"\nport = {}\n[users.app]\n",
+        cluster.port
+    );
+    std::fs::write(&file, config).unwrap();
+    std::thread::spawn(move || {
+        let config = files::load(Some(&file), &[]).unwrap();
+        let log = logging::init(&logging::Options::new(&config)).unwrap();
+        let source = process::Source::new(Some(file), Vec::new());
+        process::run(config, source, log)
+    });
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| log_in(port, &database)).collect();
+
+    let simple = Frontend::new().query("select 1");
+    let extended = Frontend::new().run("select $1", &["x"]).sync();
+    let parse = Frontend::new().parse("named", "select $1::text").sync();
+    let prepared = Frontend::new()
+        .bind("", "named", &["y"])
+        .describe(b'P', "")
+        .execute("", 0)
+        .sync();
+    for client in &mut clients {
+        client.write_all(&parse.bytes).unwrap();
+        until_ready(client);
+    }
+    let protocols = [
+        ("simple", simple),
+        ("extended", extended),
+        ("prepared", prepared),
+    ];
+    for (name, request) in &protocols {
+        rounds(&mut clients, &request.bytes, WARM_UP);
+        let region = Region::new(ALLOCATOR);
+        rounds(&mut clients, &request.bytes, ROUNDS);
+        let change = region.change();
+        let transactions = ROUNDS * CLIENTS;
+        println!(
+            "{name}: {} allocations in {transactions} transactions",
+            change.allocations
+        );
+        // A timer may be set anew in the meantime; one allocation per
+        // transaction, or per hundred, would be seen.
+        assert!(
+            change.allocations < transactions / 500,
+            "{name}: {change:?}"
+        );
+    }
+}
+
+/// Each client sends the request; then each reads the whole answer.
+fn rounds(clients: &mut [TcpStream], request: &[u8], count: usize) {
+    for _ in 0..count {
+        for client in &mut *clients {
+            client.write_all(request).unwrap();
+        }
+        for client in &mut *clients {
+            until_ready(client);
+        }
+    }
+}
+
+/// Reads up to ReadyForQuery.
+fn until_ready(client: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    let mut filled = 0;
+    while !buffer[..filled].ends_with(b"Z\0\0\0\x05I") {
+        let n = client.read(&mut buffer[filled..]).unwrap();
+        assert!(
+            n > 0,
+            "closed: {:?}",
+            String::from_utf8_lossy(&buffer[..filled])
+        );
+        filled += n;
+    }
+}
+
+fn log_in(port: u16, database: &str) -> TcpStream {
+    let mut client = support::patiently("pgweir answers", || {
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    client
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    client.set_nodelay(true).unwrap();
+    let startup = Frontend::new().startup((3, 0), &[("user", "app"), ("database", database)]);
+    client.write_all(&startup.bytes).unwrap();
+    until_ready(&mut client);
+    client
+}
