@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::info::Order;
 use crate::flow::{ClientFault, ServerFault};
 use crate::net::{Outgoing, Stream};
 use crate::server::Farewell;
@@ -25,7 +26,7 @@ pub(super) enum End {
     ServerGone(Option<io::Error>),
     ServerFault(ServerFault),
     Farewell(Rc<Farewell>),
-    Ordered,
+    Ordered(Order),
 }
 
 impl End {
@@ -61,7 +62,9 @@ impl End {
             End::ServerFault(fault) => {
                 Refusal::fatal("08P01", "server conn crashed?").detail(fault.to_string())
             }
-            End::Ordered => Refusal::fatal(
+            End::Ordered(Order::DatabaseRemoved) => Refusal::fatal("08P01", "database removed")
+                .hint("It is no longer in the configuration."),
+            End::Ordered(_) => Refusal::fatal(
                 "57P01",
                 "terminating connection due to administrator command",
             )

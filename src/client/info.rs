@@ -50,8 +50,10 @@ pub enum Order {
     Nothing,
     /// Leave as soon as no transaction is open.
     Drain,
-    /// Leave now.
+    /// Leave now: the process ends, or an administrator says so.
     Leave,
+    /// Leave now: the database is no longer in the configuration.
+    DatabaseRemoved,
 }
 
 impl ClientInfo {

@@ -24,7 +24,7 @@ use crate::stats::add;
 use crate::wire::TxStatus;
 use crate::wire::build::{self, Refusal};
 use crate::wire::startup::{Startup, split_options};
-use crate::worker::{Admission, Worker};
+use crate::worker::{Admission, Newcomer, Worker};
 
 /// The newest minor version of protocol 3 that is spoken.
 const NEWEST_MINOR: u16 = 2;
@@ -55,6 +55,7 @@ pub(super) async fn login(
     startup: Startup,
     id: u64,
     worker: &Rc<Worker>,
+    newcomer: Newcomer,
 ) -> Result<Begun, Failure> {
     negotiate(stream, &startup).await?;
     let terms = worker.terms();
@@ -82,6 +83,8 @@ pub(super) async fn login(
         info!(conn, db = %database, %user, %addr, tls, replication, "login attempt");
     }
     let authenticated = prove(stream, &user, worker).await?;
+    // It has proved itself; it may wait for a server connection from here on.
+    drop(newcomer);
     let Some(admission) = admission else {
         return enter_console(stream, &user, id, worker).await;
     };

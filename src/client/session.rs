@@ -503,9 +503,13 @@ impl Client {
                     Hold::Waiting(_) => false,
                     Hold::Linked(lease) => lease.backend.release() == Release::Ready,
                 };
-                if between { Err(End::Ordered) } else { Ok(()) }
+                if between {
+                    Err(End::Ordered(Order::Drain))
+                } else {
+                    Ok(())
+                }
             }
-            Order::Leave => Err(End::Ordered),
+            order @ (Order::Leave | Order::DatabaseRemoved) => Err(End::Ordered(order)),
         }
     }
 

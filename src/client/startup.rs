@@ -14,7 +14,7 @@ use crate::admin;
 use crate::net::Stream;
 use crate::wire::build::Refusal;
 use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
-use crate::worker::Worker;
+use crate::worker::{Newcomer, Worker};
 
 /// How long somebody who is refused may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -36,14 +36,13 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
     let limit = terms.config.general.client_login_timeout.0;
     let begun = Box::pin(async {
         match limit {
-            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, id, &worker))
+            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, id, &worker, newcomer))
                 .await
                 .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit)))),
-            None => begin(&mut stream, id, &worker).await,
+            None => begin(&mut stream, id, &worker, newcomer).await,
         }
     })
     .await;
-    drop(newcomer);
     match begun {
         Ok(Begun::Client(welcomed)) => {
             // A task of its own, so that what the login needed is freed.
@@ -108,10 +107,15 @@ impl From<Refusal> for Failure {
     }
 }
 
-async fn begin(stream: &mut Stream, id: u64, worker: &Rc<Worker>) -> Result<Begun, Failure> {
+async fn begin(
+    stream: &mut Stream,
+    id: u64,
+    worker: &Rc<Worker>,
+    newcomer: Newcomer,
+) -> Result<Begun, Failure> {
     match first_packet(stream).await? {
         First::Cancel { pid, key } => Ok(Begun::Cancel { pid, key }),
-        First::Startup(startup) => login::login(stream, startup, id, worker).await,
+        First::Startup(startup) => login::login(stream, startup, id, worker, newcomer).await,
     }
 }
 

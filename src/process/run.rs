@@ -35,6 +35,8 @@ use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
 use crate::worker::{self, Census, Terms, View, WorkerHandle};
 
+/// How long clients that are disconnected at the end may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Logins whose hashing waits; more wait in front of the queue.
 const HASHING_QUEUE: usize = 256;
 
@@ -354,24 +356,32 @@ impl Process {
             let _ = worker.commands.send(wait);
             answers.push(rx);
         }
+        let commands: Vec<_> = self.workers.iter().map(|w| w.commands.clone()).collect();
         let (done, left) = oneshot::channel();
         tokio::spawn(async move {
-            let all = async {
-                for answer in answers {
-                    let _ = answer.await;
+            let in_time = match limit {
+                Some(limit) => tokio::time::timeout(limit, all(answers)).await.is_ok(),
+                None => {
+                    all(answers).await;
+                    true
                 }
             };
-            match limit {
-                Some(limit) => {
-                    if tokio::time::timeout(limit, all).await.is_err() {
-                        warn!(
-                            seconds = limit.as_secs_f64(),
-                            "shutdown_timeout is over, clients are disconnected"
-                        );
-                    }
-                }
-                None => all.await,
+            if !in_time {
+                let seconds = limit.unwrap_or_default().as_secs_f64();
+                warn!(
+                    seconds,
+                    "shutdown_timeout is over, clients are disconnected"
+                );
             }
+            let mut answers = Vec::new();
+            for commands in commands {
+                let (tx, rx) = oneshot::channel();
+                // A worker that has ended has nobody to disconnect.
+                let _ = commands.send(worker::Command::Disconnect(tx));
+                answers.push(rx);
+            }
+            // Those who do not read are not waited for.
+            let _ = tokio::time::timeout(LAST_WORDS, all(answers)).await;
             let _ = done.send(());
         });
         left
@@ -393,6 +403,13 @@ impl Process {
     }
 }
 
+/// Waits for all answers; a worker that has ended gives none.
+async fn all(answers: Vec<oneshot::Receiver<()>>) {
+    for answer in answers {
+        let _ = answer.await;
+    }
+}
+
 /// Resolves when the receiver does; never while there is none.
 async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
     match left {
@@ -407,19 +424,20 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
 fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
     let general = &config.general;
     let mut bound = Vec::new();
-    for host in &general.listen_addr {
-        bound.extend(listener::tcp(
-            host,
-            general.listen_port,
-            general.listen_backlog,
-        )?);
-    }
     if !general.unix_socket_dir.is_empty() {
         bound.push(listener::unix(
             &general.unix_socket_dir,
             general.listen_port,
             general.unix_socket_mode.0,
             general.unix_socket_group.as_deref(),
+            general.listen_backlog,
+        )?);
+    }
+    // Last, since who can connect expects everything else to be there.
+    for host in &general.listen_addr {
+        bound.extend(listener::tcp(
+            host,
+            general.listen_port,
             general.listen_backlog,
         )?);
     }

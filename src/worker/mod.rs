@@ -100,7 +100,7 @@ impl Worker {
 
     /// The pool for this configuration.
     pub fn pool(&self, config: PoolConfig, credential: Credential) -> Rc<Pool> {
-        let fresh = credential.scram_keys.is_some();
+        let fresh = credential.scram_keys.is_some() || credential.password.is_some();
         let again = credential.clone();
         let pool = self.pools.get_or_start(config, credential, &self.local);
         if fresh {
@@ -211,9 +211,8 @@ impl Worker {
         let totals = |pool: &Rc<Pool>| (pool.config().database.to_string(), pool.counters.totals());
         self.past.borrow_mut().extend(removed.iter().map(totals));
         for client in self.clients.borrow().values() {
-            let config = terms.config.database(&client.database);
-            if config.is_none() && !removed.is_empty() {
-                client.order(Order::Leave);
+            if terms.config.database(&client.database).is_none() {
+                client.order(Order::DatabaseRemoved);
             }
         }
     }
@@ -228,6 +227,14 @@ impl Worker {
         self.draining.set(true);
         for client in self.clients.borrow().values() {
             client.order(Order::Drain);
+        }
+    }
+
+    /// Disconnects everybody.
+    fn disconnect_all(&self) {
+        self.closed.set(true);
+        for client in self.clients.borrow().values() {
+            client.order(Order::Leave);
         }
     }
 

@@ -35,6 +35,8 @@ pub enum Command {
     /// Turns waiting clients away; answers when no server connection is in
     /// use.
     WaitForServers(oneshot::Sender<()>),
+    /// Disconnects all clients, and tells them why. Answers when they have gone.
+    Disconnect(oneshot::Sender<()>),
     /// Says goodbye to idle servers and ends the thread.
     End,
 }
@@ -108,6 +110,10 @@ async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io
             Command::WaitForServers(done) => {
                 worker.close_pools();
                 tell_when(done, worker.clone(), |worker| worker.servers_in_use() == 0);
+            }
+            Command::Disconnect(done) => {
+                worker.disconnect_all();
+                tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
             }
             Command::End => break,
         }

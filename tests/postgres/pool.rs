@@ -533,6 +533,16 @@ fn pooler_says(pooler: &Pooler) -> Result<String, crate::support::Failure> {
     }
 }
 
+/// Nobody listens on the first two.
+#[test]
+fn hosts_that_cannot_be_reached_are_passed_over() {
+    let setup = Setup::new().pool_size(3);
+    let setup = setup.for_database("host", "127.0.0.2,127.0.0.3,127.0.0.1");
+    let pooler = setup.set("server_login_retry", secs(3600.0)).start();
+    let _clients: Vec<_> = (0..3).map(|_| holds(&pooler)).collect();
+    assert_eq!(pooler.backends().len(), 3);
+}
+
 #[test]
 fn server_login_retry_spares_the_server() {
     let setup = Setup::new().for_database("dbname", "never_there");

@@ -268,8 +268,10 @@ impl Setup {
             write!(text, "\n[databases.{name:?}]\n").expect("write");
             if let Some(host) = settings.remove("host") {
                 let port = settings.remove("port").map_or(5432.into(), |port| port);
-                let (host, port) = (host.toml(), port.toml());
-                writeln!(text, "hosts = [{{ host = {host}, port = {port} }}]").expect("write");
+                let (hosts, port) = (host.ini(), port.toml());
+                let entry = |host: &str| format!("{{ host = {host:?}, port = {port} }}");
+                let hosts: Vec<_> = hosts.split(',').map(entry).collect();
+                writeln!(text, "hosts = [{}]", hosts.join(", ")).expect("write");
             }
             write_toml(&mut text, &settings);
         }

@@ -176,6 +176,7 @@ impl Pool {
                 info.close_needed.set(true);
             }
             *self.welcome.borrow_mut() = None;
+            self.known.borrow_mut().clear();
         }
         *self.failure.borrow_mut() = None;
         self.wake();

@@ -185,39 +185,45 @@ impl Pool {
     }
 }
 
-/// The attempt to open one connection.
+/// The attempt to open one connection: at the next host, and if that cannot be
+/// reached, at each of the others.
 async fn open(pool: Rc<Pool>) {
     let config = pool.config();
-    let at = if config.load_balance_hosts {
-        pool.next_host.replace(pool.next_host.get().wrapping_add(1))
-    } else {
-        pool.next_host.get()
+    let first = match config.load_balance_hosts {
+        true => pool.next_host.replace(pool.next_host.get().wrapping_add(1)),
+        false => pool.next_host.get(),
     };
-    let Some(host) = config.hosts.get(at % config.hosts.len().max(1)) else {
-        return pool.book.borrow_mut().open_failed();
-    };
-    let credential = pool.credential.borrow().clone();
-    let attempt = open_stream(&pool, &config, host, &credential);
-    let result = match config.server_connect_timeout {
-        Some(limit) => match tokio::time::timeout(limit, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(OpenError::Timeout(limit)),
-        },
-        None => attempt.await,
-    };
-    let (stream, logged_in) = match result {
-        Ok(opened) => opened,
-        Err(error) => {
-            if !config.load_balance_hosts {
-                pool.next_host.set(at.wrapping_add(1));
+    let hosts = config
+        .hosts
+        .iter()
+        .cycle()
+        .skip(first % config.hosts.len().max(1));
+    let mut opened = None;
+    for (tried, host) in hosts.take(config.hosts.len()).enumerate() {
+        let result = open_at(&pool, &config, host).await;
+        let others = tried + 1 < config.hosts.len();
+        match result {
+            Ok((stream, logged_in)) => {
+                opened = Some((host, stream, logged_in));
+                break;
             }
-            if !same_server(&config, &pool.config()) {
+            Err(error) if others && error.farewell().is_none() => {
+                let (db, user, addr) = (&config.database, &config.user, dial::place(host));
+                warn!(%db, %user, addr, reason = %error, "trying the next host");
+                if !config.load_balance_hosts {
+                    pool.next_host.set(first.wrapping_add(tried + 1));
+                }
+            }
+            Err(_) if !same_server(&config, &pool.config()) => {
                 // A reload came meanwhile: this says nothing about what holds now.
                 pool.book.borrow_mut().open_failed();
                 return pool.after_close();
             }
-            return pool.open_failed(host, &error);
+            Err(error) => return pool.open_failed(host, &error),
         }
+    }
+    let Some((host, stream, logged_in)) = opened else {
+        return pool.book.borrow_mut().open_failed();
     };
     let welcome = pool.welcome();
     let server = pool.admit(stream, host.clone(), logged_in);
@@ -257,6 +263,22 @@ async fn open(pool: Rc<Pool>) {
     let now = Instant::now();
     pool.open_wanted(now);
     pool.arm(pool.book.borrow().next_deadline(now));
+}
+
+async fn open_at(
+    pool: &Pool,
+    config: &PoolConfig,
+    host: &Host,
+) -> Result<(Stream, LoggedIn), OpenError> {
+    let credential = pool.credential.borrow().clone();
+    let attempt = open_stream(pool, config, host, &credential);
+    match config.server_connect_timeout {
+        Some(limit) => match tokio::time::timeout(limit, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(OpenError::Timeout(limit)),
+        },
+        None => attempt.await,
+    }
 }
 
 async fn open_stream(
