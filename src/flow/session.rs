@@ -9,11 +9,10 @@ use hashbrown::HashMap;
 use thiserror::Error;
 
 use super::backend::Backend;
-use super::replies::{NamedUndo, Reply, Undo};
+use super::replies::Reply;
 use super::statements::Statement;
 use super::{Output, Params, Shared};
 use crate::config::PoolMode;
-use crate::stats::add;
 use crate::wire::names::{self, Target};
 use crate::wire::{FrameError, FrontendTag, HEADER_LEN, Header, TxStatus, build};
 
