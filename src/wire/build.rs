@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use pgwire::messages::Message;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
-use pgwire::messages::startup::{Authentication, ParameterStatus};
+use pgwire::messages::startup::Authentication;
 
 use super::frame::put_header;
 use super::tag::TxStatus;
@@ -204,11 +204,6 @@ pub fn encode(out: &mut Vec<u8>, message: &impl Message) {
     }
 }
 
-/// A ParameterStatus of pgwire's, for texts that are ours.
-pub fn own_parameter_status(out: &mut Vec<u8>, name: &str, value: &str) {
-    encode(out, &ParameterStatus::new(name.into(), value.into()));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +232,6 @@ mod tests {
         copy_fail(&mut out, "gone");
         authentication_ok(&mut out);
         parameter_status(&mut out, b"a", b"\xff");
-        own_parameter_status(&mut out, "a", "b");
         backend_key_data(&mut out, 1, &[0; 32]);
         negotiate_protocol_version(&mut out, 2, &[b"_pq_.x"]);
         Refusal::error("42601", "no")
@@ -247,7 +241,7 @@ mod tests {
         notice(&mut out, "00000", "hello");
         out.extend_from_slice(ready_for_query(TxStatus::Idle));
         let tags: Vec<u8> = frames(&out).iter().map(|(tag, _)| *tag).collect();
-        assert_eq!(tags, b"QPBDEfRSSKvENZ");
+        assert_eq!(tags, b"QPBDEfRSKvENZ");
     }
 
     #[test]

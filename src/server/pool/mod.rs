@@ -137,10 +137,6 @@ impl Pool {
         self.servers.borrow()
     }
 
-    pub fn clients(&self) -> usize {
-        self.clients.get()
-    }
-
     /// A client has come (+1) or gone (-1): `min_pool_size` is kept while there
     /// are some.
     pub fn count_client(&self, change: isize) {
