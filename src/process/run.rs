@@ -33,7 +33,7 @@ use crate::net::listener::{self, Bound};
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
-use crate::worker::{self, Census, Terms, View, WorkerHandle};
+use crate::worker::{self, Census, Crew, Terms, View};
 
 /// How long clients that are disconnected at the end may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -83,7 +83,8 @@ impl Signals {
 struct Process {
     source: Source,
     log: LogHandle,
-    workers: Vec<WorkerHandle>,
+    crew: Crew,
+    threads: Vec<std::thread::JoinHandle<std::io::Result<()>>>,
     shown: Arc<Shown>,
     stopping: watch::Sender<Option<ShutdownMode>>,
     _pidfile: Option<Pidfile>,
@@ -176,7 +177,10 @@ impl Process {
         });
         let (handle, commands) = Handle::new();
         let viewed = shown.clone();
+        let mut views = Crew::assemble(1);
+        let (crew, mailbox) = views.remove(0);
         let start = worker::Start {
+            crew: crew.clone(),
             listeners,
             terms: terms.clone(),
             census: Arc::new(Census::default()),
@@ -185,7 +189,7 @@ impl Process {
             handle: handle.clone(),
             view: View(Arc::new(move |snapshot| viewed.view(snapshot))),
         };
-        let workers = vec![worker::start(0, start).context("cannot start a worker")?];
+        let thread = worker::start(start, mailbox).context("cannot start a worker")?;
         if let Some(listener) = stats {
             if let Ok(addr) = listener.local_addr() {
                 info!(listen = %addr, "stats port");
@@ -211,7 +215,8 @@ impl Process {
         let process = Process {
             source,
             log,
-            workers,
+            crew,
+            threads: vec![thread],
             shown,
             stopping: watch::Sender::new(None),
             _pidfile: pidfile,
@@ -263,12 +268,12 @@ impl Process {
     /// Asks the workers for their state, in the background.
     fn snapshot(&self, reply: oneshot::Sender<Snapshot>) {
         let answers: Vec<_> = self
-            .workers
-            .iter()
+            .crew
+            .everyone()
             .map(|worker| {
                 let (tx, rx) = oneshot::channel();
                 // A worker that has ended has nothing to tell.
-                let _ = worker.commands.send(worker::Command::Snapshot(tx));
+                let _ = self.crew.tell(worker, worker::Command::Snapshot(tx));
                 rx
             })
             .collect();
@@ -326,9 +331,11 @@ impl Process {
             .terms
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = terms.clone();
-        for worker in &self.workers {
+        for worker in self.crew.everyone() {
             // A worker that has ended needs none.
-            let _ = worker.commands.send(worker::Command::Terms(terms.clone()));
+            let _ = self
+                .crew
+                .tell(worker, worker::Command::Terms(terms.clone()));
         }
         info!("configuration reloaded");
         Ok(())
@@ -344,7 +351,7 @@ impl Process {
         let limit = config.config.general.shutdown_timeout.0.filter(|_| drains);
         info!(?mode, "shutting down");
         let mut answers = Vec::new();
-        for worker in &self.workers {
+        for worker in self.crew.everyone() {
             let (tx, rx) = oneshot::channel();
             let wait = match mode {
                 ShutdownMode::WaitForServers => worker::Command::WaitForServers(tx),
@@ -352,11 +359,11 @@ impl Process {
                 _ => worker::Command::WaitForClients(tx),
             };
             // A worker that has ended has nothing to wait for.
-            let _ = worker.commands.send(worker::Command::StopListening);
-            let _ = worker.commands.send(wait);
+            let _ = self.crew.tell(worker, worker::Command::StopListening);
+            let _ = self.crew.tell(worker, wait);
             answers.push(rx);
         }
-        let commands: Vec<_> = self.workers.iter().map(|w| w.commands.clone()).collect();
+        let crew = self.crew.clone();
         let (done, left) = oneshot::channel();
         tokio::spawn(async move {
             let in_time = match limit {
@@ -374,10 +381,10 @@ impl Process {
                 );
             }
             let mut answers = Vec::new();
-            for commands in commands {
+            for worker in crew.everyone() {
                 let (tx, rx) = oneshot::channel();
                 // A worker that has ended has nobody to disconnect.
-                let _ = commands.send(worker::Command::Disconnect(tx));
+                let _ = crew.tell(worker, worker::Command::Disconnect(tx));
                 answers.push(rx);
             }
             // Those who do not read are not waited for.
@@ -388,12 +395,12 @@ impl Process {
     }
 
     fn end(self) -> anyhow::Result<ExitCode> {
-        for worker in &self.workers {
+        for worker in self.crew.everyone() {
             // It may have ended already.
-            let _ = worker.commands.send(worker::Command::End);
+            let _ = self.crew.tell(worker, worker::Command::End);
         }
-        for worker in self.workers {
-            match worker.thread.join() {
+        for thread in self.threads {
+            match thread.join() {
                 Ok(result) => result.context("a worker failed")?,
                 Err(_) => anyhow::bail!("a worker panicked"),
             }

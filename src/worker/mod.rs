@@ -2,6 +2,7 @@
 
 mod accept;
 mod census;
+mod crew;
 pub mod derived_keys;
 pub mod hashing;
 mod local;
@@ -18,10 +19,11 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 pub use census::{Admission, Census};
+pub use crew::Crew;
 pub use local::Local;
 pub use pools::Pools;
 pub use terms::{Terms, View};
-pub use thread::{Command, Start, WorkerHandle, start};
+pub use thread::{Command, Start, start};
 
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::ConsoleView;
@@ -36,6 +38,7 @@ use crate::wire::build::Refusal;
 /// Everything that lives on one thread.
 #[derive(Debug)]
 pub struct Worker {
+    crew: Crew,
     local: Rc<Local>,
     pools: Rc<Pools>,
     terms: RefCell<Arc<Terms>>,
@@ -57,6 +60,7 @@ pub struct Worker {
 
 impl Worker {
     fn new(
+        crew: Crew,
         local: Local,
         terms: Arc<Terms>,
         census: Arc<Census>,
@@ -64,6 +68,7 @@ impl Worker {
         view: View,
     ) -> Rc<Worker> {
         Rc::new(Worker {
+            crew,
             local: Rc::new(local),
             pools: Rc::default(),
             terms: RefCell::new(terms),
@@ -77,6 +82,10 @@ impl Worker {
             closed: Cell::new(false),
             draining: Cell::new(false),
         })
+    }
+
+    pub fn crew(&self) -> &Crew {
+        &self.crew
     }
 
     pub fn local(&self) -> &Local {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::accept::accept;
+use super::crew::Mailbox;
 use super::derived_keys::DerivedKeys;
-use super::{Census, Local, Terms, View, Worker};
+use super::{Census, Crew, Local, Terms, View, Worker};
 use crate::admin::snapshot::Snapshot;
 use crate::net::listener::{Bound, Listener};
 use crate::process::Handle;
@@ -19,7 +20,7 @@ use crate::process::Handle;
 /// How often a worker that is to leave looks whether it may.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
 
-/// What the process asks of a worker.
+/// What the process, or another worker, asks of a worker.
 #[derive(Debug)]
 pub enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
@@ -43,6 +44,7 @@ pub enum Command {
 
 /// What a worker is started with.
 pub struct Start {
+    pub crew: Crew,
     pub listeners: Vec<Bound>,
     pub terms: Arc<Terms>,
     pub census: Arc<Census>,
@@ -52,33 +54,34 @@ pub struct Start {
     pub view: View,
 }
 
-/// The process's end.
-#[derive(Debug)]
-pub struct WorkerHandle {
-    pub commands: mpsc::UnboundedSender<Command>,
-    pub thread: std::thread::JoinHandle<io::Result<()>>,
-}
-
-/// Starts a worker thread.
-pub fn start(number: usize, start: Start) -> io::Result<WorkerHandle> {
-    let (commands, receiver) = mpsc::unbounded_channel();
-    let thread = std::thread::Builder::new()
-        .name(format!("worker-{number}"))
+/// Starts the thread of the worker that `crew` is the view of.
+pub fn start(
+    start: Start,
+    mailbox: Mailbox,
+) -> io::Result<std::thread::JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new()
+        .name(format!("worker-{}", start.crew.number()))
         .spawn(move || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             let runtime = builder.enable_all().build_local(Default::default())?;
-            runtime.block_on(run(start, receiver))?;
+            runtime.block_on(run(start, mailbox))?;
             // The tasks that are left would try to clean up in a runtime that
             // is going down; the process ends anyway.
             std::mem::forget(runtime);
             Ok(())
-        })?;
-    Ok(WorkerHandle { commands, thread })
+        })
 }
 
-async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
+async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
     let local = Local::new(start.ids, start.derived_keys);
-    let worker = Worker::new(local, start.terms, start.census, start.handle, start.view);
+    let worker = Worker::new(
+        start.crew,
+        local,
+        start.terms,
+        start.census,
+        start.handle,
+        start.view,
+    );
     worker.start_standing_pools();
     let (mut tcp, mut unix): (Vec<JoinHandle<()>>, _) = (Vec::new(), Vec::new());
     for bound in start.listeners {
@@ -89,7 +92,7 @@ async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<Command>) -> io
         };
         kind.push(tokio::task::spawn_local(accept(listener, worker.clone())));
     }
-    while let Some(command) = commands.recv().await {
+    while let Some(command) = mailbox.recv().await {
         match command {
             Command::Snapshot(reply) => {
                 // Whoever asked may have gone.
