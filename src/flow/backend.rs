@@ -1,6 +1,7 @@
 //! The server's half of a link.
 
 mod answers;
+mod packed;
 
 use std::rc::Rc;
 
@@ -14,6 +15,8 @@ use super::statements::Statement;
 use super::{Output, Params, Session, Shared};
 use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
+
+pub use packed::PackedBackend;
 
 /// Once so many replies are owed nothing more is asked for: some requests cost
 /// the server nothing, so that it would never slow their client down.

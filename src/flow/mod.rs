@@ -22,12 +22,12 @@ mod statements;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, Release, ServerFault};
+pub use backend::{Backend, PackedBackend, Release, ServerFault};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
 pub use replies::OwnQuery;
 pub use session::{ClientFault, Session, Stop};
-pub use statements::{Statement, Statements};
+pub use statements::{Statement, Statements, Text, Texts};
 
 use crate::stats::Counters;
 

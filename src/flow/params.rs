@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::sql::{Encoding, quote_literal};
 
@@ -36,10 +37,10 @@ struct Param {
 
 /// An immutable set of parameters. Equal sets are the same `Rc` (see
 /// [`ParamTable`]), so "does this server fit this client?" is one comparison
-/// of pointers.
+/// of pointers. Copies for other workers share the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Params {
-    list: Vec<Param>,
+    list: Arc<Vec<Param>>,
 }
 
 impl Params {
@@ -52,9 +53,11 @@ impl Params {
     /// Sets a parameter. One that was ever reported stays so.
     pub fn set(&mut self, name: &[u8], value: &[u8], reported: bool) {
         let key = name.to_ascii_lowercase();
-        match self.find(&key) {
+        let at = self.find(&key);
+        let list = Arc::make_mut(&mut self.list);
+        match at {
             Ok(at) => {
-                if let Some(param) = self.list.get_mut(at) {
+                if let Some(param) = list.get_mut(at) {
                     param.value = value.into();
                     if reported {
                         param.name = name.into();
@@ -62,7 +65,7 @@ impl Params {
                     }
                 }
             }
-            Err(at) => self.list.insert(
+            Err(at) => list.insert(
                 at,
                 Param {
                     key: key.into(),
@@ -92,7 +95,7 @@ impl Params {
     /// Forgets everything that the server does not report: after `RESET ALL`
     /// and `DISCARD ALL` those have the server's own values.
     pub fn forget_unreported(&mut self) {
-        self.list.retain(|p| p.reported);
+        Arc::make_mut(&mut self.list).retain(|p| p.reported);
     }
 
     /// What to change in a session that has `self` so that it has `wanted`:

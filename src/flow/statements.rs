@@ -1,15 +1,17 @@
 //! Prepared statements, shared by text among all clients and servers.
 
 use std::hash::BuildHasher;
+use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 /// A statement: its query text and the types that the client declared.
 #[derive(Debug)]
-pub struct Statement {
-    /// Unique on this worker, never 0.
+pub struct Text {
+    /// Unique in this process, never 0.
     pub id: u64,
     /// Its name on servers: `pgweir_<id>`.
     pub server_name: Box<[u8]>,
@@ -20,40 +22,120 @@ pub struct Statement {
     hash: u64,
 }
 
+impl Text {
+    fn is(&self, hash: u64, definition: &[u8], encoding: &[u8]) -> bool {
+        self.hash == hash && *self.definition == *definition && *self.encoding == *encoding
+    }
+}
+
+/// The texts that some worker has. All workers give a statement the same name,
+/// so a server connection that moves from one to another is still good for it.
+#[derive(Debug, Default)]
+pub struct Texts {
+    table: Mutex<TextTable>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct TextTable {
+    texts: HashTable<Arc<Text>>,
+    last_id: u64,
+    sweep_at: usize,
+}
+
+impl Texts {
+    fn intern(&self, hash: u64, definition: &[u8], encoding: &[u8]) -> Arc<Text> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |text: &Arc<Text>| text.is(hash, definition, encoding);
+        if let Some(known) = table.texts.find(hash, same) {
+            return known.clone();
+        }
+        if table.texts.len() >= table.sweep_at {
+            table.texts.retain(|text| Arc::strong_count(text) > 1);
+            table.sweep_at = 256.max(2 * table.texts.len());
+        }
+        table.last_id += 1;
+        let text = Arc::new(Text {
+            id: table.last_id,
+            server_name: format!("pgweir_{}", table.last_id).into_bytes().into(),
+            definition: definition.into(),
+            encoding: encoding.into(),
+            hash,
+        });
+        table
+            .texts
+            .insert_unique(hash, text.clone(), |text| text.hash);
+        text
+    }
+}
+
+/// A text as one worker has it: cloned without an atomic operation.
+#[derive(Debug)]
+pub struct Statement(Arc<Text>);
+
+impl Statement {
+    /// For another worker.
+    pub fn text(&self) -> &Arc<Text> {
+        &self.0
+    }
+}
+
+impl Deref for Statement {
+    type Target = Text;
+
+    fn deref(&self) -> &Text {
+        &self.0
+    }
+}
+
 /// The table of all statements that some client or server of this worker
 /// holds. The text is kept once however many hold it, and goes when nobody
 /// does.
 #[derive(Debug, Default)]
 pub struct Statements {
     table: HashTable<Rc<Statement>>,
-    hasher: RandomState,
-    last_id: u64,
+    texts: Arc<Texts>,
     sweep_at: usize,
 }
 
 impl Statements {
+    /// A worker's table; the process's `texts` are asked about what is new
+    /// here.
+    pub fn new(texts: Arc<Texts>) -> Self {
+        Statements {
+            texts,
+            ..Statements::default()
+        }
+    }
+
     /// The one statement with this definition. `encoding`: the text's, empty if
     /// it is plain ASCII.
     pub fn intern(&mut self, definition: &[u8], encoding: &[u8]) -> Rc<Statement> {
-        let hash = self.hasher.hash_one(definition);
-        let same = |s: &Rc<Statement>| {
-            s.hash == hash && *s.definition == *definition && *s.encoding == *encoding
-        };
+        let hash = self.texts.hasher.hash_one(definition);
+        let same = |s: &Rc<Statement>| s.is(hash, definition, encoding);
         if let Some(known) = self.table.find(hash, same) {
             return known.clone();
         }
+        let text = self.texts.intern(hash, definition, encoding);
+        self.insert(text)
+    }
+
+    /// The statement that another worker knows by this text.
+    pub fn adopt(&mut self, text: Arc<Text>) -> Rc<Statement> {
+        let same = |s: &Rc<Statement>| s.id == text.id;
+        match self.table.find(text.hash, same) {
+            Some(known) => known.clone(),
+            None => self.insert(text),
+        }
+    }
+
+    fn insert(&mut self, text: Arc<Text>) -> Rc<Statement> {
         if self.table.len() >= self.sweep_at {
             self.table.retain(|s| Rc::strong_count(s) > 1);
             self.sweep_at = 256.max(2 * self.table.len());
         }
-        self.last_id += 1;
-        let statement = Rc::new(Statement {
-            id: self.last_id,
-            server_name: format!("pgweir_{}", self.last_id).into_bytes().into(),
-            definition: definition.into(),
-            encoding: encoding.into(),
-            hash,
-        });
+        let hash = text.hash;
+        let statement = Rc::new(Statement(text));
         self.table
             .insert_unique(hash, statement.clone(), |s| s.hash);
         statement
@@ -85,6 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn workers_agree_on_names() {
+        let texts = Arc::new(Texts::default());
+        let mut here = Statements::new(texts.clone());
+        let mut there = Statements::new(texts);
+        let a = here.intern(b"select 1\0\0\0", b"");
+        there.intern(b"select 2\0\0\0", b"");
+        assert_eq!(there.intern(b"select 1\0\0\0", b"").id, a.id);
+        assert_ne!(there.intern(b"select 1\0\0\0", b"LATIN1").id, a.id);
+        let b = here.intern(b"select 3\0\0\0", b"");
+        let moved = there.adopt(b.text().clone());
+        assert!(Rc::ptr_eq(&moved, &there.intern(b"select 3\0\0\0", b"")));
+        assert_eq!(moved.server_name, b.server_name);
+    }
+
+    #[test]
     fn what_nobody_holds_goes() {
         let mut all = Statements::default();
         let kept = all.intern(b"kept\0\0\0", b"");
@@ -92,6 +189,8 @@ mod tests {
             all.intern(format!("select {i}\0\0\0").as_bytes(), b"");
         }
         assert!(all.len() <= 257, "{}", all.len());
+        let texts = all.texts.table.lock().unwrap().texts.len();
+        assert!(texts <= 3 * 257, "{texts}");
         assert!(Rc::ptr_eq(&kept, &all.intern(b"kept\0\0\0", b"")));
     }
 }
