@@ -55,7 +55,7 @@ macro_rules! pool_counter {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 27] = [
+pub static FAMILIES: [Family; 28] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -179,6 +179,11 @@ pub static FAMILIES: [Family; 27] = [
         "pgweir_server_closes_total",
         server_close_count,
         "Server connections closed, for whatever reason."
+    ),
+    pool_counter!(
+        "pgweir_server_handovers_total",
+        server_handover_count,
+        "Server connections handed over to another worker."
     ),
     pool_counter!(
         "pgweir_parameter_syncs_total",

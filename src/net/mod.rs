@@ -8,4 +8,4 @@ mod stream;
 
 pub use options::apply as apply_tcp_options;
 pub use outgoing::Outgoing;
-pub use stream::{PeerAddr, Stream};
+pub use stream::{Detached, PeerAddr, Stream};

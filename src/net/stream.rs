@@ -51,7 +51,32 @@ impl std::fmt::Display for PeerAddr {
     }
 }
 
+/// A connection that no runtime knows: on its way from one worker to another.
+#[derive(Debug)]
+pub enum Detached {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Makes it known to the runtime of this thread.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self {
+            Detached::Tcp(socket) => Stream::Tcp(TcpStream::from_std(socket)?),
+            Detached::Unix(socket) => Stream::Unix(UnixStream::from_std(socket)?),
+        })
+    }
+}
+
 impl Stream {
+    /// Takes it out of its runtime.
+    pub fn detach(self) -> io::Result<Detached> {
+        Ok(match self {
+            Stream::Tcp(socket) => Detached::Tcp(socket.into_std()?),
+            Stream::Unix(socket) => Detached::Unix(socket.into_std()?),
+        })
+    }
+
     pub fn peer_addr(&self) -> PeerAddr {
         match self {
             Stream::Tcp(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),

@@ -1,13 +1,17 @@
 //! The book of one pool.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::limits::{Limits, SharedLimit};
+use super::ledger::{Part, Passage};
+use super::limits::{Limits, SharedBound};
+
+/// How long nobody else is asked for a connection after somebody was who had
+/// none.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A place in the queue. It must be given up with [`Book::leave`] unless
 /// [`Book::poll`] has returned ready.
@@ -17,16 +21,27 @@ pub struct Ticket {
     serial: u64,
 }
 
-/// Who has which connection, who waits, how many are being opened. `S` is a
-/// server connection, `E` the reason why a waiter goes away empty-handed.
+/// What becomes of a connection that was given back.
+#[derive(Debug)]
+#[must_use]
+pub enum Given<S> {
+    /// It is idle, or for a client that waits: that one is to be woken.
+    Here(Option<Waker>),
+    /// It is to go to another worker, where it is to [`Book::arrive`].
+    Away(S, Passage),
+}
+
+/// One worker's part of a pool: who has which connection, who waits, how many
+/// are being opened. `S` is a server connection, `E` the reason why a waiter
+/// goes away empty-handed.
 ///
-/// A connection is in one of these places, and each counts against the bounds:
-/// idle (in here), held (by a client or by housekeeping), opening.
+/// A connection is in one of these places, and each counts against the bounds,
+/// which hold over all workers: idle (in here), held (by a client or by
+/// housekeeping), opening; or the same on another worker; or on its way.
 #[derive(Debug)]
 pub struct Book<S, E> {
     limits: Limits,
-    db_limit: Rc<SharedLimit>,
-    user_limit: Rc<SharedLimit>,
+    part: Part,
     /// Back = used last.
     idle: VecDeque<Idle<S>>,
     held: u32,
@@ -40,6 +55,10 @@ pub struct Book<S, E> {
     queue: VecDeque<Ticket>,
     waiting: usize,
     last_serial: u64,
+    /// When another worker was asked for a connection, until one arrives.
+    asked: Option<Instant>,
+    /// When another one is to be asked.
+    ask_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -58,11 +77,10 @@ struct Waiter<S, E> {
 }
 
 impl<S, E: Clone> Book<S, E> {
-    pub fn new(limits: Limits, db_limit: Rc<SharedLimit>, user_limit: Rc<SharedLimit>) -> Self {
+    pub fn new(limits: Limits, part: Part) -> Self {
         Book {
             limits,
-            db_limit,
-            user_limit,
+            part,
             idle: VecDeque::new(),
             held: 0,
             returning: 0,
@@ -71,6 +89,8 @@ impl<S, E: Clone> Book<S, E> {
             queue: VecDeque::new(),
             waiting: 0,
             last_serial: 0,
+            asked: None,
+            ask_at: None,
         }
     }
 
@@ -101,16 +121,37 @@ impl<S, E: Clone> Book<S, E> {
         self.waiting
     }
 
-    /// All connections, those being opened included.
-    pub fn total(&self) -> u32 {
+    /// The connections of this worker, those being opened included.
+    pub fn own(&self) -> u32 {
         self.idle.len() as u32 + self.held + self.opening
+    }
+
+    /// Those of all workers.
+    pub fn total(&self) -> u32 {
+        self.part.total()
+    }
+
+    pub fn part(&self) -> &Part {
+        &self.part
     }
 
     /// Whether there are more connections than `pool_size` and the reserve
     /// allow, after they were lowered.
     pub fn is_above_size(&self) -> bool {
-        let limits = &self.limits;
-        limits.pool_size > 0 && self.total() > limits.pool_size + limits.reserve_pool_size
+        self.total() > self.most()
+    }
+
+    /// Whether there are fewer than `min_pool_size`.
+    pub fn is_below_minimum(&self) -> bool {
+        self.total() < self.limits.min_pool_size
+    }
+
+    /// How many there may be, the reserve included.
+    fn most(&self) -> u32 {
+        match self.limits.pool_size {
+            0 => u32::MAX,
+            size => size.saturating_add(self.limits.reserve_pool_size),
+        }
     }
 
     /// Since when the client that waits longest waits.
@@ -155,6 +196,7 @@ impl<S, E: Clone> Book<S, E> {
         let ticket = Ticket { slot, serial };
         self.queue.push_back(ticket);
         self.waiting += 1;
+        self.publish();
         self.check_invariants();
         ticket
     }
@@ -193,68 +235,130 @@ impl<S, E: Clone> Book<S, E> {
             Some(outcome) => outcome.ok(),
         };
         self.trim_queue();
+        self.publish();
         self.check_invariants();
         given
     }
 
-    /// Takes a held connection back: it goes to whoever waits longest (the
-    /// waker is to be woken), or becomes idle.
-    pub fn give_back(&mut self, server: S, now: Instant, born: Instant) -> Option<Waker> {
+    /// Takes a held connection back: it goes to whoever waits longest, here or
+    /// on another worker, or becomes idle.
+    pub fn give_back(&mut self, server: S, now: Instant, born: Instant) -> Given<S> {
         debug_assert!(self.held > 0);
-        match self.next_waiter() {
-            Some(waiter) => {
-                waiter.outcome = Some(Ok(server));
-                let waker = waiter.waker.take();
-                self.waiting -= 1;
-                self.check_invariants();
-                waker
-            }
-            None => {
-                self.held -= 1;
-                let since = now;
-                self.idle.push_back(Idle {
-                    server,
-                    since,
-                    born,
-                });
-                self.check_invariants();
-                None
-            }
+        let given = self.give(server, now, born);
+        self.publish();
+        self.check_invariants();
+        given
+    }
+
+    fn give(&mut self, server: S, now: Instant, born: Instant) -> Given<S> {
+        if let Some(passage) = self.part.send_elsewhere(|| self.oldest_wait()) {
+            self.held -= 1;
+            return Given::Away(server, passage);
         }
+        if let Some(waiter) = self.next_waiter() {
+            waiter.outcome = Some(Ok(server));
+            let waker = waiter.waker.take();
+            self.waiting -= 1;
+            return Given::Here(waker);
+        }
+        self.held -= 1;
+        // Somebody may have begun to wait elsewhere who did not know of it.
+        if self.part.offer_idle()
+            && let Some(passage) = self.part.send_elsewhere(|| None)
+        {
+            return Given::Away(server, passage);
+        }
+        let since = now;
+        self.idle.push_back(Idle {
+            server,
+            since,
+            born,
+        });
+        Given::Here(None)
     }
 
     /// A held connection was closed.
     pub fn closed(&mut self) {
         debug_assert!(self.held > 0);
         self.held = self.held.saturating_sub(1);
-        self.free_shared();
+        self.part.free();
         self.check_invariants();
     }
 
-    // ---- opening ----
+    /// A held connection is to be closed if there are more than `pool_size` and
+    /// the reserve allow. False: it stays.
+    pub fn close_surplus(&mut self) -> bool {
+        debug_assert!(self.held > 0);
+        let surplus = self.part.free_above(self.most());
+        if surplus {
+            self.held = self.held.saturating_sub(1);
+        }
+        self.check_invariants();
+        surplus
+    }
 
-    /// How many connections should be opened now: as many as clients wait for
-    /// whom none is being opened or about to be free, or as `min_pool_size` lacks (`keep_min`),
-    /// within every bound. `Err`: a bound that is shared with other pools
-    /// stands in the way.
-    pub fn wanted(&self, now: Instant, keep_min: bool) -> Result<u32, SharedBound> {
-        let waiting = self.waiting as u32;
-        let mut wanted = waiting.saturating_sub(self.opening + self.returning);
-        if keep_min {
-            let lacking = self.limits.min_pool_size.saturating_sub(self.total());
-            wanted = wanted.max(lacking);
+    // ---- other workers ----
+
+    /// Whom to ask for an idle connection: another worker that may have one
+    /// while clients wait here.
+    pub fn ask(&mut self, now: Instant) -> Option<usize> {
+        self.ask_at = None;
+        if self.waiting == 0 {
+            return None;
         }
-        let room = self.room(now);
-        let wanted = wanted.min(room);
-        if wanted == 0 {
-            return Ok(0);
-        }
-        match (self.db_limit.room(), self.user_limit.room()) {
-            (0, _) => Err(SharedBound::Database),
-            (_, 0) => Err(SharedBound::User),
-            (db, user) => Ok(wanted.min(db).min(user)),
+        let worker = self.part.idle_elsewhere(usize::MAX)?;
+        match self.asked.map(|asked| asked + ASK_AGAIN) {
+            Some(at) if now < at => {
+                self.ask_at = Some(at);
+                None
+            }
+            _ => {
+                self.asked = Some(now);
+                Some(worker)
+            }
         }
     }
+
+    /// When [`Book::ask`] is to be called again.
+    pub fn ask_deadline(&self) -> Option<Instant> {
+        self.ask_at
+    }
+
+    /// Another worker asks for as many idle connections. If it does not get all
+    /// of them, whom it may ask next.
+    pub fn answer(&mut self, from: usize, wanted: usize) -> (Vec<(S, Passage)>, Option<usize>) {
+        let mut given = Vec::new();
+        while given.len() < wanted
+            && let Some(idle) = self.idle.pop_front()
+        {
+            given.push((idle.server, self.part.send_to(from)));
+        }
+        let mut next = None;
+        if given.len() < wanted {
+            self.part.nothing_idle();
+            next = self.part.idle_elsewhere(from);
+        }
+        self.check_invariants();
+        (given, next)
+    }
+
+    /// A connection has come from another worker: the caller holds it now and
+    /// gives it back at once.
+    pub fn arrive(&mut self, passage: Passage) {
+        passage.arrive();
+        self.asked = None;
+        self.held += 1;
+        self.check_invariants();
+    }
+
+    fn publish(&self) {
+        if self.part.is_alone() {
+            return;
+        }
+        self.part.publish(self.oldest_wait());
+    }
+
+    // ---- opening ----
 
     /// A held connection is only looked at before the next client gets it;
     /// ends with [`Book::returned`].
@@ -269,19 +373,47 @@ impl<S, E: Clone> Book<S, E> {
         self.returning = self.returning.saturating_sub(1);
     }
 
-    /// A connection is being opened; ends with [`Book::opened`] or
-    /// [`Book::open_failed`].
-    pub fn begin_open(&mut self) {
-        self.opening += 1;
-        self.db_limit.take();
-        self.user_limit.take();
+    /// Whether a connection is to be opened now, which is counted then and
+    /// ends with [`Book::opened`] or [`Book::open_failed`]: there are as many as
+    /// clients wait for whom none is being opened or about to be free, and as
+    /// `min_pool_size` lacks (`keep_min`), within every bound. `Err`: a bound
+    /// that is shared with other pools stands in the way.
+    pub fn begin_open(&mut self, now: Instant, keep_min: bool) -> Result<bool, SharedBound> {
+        let coming = (self.opening + self.returning) as usize;
+        let most = if self.waiting > coming {
+            let patient = self.reserve_is_due(now, coming);
+            match self.limits.pool_size {
+                0 => u32::MAX,
+                _ if patient => self.most(),
+                size => size,
+            }
+        } else if keep_min {
+            match self.limits.pool_size {
+                0 => self.limits.min_pool_size,
+                size => size.min(self.limits.min_pool_size),
+            }
+        } else {
+            return Ok(false);
+        };
+        // Without the lock first: usually the pool is full.
+        let begun = self.total() < most && self.part.take(most)?;
+        self.opening += u32::from(begun);
         self.check_invariants();
+        Ok(begun)
+    }
+
+    /// Opens one that nobody asked for.
+    #[cfg(test)]
+    pub(super) fn begin_open_anyway(&mut self) {
+        assert_eq!(self.part.take(u32::MAX), Ok(true));
+        self.opening += 1;
     }
 
     /// It is open: the caller holds it now and usually gives it back at once.
     pub fn opened(&mut self) {
         debug_assert!(self.opening > 0);
         self.opening = self.opening.saturating_sub(1);
+        self.part.opened();
         self.held += 1;
         self.check_invariants();
     }
@@ -289,18 +421,25 @@ impl<S, E: Clone> Book<S, E> {
     pub fn open_failed(&mut self) {
         debug_assert!(self.opening > 0);
         self.opening = self.opening.saturating_sub(1);
-        self.free_shared();
+        self.part.open_failed();
         self.check_invariants();
     }
 
     /// Everybody who waits goes away with this error.
     pub fn fail_all(&mut self, error: &E) -> Vec<Waker> {
+        self.fail_while(error, |_| true)
+    }
+
+    fn fail_while(&mut self, error: &E, fails: impl Fn(Instant) -> bool) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        while let Some(waiter) = self.next_waiter() {
+        while self.oldest_wait().is_some_and(&fails)
+            && let Some(waiter) = self.next_waiter()
+        {
             waiter.outcome = Some(Err(error.clone()));
             wakers.extend(waiter.waker.take());
             self.waiting -= 1;
         }
+        self.publish();
         self.check_invariants();
         wakers
     }
@@ -309,23 +448,10 @@ impl<S, E: Clone> Book<S, E> {
 
     /// Those who have waited for `query_wait_timeout` go away with `error`.
     pub fn expire_waiters(&mut self, now: Instant, error: &E) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        let Some(timeout) = self.limits.query_wait_timeout else {
-            return wakers;
-        };
-        while self
-            .oldest_wait()
-            .is_some_and(|since| now >= since + timeout)
-        {
-            let Some(waiter) = self.next_waiter() else {
-                break;
-            };
-            waiter.outcome = Some(Err(error.clone()));
-            wakers.extend(waiter.waker.take());
-            self.waiting -= 1;
+        match self.limits.query_wait_timeout {
+            Some(timeout) => self.fail_while(error, |since| now >= since + timeout),
+            None => Vec::new(),
         }
-        self.check_invariants();
-        wakers
     }
 
     /// Takes out the idle connections that are to be closed: too old
@@ -340,26 +466,25 @@ impl<S, E: Clone> Book<S, E> {
                 .server_lifetime
                 .is_some_and(|max| !max.is_zero() && now >= idle.born + max)
         };
-        let mut total = self.total();
+        let (min, most) = (limits.min_pool_size, self.most());
         let mut kept = VecDeque::with_capacity(self.idle.len());
         for idle in self.idle.drain(..) {
             let unused = limits
                 .server_idle_timeout
-                .is_some_and(|max| now >= idle.since + max)
-                && total > limits.min_pool_size;
-            let surplus =
-                limits.pool_size > 0 && total > limits.pool_size + limits.reserve_pool_size;
-            if too_old(&idle) || unused || surplus {
-                total -= 1;
-                gone.push(idle.server);
+                .is_some_and(|max| now >= idle.since + max);
+            let goes = if too_old(&idle) {
+                self.part.free();
+                true
             } else {
-                kept.push_back(idle);
+                unused && self.part.free_above(min)
+                    || self.part.total() > most && self.part.free_above(most)
+            };
+            match goes {
+                true => gone.push(idle.server),
+                false => kept.push_back(idle),
             }
         }
         self.idle = kept;
-        for _ in &gone {
-            self.free_shared();
-        }
         self.check_invariants();
         gone
     }
@@ -373,7 +498,7 @@ impl<S, E: Clone> Book<S, E> {
                     self.idle.push_back(idle);
                 } else {
                     gone.push(idle.server);
-                    self.free_shared();
+                    self.part.free();
                 }
             }
         }
@@ -385,7 +510,7 @@ impl<S, E: Clone> Book<S, E> {
     /// another pool.
     pub fn evict_idle(&mut self) -> Option<S> {
         let idle = self.idle.pop_front()?;
-        self.free_shared();
+        self.part.free();
         self.check_invariants();
         Some(idle.server)
     }
@@ -410,7 +535,9 @@ impl<S, E: Clone> Book<S, E> {
         let life = oldest_born
             .zip(limits.server_lifetime.filter(|t| !t.is_zero()))
             .map(|(born, t)| born + t);
-        let deadlines = [wait, reserve, idle, life].into_iter().flatten();
+        let deadlines = [wait, reserve, idle, life, self.ask_at]
+            .into_iter()
+            .flatten();
         deadlines.filter(|&at| at > now).min()
     }
 
@@ -443,29 +570,17 @@ impl<S, E: Clone> Book<S, E> {
         due.find(|&at| at > now)
     }
 
-    /// How many more the pool's own bounds allow.
-    fn room(&self, now: Instant) -> u32 {
+    /// Whether more clients than `coming` connections will be for have waited
+    /// for `reserve_pool_timeout`.
+    fn reserve_is_due(&self, now: Instant, coming: usize) -> bool {
         let limits = &self.limits;
-        if limits.pool_size == 0 {
-            return u32::MAX;
-        }
-        let room = limits.pool_size.saturating_sub(self.total());
-        if room > 0 || limits.reserve_pool_size == 0 {
-            return room;
+        if limits.reserve_pool_size == 0 {
+            return false;
         }
         let patience = limits.reserve_pool_timeout.unwrap_or_default();
-        let mut live = self.queue.iter().filter_map(|&t| self.live(t));
-        let due = live
-            .by_ref()
-            .take_while(|w| now >= w.since + patience)
-            .count() as u32;
-        let size = limits.pool_size + limits.reserve_pool_size;
-        due.min(size.saturating_sub(self.total()))
-    }
-
-    fn free_shared(&self) {
-        self.db_limit.free();
-        self.user_limit.free();
+        let live = self.queue.iter().filter_map(|&t| self.live(t));
+        let mut due = live.take_while(|waiter| now >= waiter.since + patience);
+        due.nth(coming).is_some()
     }
 
     fn waiter(&mut self, ticket: Ticket) -> Option<&mut Waiter<S, E>> {
@@ -530,19 +645,12 @@ impl<S, E: Clone> Book<S, E> {
                 self.waiting == 0 || self.idle.is_empty(),
                 "somebody waits while a connection is idle"
             );
+            let (database, user) = self.part.shared_totals();
+            let all = self.total();
             debug_assert!(
-                self.db_limit.used() >= self.total() && self.user_limit.used() >= self.total(),
-                "a connection does not count against a shared bound"
+                database.min(user).min(all) >= self.own(),
+                "a connection does not count against a bound"
             );
         }
     }
-}
-
-/// Which shared bound is in the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SharedBound {
-    /// `max_db_connections`
-    Database,
-    /// `max_user_connections`
-    User,
 }

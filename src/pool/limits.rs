@@ -1,54 +1,14 @@
 //! How many server connections there may be.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
-/// A bound that several pools share: `max_db_connections`,
-/// `max_user_connections`. 0 = no bound.
-#[derive(Debug, Default)]
-pub struct SharedLimit {
-    max: Cell<u32>,
-    used: Cell<u32>,
-}
-
-impl SharedLimit {
-    pub fn new(max: u32) -> Rc<Self> {
-        Rc::new(SharedLimit {
-            max: Cell::new(max),
-            used: Cell::new(0),
-        })
-    }
-
-    /// Changes the bound; connections above it are not closed.
-    pub fn set_max(&self, max: u32) {
-        self.max.set(max);
-    }
-
-    pub fn max(&self) -> u32 {
-        self.max.get()
-    }
-
-    /// Connections that count against the bound now.
-    pub fn used(&self) -> u32 {
-        self.used.get()
-    }
-
-    pub(super) fn room(&self) -> u32 {
-        match self.max.get() {
-            0 => u32::MAX,
-            max => max.saturating_sub(self.used.get()),
-        }
-    }
-
-    pub(super) fn take(&self) {
-        self.used.set(self.used.get() + 1);
-    }
-
-    pub(super) fn free(&self) {
-        debug_assert!(self.used.get() > 0, "freed more than was taken");
-        self.used.set(self.used.get().saturating_sub(1));
-    }
+/// Which shared bound is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedBound {
+    /// `max_db_connections`
+    Database,
+    /// `max_user_connections`
+    User,
 }
 
 /// A pool's own bounds. Sizes of 0 = no bound; timeouts of `None` = never.

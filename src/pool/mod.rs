@@ -3,10 +3,19 @@
 //! says, and `now` comes from outside.
 
 mod book;
+mod ledger;
 mod limits;
+
+/// What [`ledger`] needs of threads, in one place so that a model checker can
+/// put its own there (tests/handover_model.rs).
+mod sync {
+    pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub use std::sync::{Mutex, MutexGuard, PoisonError};
+}
 
 #[cfg(test)]
 mod tests;
 
-pub use book::{Book, SharedBound, Ticket};
-pub use limits::{Limits, SharedLimit};
+pub use book::{Book, Given, Ticket};
+pub use ledger::{HANDOVER_SLACK, Ledger, MAX_WORKERS, Part, Passage, Title};
+pub use limits::{Limits, SharedBound};

@@ -1,12 +1,13 @@
 //! The book against what it promises.
 
 mod model;
+mod workers;
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::{Book, Limits, SharedBound, SharedLimit, Ticket};
+use super::{Book, Given, Ledger, Limits, SharedBound, Ticket, Title};
 
 type TestBook = Book<u32, &'static str>;
 
@@ -20,14 +21,47 @@ fn limits(pool_size: u32) -> Limits {
 }
 
 fn book(limits: Limits) -> TestBook {
-    Book::new(limits, SharedLimit::new(0), SharedLimit::new(0))
+    let ledger = Ledger::new(1, Instant::now());
+    Book::new(limits, ledger.part(0, &title("user", 0, 0)))
+}
+
+fn title(user: &str, max_db_connections: u32, max_user_connections: u32) -> Title {
+    Title {
+        database: "database".into(),
+        user: user.into(),
+        max_db_connections,
+        max_user_connections,
+    }
 }
 
 /// Opens connection `id` and gives it to whoever is to have it.
 fn open(book: &mut TestBook, id: u32, now: Instant) {
-    book.begin_open();
+    book.begin_open_anyway();
     book.opened();
-    book.give_back(id, now, now);
+    give_back(book, id, now, now);
+}
+
+/// Gives a connection back that must stay on this worker.
+fn give_back(book: &mut TestBook, id: u32, now: Instant, born: Instant) -> Option<Waker> {
+    match book.give_back(id, now, born) {
+        Given::Here(waker) => waker,
+        Given::Away(..) => panic!("there is no other worker"),
+    }
+}
+
+/// How many connections would be opened now.
+fn wanted(book: &mut TestBook, now: Instant, keep_min: bool) -> Result<u32, SharedBound> {
+    let mut begun = 0;
+    let result = loop {
+        match book.begin_open(now, keep_min) {
+            Ok(true) => begun += 1,
+            Ok(false) => break Ok(begun),
+            Err(_) if begun > 0 => break Ok(begun),
+            Err(bound) => break Err(bound),
+        }
+    };
+    (0..begun).for_each(|_| book.open_failed());
+    result
 }
 
 fn poll(book: &mut TestBook, ticket: Ticket) -> Poll<Option<Result<u32, &'static str>>> {
@@ -48,7 +82,7 @@ fn who_waits_longest_is_served_first() {
     // What is served cannot be had twice.
     assert_eq!(poll(&mut book, tickets[0]), Poll::Ready(None));
     assert_eq!(book.leave(tickets[0]), None);
-    book.give_back(1, now, now);
+    give_back(&mut book, 1, now, now);
     assert_eq!(poll(&mut book, tickets[2]), Poll::Ready(Some(Ok(1))));
     assert_eq!((book.idle_count(), book.waiting_count()), (0, 0));
 }
@@ -58,13 +92,16 @@ fn a_waiter_is_woken_when_it_is_served() {
     let now = Instant::now();
     let mut book = book(limits(1));
     let ticket = book.join(now);
-    book.begin_open();
+    book.begin_open_anyway();
     book.opened();
-    assert!(book.give_back(1, now, now).is_none(), "nobody has polled");
+    assert!(
+        give_back(&mut book, 1, now, now).is_none(),
+        "nobody has polled"
+    );
     assert_eq!(poll(&mut book, ticket), Poll::Ready(Some(Ok(1))));
     let ticket = book.join(now);
     assert_eq!(poll(&mut book, ticket), Poll::Pending);
-    assert!(book.give_back(1, now, now).is_some());
+    assert!(give_back(&mut book, 1, now, now).is_some());
     assert_eq!(book.leave(ticket), Some(1));
 }
 
@@ -75,7 +112,7 @@ fn the_connection_used_last_is_taken_first() {
     (1..=3).for_each(|id| open(&mut book, id, now));
     assert_eq!(book.take_idle(|_| false), Some((3, now)));
     assert_eq!(book.take_idle(|_| false), Some((2, now)));
-    book.give_back(3, now + SECOND, now);
+    give_back(&mut book, 3, now + SECOND, now);
     assert_eq!(book.take_idle(|_| false), Some((3, now + SECOND)));
 }
 
@@ -89,7 +126,7 @@ fn round_robin_takes_the_one_that_was_idle_longest() {
     (1..=3).for_each(|id| open(&mut book, id, now));
     for id in [1, 2, 3, 1] {
         assert_eq!(book.take_idle(|&id| id == 2), Some((id, now)));
-        book.give_back(id, now, now);
+        give_back(&mut book, id, now, now);
     }
 }
 
@@ -110,7 +147,7 @@ fn nobody_overtakes_those_who_wait() {
     open(&mut book, 1, now);
     let (id, _) = book.take_idle(|_| true).unwrap();
     let ticket = book.join(now);
-    book.give_back(id, now, now);
+    give_back(&mut book, id, now, now);
     assert_eq!(book.take_idle(|_| true), None);
     assert_eq!(poll(&mut book, ticket), Poll::Ready(Some(Ok(1))));
 }
@@ -129,7 +166,7 @@ fn leaving_in_each_state() {
     open(&mut book, 1, now);
     assert_eq!(book.leave(ticket), Some(1));
     assert_eq!(book.total(), 1, "it is held by whoever left");
-    book.give_back(1, now, now);
+    give_back(&mut book, 1, now, now);
     assert_eq!(book.idle_count(), 1);
     // Failed.
     book.take_idle(|_| true);
@@ -140,7 +177,7 @@ fn leaving_in_each_state() {
     let other = book.join(now);
     assert_eq!(book.leave(ticket), None);
     assert_eq!(poll(&mut book, other), Poll::Pending);
-    book.give_back(1, now, now);
+    give_back(&mut book, 1, now, now);
     assert_eq!(poll(&mut book, other), Poll::Ready(Some(Ok(1))));
 }
 
@@ -148,18 +185,18 @@ fn leaving_in_each_state() {
 fn as_many_are_opened_at_once_as_clients_wait() {
     let now = Instant::now();
     let mut book = book(limits(3));
-    assert_eq!(book.wanted(now, false), Ok(0));
+    assert_eq!(wanted(&mut book, now, false), Ok(0));
     for _ in 0..5 {
         book.join(now);
     }
-    assert_eq!(book.wanted(now, false), Ok(3));
-    book.begin_open();
-    assert_eq!(book.wanted(now, false), Ok(2));
-    book.begin_open();
-    book.begin_open();
-    assert_eq!(book.wanted(now, false), Ok(0));
+    assert_eq!(wanted(&mut book, now, false), Ok(3));
+    book.begin_open_anyway();
+    assert_eq!(wanted(&mut book, now, false), Ok(2));
+    book.begin_open_anyway();
+    book.begin_open_anyway();
+    assert_eq!(wanted(&mut book, now, false), Ok(0));
     book.open_failed();
-    assert_eq!(book.wanted(now, false), Ok(1));
+    assert_eq!(wanted(&mut book, now, false), Ok(1));
 }
 
 #[test]
@@ -168,10 +205,10 @@ fn no_more_are_opened_than_are_waited_for() {
     let mut book = book(limits(0));
     book.join(now);
     book.join(now);
-    book.begin_open();
-    assert_eq!(book.wanted(now, false), Ok(1));
-    book.begin_open();
-    assert_eq!(book.wanted(now, false), Ok(0));
+    book.begin_open_anyway();
+    assert_eq!(wanted(&mut book, now, false), Ok(1));
+    book.begin_open_anyway();
+    assert_eq!(wanted(&mut book, now, false), Ok(0));
 }
 
 #[test]
@@ -181,12 +218,12 @@ fn the_minimum_is_kept_only_when_it_is_asked_for() {
         min_pool_size: 2,
         ..limits(5)
     });
-    assert_eq!(book.wanted(now, false), Ok(0));
-    assert_eq!(book.wanted(now, true), Ok(2));
-    book.begin_open();
-    assert_eq!(book.wanted(now, true), Ok(1));
-    book.begin_open();
-    assert_eq!(book.wanted(now, true), Ok(0));
+    assert_eq!(wanted(&mut book, now, false), Ok(0));
+    assert_eq!(wanted(&mut book, now, true), Ok(2));
+    book.begin_open_anyway();
+    assert_eq!(wanted(&mut book, now, true), Ok(1));
+    book.begin_open_anyway();
+    assert_eq!(wanted(&mut book, now, true), Ok(0));
 }
 
 #[test]
@@ -202,42 +239,54 @@ fn the_reserve_opens_for_those_who_have_waited_long_enough() {
     for n in 0..3 {
         book.join(now + n * SECOND);
     }
-    assert_eq!(book.wanted(now + 4 * SECOND, false), Ok(0));
+    assert_eq!(wanted(&mut book, now + 4 * SECOND, false), Ok(0));
     assert_eq!(book.next_deadline(now), Some(now + 5 * SECOND));
-    assert_eq!(book.wanted(now + 5 * SECOND, false), Ok(1));
-    assert_eq!(book.wanted(now + 9 * SECOND, false), Ok(2));
-    book.begin_open();
-    book.begin_open();
-    assert_eq!(book.wanted(now + 9 * SECOND, false), Ok(0));
+    assert_eq!(wanted(&mut book, now + 5 * SECOND, false), Ok(1));
+    assert_eq!(wanted(&mut book, now + 9 * SECOND, false), Ok(2));
+    book.begin_open_anyway();
+    book.begin_open_anyway();
+    assert_eq!(wanted(&mut book, now + 9 * SECOND, false), Ok(0));
 }
 
 #[test]
 fn bounds_shared_with_other_pools() {
     let now = Instant::now();
     for bound in [SharedBound::Database, SharedBound::User] {
-        let (narrow, wide) = (SharedLimit::new(3), SharedLimit::new(0));
-        let (db, user) = match bound {
-            SharedBound::Database => (&narrow, &wide),
-            SharedBound::User => (&wide, &narrow),
+        let titles = |max| match bound {
+            SharedBound::Database => (title("one", max, 0), title("other", max, 0)),
+            SharedBound::User => {
+                let one = title("same", 0, max);
+                let database = "elsewhere".into();
+                (one.clone(), Title { database, ..one })
+            }
         };
-        let new = || TestBook::new(limits(0), Rc::clone(db), Rc::clone(user));
-        let (mut one, mut other) = (new(), new());
+        let ledger = Ledger::new(1, now);
+        let (title_one, title_other) = titles(3);
+        let mut one = TestBook::new(limits(0), ledger.part(0, &title_one));
+        let mut other = TestBook::new(limits(0), ledger.part(0, &title_other));
         for _ in 0..5 {
             one.join(now);
         }
-        assert_eq!(one.wanted(now, false), Ok(3));
+        assert_eq!(wanted(&mut one, now, false), Ok(3));
         open(&mut other, 1, now);
-        assert_eq!(one.wanted(now, false), Ok(2));
-        one.begin_open();
-        one.begin_open();
-        assert_eq!((narrow.used(), wide.used()), (3, 3));
-        assert_eq!(one.wanted(now, false), Err(bound));
+        assert_eq!(wanted(&mut one, now, false), Ok(2));
+        one.begin_open_anyway();
+        one.begin_open_anyway();
+        let (database, user) = one.part().shared_totals();
+        assert_eq!(
+            match bound {
+                SharedBound::Database => (database, user),
+                SharedBound::User => (user, database),
+            },
+            (3, 2)
+        );
+        assert_eq!(wanted(&mut one, now, false), Err(bound));
         assert_eq!(other.evict_idle(), Some(1));
-        assert_eq!(one.wanted(now, false), Ok(1));
+        assert_eq!(wanted(&mut one, now, false), Ok(1));
         one.open_failed();
-        assert_eq!(one.wanted(now, false), Ok(2));
-        narrow.set_max(1);
-        assert_eq!(one.wanted(now, false), Err(bound));
+        assert_eq!(wanted(&mut one, now, false), Ok(2));
+        ledger.set_bounds(&titles(1).0);
+        assert_eq!(wanted(&mut one, now, false), Err(bound));
     }
 }
 

@@ -30,6 +30,7 @@ use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
 use crate::http::{self, Health};
 use crate::net::listener::{self, Bound};
+use crate::pool::Ledger;
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
@@ -180,6 +181,8 @@ impl Process {
         let mut views = Crew::assemble(1);
         let (crew, mailbox) = views.remove(0);
         let start = worker::Start {
+            ledger: Ledger::new(crew.size(), Instant::now()),
+            texts: Arc::default(),
             crew: crew.clone(),
             listeners,
             terms: terms.clone(),

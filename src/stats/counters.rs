@@ -71,6 +71,8 @@ counters! {
     server_connect_failed_count,
     /// Server connections closed, for whatever reason.
     server_close_count,
+    /// Server connections handed over to another worker.
+    server_handover_count,
     /// Parameter replays (SET) sent ahead of a client's request.
     parameter_sync_count,
     /// Clients dropped or refused because of `query_wait_timeout`.

@@ -44,6 +44,11 @@ impl Crew {
         0..self.size()
     }
 
+    /// The number of the one after this one, all around.
+    pub fn next(&self) -> usize {
+        (self.number + 1) % self.size()
+    }
+
     /// The numbers of the others.
     pub fn others(&self) -> impl Iterator<Item = usize> + use<> {
         let own = self.number;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::derived_keys::DerivedKeys;
-use crate::flow::{ParamTable, Statements};
+use crate::flow::{ParamTable, Statements, Texts};
 
 /// Size of the read buffer in bytes: what one read can bring.
 const READ_BUFFER: usize = 64 * 1024;
@@ -34,10 +34,10 @@ pub struct Local {
 }
 
 impl Local {
-    /// `ids` is shared by all workers.
-    pub fn new(ids: Arc<AtomicU64>, derived_keys: DerivedKeys) -> Local {
+    /// `ids` and `texts` are shared by all workers.
+    pub fn new(ids: Arc<AtomicU64>, texts: Arc<Texts>, derived_keys: DerivedKeys) -> Local {
         Local {
-            statements: RefCell::default(),
+            statements: RefCell::new(Statements::new(texts)),
             params: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             write_buffer: RefCell::default(),

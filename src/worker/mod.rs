@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 pub use census::{Admission, Census};
 pub use crew::Crew;
 pub use local::Local;
-pub use pools::Pools;
+pub use pools::{PoolName, Pools};
 pub use terms::{Terms, View};
 pub use thread::{Command, Start, start};
 
@@ -29,6 +29,7 @@ use crate::admin::snapshot::Snapshot;
 use crate::admin::view::ConsoleView;
 use crate::client::{ClientInfo, Order};
 use crate::config::PoolConfig;
+use crate::pool::Ledger;
 use crate::process::Handle;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Pool};
@@ -61,6 +62,7 @@ pub struct Worker {
 impl Worker {
     fn new(
         crew: Crew,
+        ledger: Arc<Ledger>,
         local: Local,
         terms: Arc<Terms>,
         census: Arc<Census>,
@@ -68,9 +70,9 @@ impl Worker {
         view: View,
     ) -> Rc<Worker> {
         Rc::new(Worker {
+            pools: Pools::new(crew.clone(), ledger),
             crew,
             local: Rc::new(local),
-            pools: Rc::default(),
             terms: RefCell::new(terms),
             census,
             handle,

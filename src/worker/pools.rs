@@ -6,26 +6,39 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Local;
+use super::{Command, Crew, Local};
 use crate::config::PoolConfig;
-use crate::pool::{SharedBound, SharedLimit};
+use crate::pool::{Ledger, SharedBound, Title};
 use crate::server::login::Credential;
-use crate::server::{Farewell, Pool};
+use crate::server::{Farewell, Mail, Pool};
 
-type Name = Arc<str>;
+/// A pool's database and user.
+pub type PoolName = (Arc<str>, Arc<str>);
 
 /// The pools by database and user.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pools {
-    all: RefCell<HashMap<(Name, Name), Rc<Pool>>>,
-    databases: RefCell<HashMap<Name, Rc<SharedLimit>>>,
-    users: RefCell<HashMap<Name, Rc<SharedLimit>>>,
+    crew: Crew,
+    ledger: Arc<Ledger>,
+    all: RefCell<HashMap<PoolName, Rc<Pool>>>,
 }
 
 impl Pools {
+    /// No pools yet. The ledger is that of the process.
+    pub fn new(crew: Crew, ledger: Arc<Ledger>) -> Rc<Pools> {
+        Rc::new(Pools {
+            crew,
+            ledger,
+            all: RefCell::default(),
+        })
+    }
+
     pub fn get(&self, database: &str, user: &str) -> Option<Rc<Pool>> {
-        let key = (Arc::from(database), Arc::from(user));
-        self.all.borrow().get(&key).cloned()
+        self.find(&(Arc::from(database), Arc::from(user)))
+    }
+
+    fn find(&self, name: &PoolName) -> Option<Rc<Pool>> {
+        self.all.borrow().get(name).cloned()
     }
 
     /// The pool for this configuration, started if it is new.
@@ -35,17 +48,17 @@ impl Pools {
         credential: Credential,
         local: &Rc<Local>,
     ) -> Rc<Pool> {
-        if let Some(pool) = self.get(&config.database, &config.user) {
+        let key = (config.database.clone(), config.user.clone());
+        if let Some(pool) = self.find(&key) {
             return pool;
         }
-        let bounds = self.bounds(&config);
-        let key = (config.database.clone(), config.user.clone());
+        let part = self.ledger.part(self.crew.number(), &title(&config));
         let pool = Pool::start(
             config,
             credential,
-            bounds,
+            part,
             local.clone(),
-            Rc::downgrade(self),
+            (Rc::downgrade(self), self.crew.clone()),
         );
         self.all.borrow_mut().insert(key, pool.clone());
         pool
@@ -66,7 +79,7 @@ impl Pools {
             .borrow_mut()
             .retain(|_, pool| match config(&pool.config()) {
                 Some(new) => {
-                    self.bounds(&new);
+                    self.ledger.set_bounds(&title(&new));
                     pool.reconfigure(new);
                     true
                 }
@@ -81,15 +94,26 @@ impl Pools {
         gone
     }
 
-    /// Closes an idle connection that counts against `bound` too, the one idle
-    /// longest. False: there is none.
-    pub fn evict_idle(&self, pool: &Rc<Pool>, bound: SharedBound) -> bool {
-        let config = pool.config();
-        let others = self.each().into_iter();
-        let mut candidates: Vec<_> = others
-            .filter(|other| !Rc::ptr_eq(other, pool) && other.shares_bound(&config, bound))
-            .filter_map(|other| Some((other.is_idle_evictable()?, other)))
-            .collect();
+    /// Closes an idle connection of another pool that counts against `bound`
+    /// too, the one idle longest. False: there is none.
+    pub fn evict_idle(&self, config: &PoolConfig, bound: SharedBound) -> bool {
+        let name = (config.database.clone(), config.user.clone());
+        self.evict_for(&name, bound)
+    }
+
+    fn evict_for(&self, name: &PoolName, bound: SharedBound) -> bool {
+        let all = self.all.borrow();
+        let shares = |(database, user): &PoolName| match bound {
+            SharedBound::Database => *database == name.0,
+            SharedBound::User => *user == name.1,
+        };
+        let others = all
+            .iter()
+            .filter(|(other, _)| *other != name && shares(other));
+        let idle =
+            others.filter_map(|(_, other)| Some((other.is_idle_evictable()?, other.clone())));
+        let mut candidates: Vec<_> = idle.collect();
+        drop(all);
         candidates.sort_by_key(|(since, _)| *since);
         candidates.iter().any(|(_, other)| other.evict_one())
     }
@@ -99,22 +123,71 @@ impl Pools {
     pub fn room_made(&self) {
         let now = Instant::now();
         for pool in self.each() {
-            if pool.has_waiters() {
+            if pool.lacks_connections() {
                 pool.open_wanted(now);
             }
         }
     }
 
-    fn bounds(&self, config: &PoolConfig) -> (Rc<SharedLimit>, Rc<SharedLimit>) {
-        let bound = |map: &RefCell<HashMap<Name, Rc<SharedLimit>>>, name: &Name, max| {
-            let mut map = map.borrow_mut();
-            let limit = map.entry(name.clone()).or_default();
-            limit.set_max(max);
-            limit.clone()
-        };
-        (
-            bound(&self.databases, &config.database, config.max_db_connections),
-            bound(&self.users, &config.user, config.max_user_connections),
-        )
+    // ---- other workers ----
+
+    /// What another worker says.
+    pub fn receive(&self, mail: Mail) {
+        match mail {
+            Mail::Parcel(name, parcel) => match self.find(&name) {
+                Some(pool) => pool.receive(*parcel),
+                // It is closed, and counts no more.
+                None => {
+                    drop(parcel);
+                    self.room_made();
+                    self.tell_others_of_room();
+                }
+            },
+            Mail::Ask { pool, from, wanted } => match self.find(&pool) {
+                Some(found) => found.answer(from, wanted),
+                None => self.tell(from, Mail::NoPool(pool)),
+            },
+            Mail::NoPool(name) => {
+                if let Some(pool) = self.find(&name) {
+                    pool.ask_others(Instant::now());
+                }
+            }
+            Mail::Room => self.room_made(),
+            Mail::Evict { pool, bound, from } => {
+                if from == self.crew.number() {
+                    if let Some(found) = self.find(&pool) {
+                        found.evicted(false);
+                    }
+                } else if self.evict_for(&pool, bound) {
+                    self.tell(from, Mail::Evicted(pool));
+                } else {
+                    self.tell(self.crew.next(), Mail::Evict { pool, bound, from });
+                }
+            }
+            Mail::Evicted(name) => match self.find(&name) {
+                Some(pool) => pool.evicted(true),
+                None => self.room_made(),
+            },
+        }
+    }
+
+    fn tell_others_of_room(&self) {
+        for worker in self.crew.others() {
+            self.tell(worker, Mail::Room);
+        }
+    }
+
+    fn tell(&self, worker: usize, mail: Mail) {
+        // A worker that has ended waits for nothing.
+        let _ = self.crew.tell(worker, Command::Servers(mail));
+    }
+}
+
+fn title(config: &PoolConfig) -> Title {
+    Title {
+        database: config.database.clone(),
+        user: config.user.clone(),
+        max_db_connections: config.max_db_connections,
+        max_user_connections: config.max_user_connections,
     }
 }

@@ -14,8 +14,11 @@ use super::crew::Mailbox;
 use super::derived_keys::DerivedKeys;
 use super::{Census, Crew, Local, Terms, View, Worker};
 use crate::admin::snapshot::Snapshot;
+use crate::flow::Texts;
 use crate::net::listener::{Bound, Listener};
+use crate::pool::Ledger;
 use crate::process::Handle;
+use crate::server::Mail;
 
 /// How often a worker that is to leave looks whether it may.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -38,6 +41,8 @@ pub enum Command {
     WaitForServers(oneshot::Sender<()>),
     /// Disconnects all clients, and tells them why. Answers when they have gone.
     Disconnect(oneshot::Sender<()>),
+    /// Another worker's word about server connections.
+    Servers(Mail),
     /// Says goodbye to idle servers and ends the thread.
     End,
 }
@@ -45,6 +50,8 @@ pub enum Command {
 /// What a worker is started with.
 pub struct Start {
     pub crew: Crew,
+    pub ledger: Arc<Ledger>,
+    pub texts: Arc<Texts>,
     pub listeners: Vec<Bound>,
     pub terms: Arc<Terms>,
     pub census: Arc<Census>,
@@ -73,9 +80,10 @@ pub fn start(
 }
 
 async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
-    let local = Local::new(start.ids, start.derived_keys);
+    let local = Local::new(start.ids, start.texts, start.derived_keys);
     let worker = Worker::new(
         start.crew,
+        start.ledger,
         local,
         start.terms,
         start.census,
@@ -118,6 +126,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                 worker.disconnect_all();
                 tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
             }
+            Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,
         }
     }

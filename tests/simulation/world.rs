@@ -6,7 +6,6 @@ mod clients;
 mod servers;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use pgweir::config::PoolMode;
 use pgweir::flow::{Backend, ParamTable, Params, Release, Session, Statements};
-use pgweir::pool::{Book, Limits, SharedLimit, Ticket};
+use pgweir::pool::{Book, Ledger, Limits, Ticket, Title};
 use pgweir::stats::Counters;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -117,7 +116,6 @@ pub struct World {
     last_server: u64,
     max_prepared: usize,
     book: Book<u64, ()>,
-    limit: Rc<SharedLimit>,
     statements: Statements,
     params: ParamTable,
     counters: Counters,
@@ -139,8 +137,14 @@ impl World {
             server_lifetime: some(rng.random(), 100),
             round_robin: rng.random(),
         };
-        let limit = SharedLimit::new(rng.random_range(0..5));
-        let book = Book::new(limits, limit.clone(), SharedLimit::new(0));
+        let now = Instant::now();
+        let title = Title {
+            database: "db".into(),
+            user: "user".into(),
+            max_db_connections: rng.random_range(0..5),
+            max_user_connections: 0,
+        };
+        let book = Book::new(limits, Ledger::new(1, now).part(0, &title));
         World {
             mode: match rng.random_bool(0.85) {
                 true => PoolMode::Transaction,
@@ -149,13 +153,12 @@ impl World {
             to_come: rng.random_range(2..8),
             max_prepared: *[1, 2, 3, 100].choose(&mut rng).unwrap(),
             rng,
-            now: Instant::now(),
+            now,
             clients: Vec::new(),
             faults,
             servers: BTreeMap::new(),
             last_server: 0,
             book,
-            limit,
             statements: Statements::default(),
             params: ParamTable::default(),
             counters: Counters::default(),
@@ -178,7 +181,8 @@ impl World {
             self.book.check_invariants();
             let all = self.servers.len() as u32 + self.book.opening_count();
             assert_eq!(self.book.total(), all, "the book has lost count");
-            assert_eq!(self.limit.used(), all, "the shared bound has lost count");
+            let shared = self.book.part().shared_totals();
+            assert_eq!(shared, (all, all), "the shared bounds have lost count");
         }
         let clients = self.clients.iter().filter(|client| !client.closed);
         let clients: Vec<_> = clients.collect();

@@ -40,6 +40,7 @@ fn distinct() -> Totals {
         cleanup_failed_count: 119,
         cancel_count: 120,
         server_error_count: 121,
+        server_handover_count: 122,
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::{SECOND, TestBook, poll};
-use crate::pool::{Limits, SharedBound, SharedLimit, Ticket};
+use super::{SECOND, TestBook, give_back, poll, title, wanted};
+use crate::pool::{Ledger, Limits, SharedBound, Ticket};
 
 #[derive(Clone, Debug)]
 enum Do {
@@ -109,8 +109,8 @@ proptest! {
             round_robin,
             ..Limits::default()
         };
-        let limit = SharedLimit::new(shared);
-        let mut book = TestBook::new(limits, limit.clone(), SharedLimit::new(0));
+        let ledger = Ledger::new(1, Instant::now());
+        let mut book = TestBook::new(limits, ledger.part(0, &title("user", shared, 0)));
         let mut model = Model::default();
         let mut now = Instant::now();
         let mut tickets: Vec<Ticket> = Vec::new();
@@ -156,7 +156,7 @@ proptest! {
                 }
                 Do::GiveBack(n) => if let Some(at) = model.held_by_hand(n) {
                     let (id, born) = model.held[at];
-                    book.give_back(id, now, born);
+                    give_back(&mut book, id, now, born);
                     model.give_back(at, now);
                 }
                 Do::Close(n) => if let Some(at) = model.held_by_hand(n) {
@@ -170,18 +170,18 @@ proptest! {
                         0 => u32::MAX,
                         size => size.saturating_sub(model.total()),
                     };
-                    let wanted = waiting.max(lacking).min(room);
+                    let due = waiting.max(lacking).min(room);
                     let shared_room = match shared {
                         0 => u32::MAX,
                         max => max - model.total(),
                     };
-                    let wanted = match (wanted, shared_room) {
+                    let due = match (due, shared_room) {
                         (1.., 0) => Err(SharedBound::Database),
-                        _ => Ok(wanted.min(shared_room)),
+                        _ => Ok(due.min(shared_room)),
                     };
-                    prop_assert_eq!(book.wanted(now, true), wanted);
-                    if let Ok(1..) = wanted {
-                        book.begin_open();
+                    prop_assert_eq!(wanted(&mut book, now, true), due);
+                    if let Ok(1..) = due {
+                        prop_assert_eq!(book.begin_open(now, true), Ok(true));
                         model.opening += 1;
                     }
                 }
@@ -190,7 +190,7 @@ proptest! {
                     model.opening -= 1;
                     model.last += 1;
                     model.held.push((model.last, now));
-                    book.give_back(model.last, now, now);
+                    give_back(&mut book, model.last, now, now);
                     model.give_back(model.held.len() - 1, now);
                 }
                 Do::OpenFailed if model.opening > 0 => {
@@ -228,7 +228,7 @@ proptest! {
             }
             book.check_invariants();
             prop_assert_eq!(book.total(), model.total());
-            prop_assert_eq!(limit.used(), model.total());
+            prop_assert_eq!(book.part().shared_totals(), (model.total(), model.total()));
             prop_assert_eq!(book.idle_count(), model.idle.len());
             prop_assert_eq!(book.waiting_count(), model.waiting.len());
             prop_assert_eq!(book.oldest_wait(), model.waiting.front().map(|w| w.1));

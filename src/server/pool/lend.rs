@@ -54,6 +54,7 @@ impl Pool {
         }
         let ticket = self.book.borrow_mut().join(now);
         self.open_wanted(now);
+        self.ask_others(now);
         self.arm(self.book.borrow().next_deadline(now));
         Ok(ticket)
     }

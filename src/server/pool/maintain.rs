@@ -70,17 +70,17 @@ impl Pool {
             }
         }
         self.open_wanted(now);
+        self.ask_others(now);
         if room {
             self.offer_room();
+            self.spread_room();
         }
         let retry = self
             .failure
             .borrow()
             .as_ref()
             .map(|failure| failure.retry_at);
-        let lacking = self.has_waiters()
-            || (self.keeps_minimum() && self.book.borrow().total() < config.min_pool_size);
-        let retry = retry.filter(|&at| lacking && at > now);
+        let retry = retry.filter(|&at| self.lacks_connections() && at > now);
         let deadline = self.book.borrow().next_deadline(now);
         [deadline, retry].into_iter().flatten().min()
     }

@@ -2,8 +2,10 @@
 //! watches the idle ones. Who gets what is decided by [`Book`].
 //!
 //! - `lend`: to clients; `take_back`: from them, and housekeeping;
-//! - `open`: new connections; `maintain`: what time asks for.
+//! - `open`: new connections; `maintain`: what time asks for;
+//! - `handover`: to other workers and from them.
 
+mod handover;
 mod lend;
 mod maintain;
 mod open;
@@ -21,12 +23,13 @@ use slab::Slab;
 
 use crate::config::PoolConfig;
 use crate::flow::Params;
-use crate::pool::{Book, Limits, SharedLimit};
+use crate::pool::{Book, Limits, Part};
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::login::Credential;
 use crate::stats::Counters;
 use crate::wire::build::Refusal;
-use crate::worker::{Local, Pools};
+use crate::worker::{Crew, Local, Pools};
+pub use handover::{Mail, Parcel};
 use maintain::Maintenance;
 
 /// What a client is told that gets no server connection: a whole
@@ -65,6 +68,7 @@ pub struct Pool {
     pub counters: Counters,
     local: Rc<Local>,
     pools: Weak<Pools>,
+    crew: Crew,
     config: RefCell<Rc<PoolConfig>>,
     book: RefCell<Book<Box<Server>, Rc<Farewell>>>,
     credential: RefCell<Credential>,
@@ -78,6 +82,8 @@ pub struct Pool {
     /// Wakes the maintenance task, and when that wakes by itself.
     maintenance: RefCell<Waker>,
     armed: Cell<Option<Instant>>,
+    /// Other workers are being asked to make room.
+    evicting: Cell<bool>,
     /// Why nothing is opened any more.
     closing: RefCell<Option<Rc<Farewell>>>,
 }
@@ -88,15 +94,17 @@ impl Pool {
     pub fn start(
         config: PoolConfig,
         credential: Credential,
-        (db_limit, user_limit): (Rc<SharedLimit>, Rc<SharedLimit>),
+        part: Part,
         local: Rc<Local>,
-        pools: Weak<Pools>,
+        (pools, crew): (Weak<Pools>, Crew),
     ) -> Rc<Pool> {
-        let book = Book::new(limits(&config), db_limit, user_limit);
+        let book = Book::new(limits(&config), part);
         let pool = Rc::new(Pool {
             counters: Counters::default(),
             local,
             pools,
+            crew,
+            evicting: Cell::new(false),
             config: RefCell::new(Rc::new(config)),
             book: RefCell::new(book),
             credential: RefCell::new(credential),
@@ -190,6 +198,7 @@ impl Pool {
         for server in idle {
             self.hang_up(server, "server shutting down");
         }
+        self.spread_room();
         self.wake();
     }
 

@@ -29,8 +29,7 @@ impl Pool {
 
     /// Whether there is a connection that has been opened, whoever has it.
     pub(super) fn has_usable(&self) -> bool {
-        let book = self.book.borrow();
-        book.total() > book.opening_count()
+        self.book.borrow().part().total_open() > 0
     }
 
     /// Opens as many connections as are needed and allowed, all at once; one
@@ -47,13 +46,14 @@ impl Pool {
         }
         let mut evicted = 0;
         loop {
-            let wanted = self.book.borrow().wanted(now, self.keeps_minimum());
-            let opening = self.book.borrow().opening_count();
-            match wanted {
-                Ok(0) => return,
-                Ok(_) if unproved && opening > 0 => return,
-                Ok(_) => {
-                    self.book.borrow_mut().begin_open();
+            if unproved && self.book.borrow().opening_count() > 0 {
+                return;
+            }
+            let keep_min = self.keeps_minimum();
+            let begun = self.book.borrow_mut().begin_open(now, keep_min);
+            match begun {
+                Ok(false) => return,
+                Ok(true) => {
                     tokio::task::spawn_local(open(self.clone()));
                 }
                 // `min_pool_size` alone takes nothing away from others.
@@ -62,8 +62,9 @@ impl Pool {
                     // Somebody else's idle connection makes room.
                     let pools = self.pools.upgrade();
                     evicted += 1;
-                    if evicted > 1000 || !pools.is_some_and(|p| p.evict_idle(self, bound)) {
-                        return;
+                    if evicted > 1000 || !pools.is_some_and(|p| p.evict_idle(&self.config(), bound))
+                    {
+                        return self.evict_elsewhere(bound);
                     }
                 }
             }
@@ -89,6 +90,11 @@ impl Pool {
         let book = self.book.borrow();
         let mut idle = book.idle();
         idle.next().map(|(_, since)| since)
+    }
+
+    /// Whether there is something to open connections for.
+    pub fn lacks_connections(&self) -> bool {
+        self.has_waiters() || (self.keeps_minimum() && self.book.borrow().is_below_minimum())
     }
 
     pub fn shares_bound(&self, other: &PoolConfig, bound: SharedBound) -> bool {

@@ -11,6 +11,7 @@ use tracing::info;
 use super::Pool;
 use crate::admin::snapshot::ServerState;
 use crate::flow::Release;
+use crate::pool::Given;
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::{cleanup, dial};
 use crate::stats::add;
@@ -53,6 +54,10 @@ impl Pool {
         if let Some(reason) = self.retirement(&server, now) {
             return self.discard(server, reason);
         }
+        if self.book.borrow().is_above_size() && self.book.borrow_mut().close_surplus() {
+            self.hang_up(server, "too many servers in the pool");
+            return self.after_close();
+        }
         let waiting = self.book.borrow().waiting_count() > 0;
         // Watch it while it is idle: data or the end of file mean that it is
         // of no more use. Usually nothing is read here: the socket is known to
@@ -70,9 +75,11 @@ impl Pool {
         }
         server.info.state.set(ServerState::Idle);
         let born = server.info.born;
-        let waker = self.book.borrow_mut().give_back(server, now, born);
-        if let Some(waker) = waker {
-            waker.wake();
+        let given = self.book.borrow_mut().give_back(server, now, born);
+        match given {
+            Given::Here(Some(waker)) => waker.wake(),
+            Given::Here(None) => {}
+            Given::Away(server, passage) => return self.send_away(server, passage),
         }
         if !waiting {
             self.arm(self.book.borrow().deadline_of(now, born));
@@ -94,8 +101,6 @@ impl Pool {
             Some("server lifetime over")
         } else if max > 0 && server.backend.queries() >= max {
             Some("server_max_queries reached")
-        } else if self.book.borrow().is_above_size() {
-            Some("too many servers in the pool")
         } else {
             None
         }
@@ -137,6 +142,7 @@ impl Pool {
         // The reserve may be open again to somebody who has waited less.
         self.arm(self.book.borrow().next_deadline(now));
         self.offer_room();
+        self.spread_room();
     }
 
     /// A pool that shares a bound with this one may have waiters: an idle
@@ -145,8 +151,11 @@ impl Pool {
         let config = self.config.borrow();
         let shares = config.max_db_connections > 0 || config.max_user_connections > 0;
         drop(config);
-        if shares && let Some(pools) = self.pools.upgrade() {
-            pools.room_made();
+        if shares {
+            if let Some(pools) = self.pools.upgrade() {
+                pools.room_made();
+            }
+            self.spread_room();
         }
     }
 

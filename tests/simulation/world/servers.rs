@@ -3,6 +3,7 @@
 
 use pgweir::config::PoolMode;
 use pgweir::flow::{Output, OwnQuery, Release, Shared};
+use pgweir::pool::Given;
 
 use super::{Client, Hold, Stage, Work, World};
 use crate::program::piece;
@@ -169,8 +170,10 @@ impl World {
         if lifetime.is_some_and(|max| self.now >= born + max) || self.book.is_above_size() {
             return self.discard(id);
         }
-        if let Some(waker) = self.book.give_back(id, self.now, born) {
-            waker.wake();
+        match self.book.give_back(id, self.now, born) {
+            Given::Here(Some(waker)) => waker.wake(),
+            Given::Here(None) => {}
+            Given::Away(..) => panic!("there is one worker only"),
         }
     }
 
@@ -184,8 +187,6 @@ impl World {
     }
 
     pub(super) fn open_wanted(&mut self) {
-        while let Ok(1..) = self.book.wanted(self.now, true) {
-            self.book.begin_open();
-        }
+        while self.book.begin_open(self.now, true) == Ok(true) {}
     }
 }
