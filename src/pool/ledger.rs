@@ -6,6 +6,11 @@
 //! What a transaction looks at are two sets of workers per pool: those where
 //! somebody waits and those that may have an idle connection. They are written
 //! only when a worker enters or leaves them.
+//!
+//! Who makes something available (closes a connection, lets one be idle) first
+//! says so and then looks who waits; who begins to wait first says so and then
+//! looks what is available. Between the two stands a fence, so that at least
+//! one of them sees the other.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -13,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::limits::SharedBound;
-use super::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
+use super::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, fence};
 
 /// The sets of workers have so many bits.
 pub const MAX_WORKERS: usize = 64;
@@ -204,8 +209,10 @@ impl Account {
     }
 
     fn free(&self) {
-        let _counting = lock(&self.counting);
+        let counting = lock(&self.counting);
         self.count(-1);
+        drop(counting);
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -282,11 +289,13 @@ impl Part {
     /// The same, but only if the pool has more than `min`. False: it has not,
     /// and the connection must stay.
     pub fn free_above(&self, min: u32) -> bool {
-        let _counting = lock(&self.account.counting);
+        let counting = lock(&self.account.counting);
         let above = self.account.used.load(Ordering::Relaxed) > min;
         if above {
             self.account.count(-1);
         }
+        drop(counting);
+        fence(Ordering::SeqCst);
         above
     }
 
@@ -328,6 +337,7 @@ impl Part {
             (None, Some(since)) => {
                 store(since);
                 account.hungry.fetch_or(self.bit(), Ordering::SeqCst);
+                fence(Ordering::SeqCst);
             }
             (Some(_), None) => {
                 account.hungry.fetch_and(!self.bit(), Ordering::SeqCst);
@@ -390,6 +400,7 @@ impl Part {
             return false;
         }
         set.fetch_or(self.bit(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         true
     }
 

@@ -9,7 +9,7 @@ mod limits;
 /// What [`ledger`] needs of threads, in one place so that a model checker can
 /// put its own there (tests/handover_model.rs).
 mod sync {
-    pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
     pub use std::sync::{Mutex, MutexGuard, PoisonError};
 }
 
