@@ -1,6 +1,8 @@
 //! What the console and `/metrics` show: plain values that workers hand over
 //! when asked. Nothing here refers to a live object.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, SystemTime};
 
 use crate::config::PoolMode;
@@ -61,7 +63,7 @@ pub struct SocketRow<S> {
     pub remote_pid: u32,
     pub application_name: String,
     pub prepared_statements: usize,
-    /// Login or reset work: worker that owns the connection.
+    /// The worker that has it.
     pub worker: usize,
 }
 
@@ -122,6 +124,52 @@ pub struct Snapshot {
     pub past: Vec<(String, Totals)>,
 }
 
+impl Snapshot {
+    /// What several workers have, as one: a pool of which each has a part is
+    /// one row.
+    pub fn merge(parts: impl IntoIterator<Item = Snapshot>) -> Snapshot {
+        let mut all = Snapshot::default();
+        let mut pools: BTreeMap<(String, String), PoolRow> = BTreeMap::new();
+        for part in parts {
+            all.clients.extend(part.clients);
+            all.servers.extend(part.servers);
+            all.login_clients += part.login_clients;
+            all.past.extend(part.past);
+            for row in part.pools {
+                match pools.entry((row.database.clone(), row.user.clone())) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(row);
+                    }
+                    Entry::Occupied(mut entry) => entry.get_mut().add(&row),
+                }
+            }
+        }
+        all.pools = pools.into_values().collect();
+        all.clients.sort_by_key(|row| row.id);
+        all.servers.sort_by_key(|row| row.id);
+        all
+    }
+}
+
+impl PoolRow {
+    /// Adds another worker's part of the same pool.
+    fn add(&mut self, other: &PoolRow) {
+        self.cl_active += other.cl_active;
+        self.cl_waiting += other.cl_waiting;
+        self.cl_active_cancel_req += other.cl_active_cancel_req;
+        self.cl_waiting_cancel_req += other.cl_waiting_cancel_req;
+        self.sv_active += other.sv_active;
+        self.sv_active_cancel += other.sv_active_cancel;
+        self.sv_being_canceled += other.sv_being_canceled;
+        self.sv_idle += other.sv_idle;
+        self.sv_used += other.sv_used;
+        self.sv_tested += other.sv_tested;
+        self.sv_login += other.sv_login;
+        self.maxwait = self.maxwait.max(other.maxwait);
+        self.totals += other.totals;
+    }
+}
+
 #[cfg(test)]
 impl PoolRow {
     /// A pool in which nothing has happened.
@@ -147,5 +195,35 @@ impl PoolRow {
             pool_size: 20,
             totals: Totals::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_pool_are_one_row() {
+        let part = |database: &str, seconds, queries| {
+            let mut row = PoolRow::idle(database, "alice");
+            (row.cl_active, row.cl_waiting, row.sv_active, row.sv_idle) = (1, 2, 3, 4);
+            row.maxwait = Duration::from_secs(seconds);
+            row.totals.query_count = queries;
+            Snapshot {
+                pools: vec![row],
+                login_clients: 1,
+                ..Snapshot::default()
+            }
+        };
+        let all = Snapshot::merge([part("b", 5, 10), part("a", 9, 1), part("b", 7, 20)]);
+        let names: Vec<_> = all.pools.iter().map(|row| &*row.database).collect();
+        assert_eq!(names, ["a", "b"]);
+        let row = &all.pools[1];
+        let counts = (row.cl_active, row.cl_waiting, row.sv_active, row.sv_idle);
+        assert_eq!(counts, (2, 4, 6, 8));
+        assert_eq!(row.servers(), 14);
+        assert_eq!(row.maxwait, Duration::from_secs(7));
+        assert_eq!((row.totals.query_count, row.pool_size), (30, 20));
+        assert_eq!(all.login_clients, 3);
     }
 }

@@ -2,16 +2,32 @@
 
 use std::rc::Rc;
 
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use crate::admin::snapshot::ClientState;
-use crate::server::cancel;
+use crate::server;
 use crate::stats::add;
-use crate::worker::Worker;
+use crate::worker::{Command, Worker};
+
+/// Has the worker whose client it is about cancel what that is running. Returns
+/// when that is done, or there is nothing to be done.
+pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: Vec<u8>) {
+    let owner = worker.crew().owner(pid);
+    if owner == worker.crew().number() {
+        return cancel(worker, pid, &key).await;
+    }
+    let (done, answer) = oneshot::channel();
+    // A worker that has ended has no clients, and drops the answer.
+    let _ = worker
+        .crew()
+        .tell(owner, Command::Cancel { pid, key, done });
+    let _ = answer.await;
+}
 
 /// Finds the client that the key belongs to and cancels what it is running, or
 /// waits to run. A wrong key changes nothing, and nobody is told.
-pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
+pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
     let Some(client) = worker.find_by_key(pid, key) else {
         debug!("cancel request with an unknown key");
         return;
@@ -22,7 +38,7 @@ pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
     }
     // While the cancel is under way, the server connection is not given to
     // anybody else, so it cannot hit another client's query.
-    let Some(server) = client.link.borrow().clone() else {
+    let Some(connection) = client.link.borrow().clone() else {
         debug!("cancel request for idle client");
         return;
     };
@@ -31,8 +47,10 @@ pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
     };
     add(&pool.counters.cancel_count, 1);
     let config = pool.config();
-    if let Err(error) = cancel::cancel(&server, &config.tcp, config.cancel_wait_timeout).await {
-        let conn = format!("S-{}", server.id);
+    if let Err(error) =
+        server::cancel::cancel(&connection, &config.tcp, config.cancel_wait_timeout).await
+    {
+        let conn = format!("S-{}", connection.id);
         warn!(%conn, reason = %error, "failed cancel request");
     }
 }

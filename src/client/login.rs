@@ -24,7 +24,7 @@ use crate::stats::add;
 use crate::wire::TxStatus;
 use crate::wire::build::{self, Refusal};
 use crate::wire::startup::{Startup, split_options};
-use crate::worker::{Admission, Newcomer, Worker};
+use crate::worker::{Admission, Newcomer, Seat, Worker};
 
 /// The newest minor version of protocol 3 that is spoken.
 const NEWEST_MINOR: u16 = 2;
@@ -55,7 +55,7 @@ pub(super) async fn login(
     startup: Startup,
     id: u64,
     worker: &Rc<Worker>,
-    newcomer: Newcomer,
+    (newcomer, seat): (Newcomer, Seat),
 ) -> Result<Begun, Failure> {
     negotiate(stream, &startup).await?;
     let terms = worker.terms();
@@ -75,7 +75,7 @@ pub(super) async fn login(
     let console = CONSOLE.contains(&database.as_str());
     let admission = match console {
         true => None,
-        false => Some(worker.admit(&database, &user)?),
+        false => Some(worker.admit(seat, &database, &user)?),
     };
     if general.log_connections {
         let addr = stream.peer_addr();
@@ -334,7 +334,7 @@ async fn agree_on_parameters(pool: &Rc<Pool>, asked: &Params) -> Result<Rc<Param
     let mut lease = pool.lease(&wanted).await.map_err(told)?;
     match cleanup::set_parameters(&mut lease, pool, &wanted).await {
         Ok(reported) => {
-            pool.learn_parameters(wanted, reported.clone());
+            pool.learn_parameters(&wanted, &reported);
             Ok(reported)
         }
         Err(cleanup::CleanupError::Query { body, .. }) => Err(Failure::Told(

@@ -9,5 +9,6 @@ mod session;
 mod startup;
 mod task;
 
+pub use cancel::cancel;
 pub use info::{ClientInfo, LONG_KEY, Order};
 pub use startup::serve;

@@ -14,7 +14,7 @@ use crate::admin;
 use crate::net::Stream;
 use crate::wire::build::Refusal;
 use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
-use crate::worker::{Newcomer, Worker};
+use crate::worker::{Newcomer, Seat, Worker};
 
 /// How long somebody who is refused may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 ///
 /// Until it has logged in it counts against `max_unauthenticated_connections`
 /// and must be done within `client_login_timeout`.
-pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
+pub async fn serve(mut stream: Stream, worker: Rc<Worker>, seat: Seat) {
     let terms = worker.terms();
     let id = worker.local().next_id();
     let Some(newcomer) = worker.newcomer() else {
@@ -33,13 +33,14 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
             .hint("Raise max_unauthenticated_connections, or lower client_login_timeout.");
         return refuse(stream, &refusal).await;
     };
+    let arrival = (newcomer, seat);
     let limit = terms.config.general.client_login_timeout.0;
     let begun = Box::pin(async {
         match limit {
-            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, id, &worker, newcomer))
+            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, id, &worker, arrival))
                 .await
                 .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit)))),
-            None => begin(&mut stream, id, &worker, newcomer).await,
+            None => begin(&mut stream, id, &worker, arrival).await,
         }
     })
     .await;
@@ -59,7 +60,7 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>) {
         }
         Ok(Begun::Cancel { pid, key }) => {
             // Never answered; closed when it has been dealt with.
-            Box::pin(cancel::request(&worker, pid, &key)).await;
+            Box::pin(cancel::request(&worker, pid, key)).await;
         }
         Err(Failure::Refused(refusal)) => {
             let addr = stream.peer_addr();
@@ -111,11 +112,11 @@ async fn begin(
     stream: &mut Stream,
     id: u64,
     worker: &Rc<Worker>,
-    newcomer: Newcomer,
+    arrival: (Newcomer, Seat),
 ) -> Result<Begun, Failure> {
     match first_packet(stream).await? {
         First::Cancel { pid, key } => Ok(Begun::Cancel { pid, key }),
-        First::Startup(startup) => login::login(stream, startup, id, worker, newcomer).await,
+        First::Startup(startup) => login::login(stream, startup, id, worker, arrival).await,
     }
 }
 

@@ -8,6 +8,7 @@ use super::key::{Status, Table};
 use super::load::Source;
 use super::mistake::Place;
 use super::objects::DatabaseConfig;
+use crate::pool::MAX_WORKERS;
 
 /// Names of the console's database.
 pub const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
@@ -130,12 +131,12 @@ impl Check<'_> {
                 "disable_pqexec=1 is not built yet, and leaving it out would weaken what it protects",
             );
         }
-        if general.workers != 1 {
+        if general.workers as usize > MAX_WORKERS {
             self.mistake(
                 section,
                 "workers",
                 format!(
-                    "workers={}: more than one thread is not built yet, write 1",
+                    "workers={}: there can be {MAX_WORKERS} at most",
                     general.workers
                 ),
             );

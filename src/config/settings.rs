@@ -55,8 +55,8 @@ table! {
                 "File that holds the process id while it runs.";
             user: Option<String> = None, restart, not_built,
                 "Unix user to become after start.";
-            workers: u32 = 1, restart, built,
-                "Threads that serve clients; more than 1 is not built yet and refused.";
+            workers: u32 = 0, restart, built,
+                "Threads that serve clients, 64 at most; 0 is one per core.";
             shutdown_timeout: Timeout = Timeout::seconds(60), reload, built,
                 "How long draining may take after SIGTERM or SHUTDOWN WAIT_FOR_CLIENTS; 0 waits for the last client.";
             conffile: Option<PathBuf> = None, reload, not_built,

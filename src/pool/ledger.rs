@@ -25,11 +25,11 @@ pub const MAX_WORKERS: usize = 64;
 
 /// A released connection goes to another worker's longest waiter, past those of
 /// its own worker, if that one has waited longer by at least this.
-pub const HANDOVER_SLACK: Duration = Duration::from_millis(4);
+pub const HANDOVER_SLACK: Duration = Duration::from_millis(2);
 
 /// How much earlier than it did the longest waiter of another worker may seem
 /// to have come.
-const STALE: Duration = Duration::from_millis(1);
+const STALE: Duration = Duration::from_micros(500);
 
 type Name = Arc<str>;
 

@@ -30,7 +30,7 @@ use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
 use crate::http::{self, Health};
 use crate::net::listener::{self, Bound};
-use crate::pool::Ledger;
+use crate::pool::{Ledger, MAX_WORKERS};
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
@@ -85,7 +85,9 @@ struct Process {
     source: Source,
     log: LogHandle,
     crew: Crew,
+    census: Arc<Census>,
     threads: Vec<std::thread::JoinHandle<std::io::Result<()>>>,
+    worker_ended: mpsc::UnboundedReceiver<()>,
     shown: Arc<Shown>,
     stopping: watch::Sender<Option<ShutdownMode>>,
     _pidfile: Option<Pidfile>,
@@ -154,6 +156,10 @@ impl Process {
         let listeners = bind(&config)?;
         let pidfile = general.pidfile.as_deref().map(Pidfile::write).transpose()?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let workers = match general.workers as usize {
+            0 => cores.min(MAX_WORKERS),
+            workers => workers,
+        };
         let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
         let derived_keys = DerivedKeys::new(hashing);
         let auth = AuthContext::new(
@@ -178,21 +184,42 @@ impl Process {
         });
         let (handle, commands) = Handle::new();
         let viewed = shown.clone();
-        let mut views = Crew::assemble(1);
-        let (crew, mailbox) = views.remove(0);
-        let start = worker::Start {
-            ledger: Ledger::new(crew.size(), Instant::now()),
-            texts: Arc::default(),
-            crew: crew.clone(),
+        let cast = Crew::assemble(workers);
+        let (ended, worker_ended) = mpsc::unbounded_channel();
+        let crew = match cast.first() {
+            Some((crew, _)) => crew.clone(),
+            None => anyhow::bail!("BUG: a crew without workers"),
+        };
+        let census = Census::new(workers);
+        let mut first = worker::Start {
             listeners,
+            crew: crew.clone(),
+            ledger: Ledger::new(workers, Instant::now()),
+            greetings: Arc::default(),
+            texts: Arc::default(),
             terms: terms.clone(),
-            census: Arc::new(Census::default()),
+            census: census.clone(),
             ids: Arc::new(AtomicU64::new(0)),
             derived_keys,
             handle: handle.clone(),
             view: View(Arc::new(move |snapshot| viewed.view(snapshot))),
+            ended,
         };
-        let thread = worker::start(start, mailbox).context("cannot start a worker")?;
+        let mut threads = Vec::new();
+        // The first, which accepts, comes last: the others are there by then.
+        for (crew, mailbox) in cast.into_iter().rev() {
+            let listeners = match crew.number() {
+                0 => std::mem::take(&mut first.listeners),
+                _ => Vec::new(),
+            };
+            let start = worker::Start {
+                listeners,
+                crew,
+                ..first.for_another()
+            };
+            threads.push(worker::start(start, mailbox).context("cannot start a worker")?);
+        }
+        drop(first);
         if let Some(listener) = stats {
             if let Ok(addr) = listener.local_addr() {
                 info!(listen = %addr, "stats port");
@@ -214,12 +241,14 @@ impl Process {
         ));
         warm(&terms);
         let version = concat!("pgweir ", env!("CARGO_PKG_VERSION"));
-        info!(version, "process up");
+        info!(version, workers, "process up");
         let process = Process {
             source,
             log,
             crew,
-            threads: vec![thread],
+            census,
+            threads,
+            worker_ended,
             shown,
             stopping: watch::Sender::new(None),
             _pidfile: pidfile,
@@ -257,6 +286,10 @@ impl Process {
                 _ = signals.term.recv() => ShutdownMode::WaitForClients,
                 _ = signals.quit.recv() => ShutdownMode::Immediate,
                 () = finished(&mut left) => break,
+                _ = self.worker_ended.recv() => {
+                    error!("a worker has ended, its clients are lost: the others end, too");
+                    break;
+                }
             };
             let again = self.stopping.borrow().is_some();
             if again || wish == ShutdownMode::Immediate {
@@ -280,17 +313,14 @@ impl Process {
                 rx
             })
             .collect();
+        let census = self.census.clone();
         tokio::spawn(async move {
-            let mut all = Snapshot::default();
+            let mut parts = Vec::new();
             for answer in answers {
-                if let Ok(one) = answer.await {
-                    all.clients.extend(one.clients);
-                    all.servers.extend(one.servers);
-                    all.pools.extend(one.pools);
-                    all.past.extend(one.past);
-                    all.login_clients += one.login_clients;
-                }
+                parts.extend(answer.await);
             }
+            let mut all = Snapshot::merge(parts);
+            all.login_clients = census.newcomers();
             // Whoever asked may have gone.
             let _ = reply.send(all);
         });

@@ -10,4 +10,4 @@ pub mod login_error;
 pub mod pool;
 
 pub use lease::{Lease, Server, ServerInfo};
-pub use pool::{Farewell, Mail, Pool};
+pub use pool::{Farewell, Greetings, Mail, Pool};

@@ -1,11 +1,11 @@
-//! Accepts connections.
+//! Accepts connections and deals them out.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::Worker;
+use super::{Command, Worker};
 use crate::client;
 use crate::net::listener::Listener;
 use crate::net::{Stream, apply_tcp_options};
@@ -31,7 +31,7 @@ pub async fn accept(listener: Listener, worker: Rc<Worker>) {
                     // It is gone already.
                     continue;
                 }
-                tokio::task::spawn_local(client::serve(stream, worker.clone()));
+                deal(stream, &worker);
             }
             Err(error) => {
                 if !failing {
@@ -41,5 +41,20 @@ pub async fn accept(listener: Listener, worker: Rc<Worker>) {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// Gives a connection to the worker that has the fewest.
+fn deal(stream: Stream, worker: &Rc<Worker>) {
+    let seat = worker.census().seat();
+    let to = seat.worker();
+    if to == worker.crew().number() {
+        tokio::task::spawn_local(client::serve(stream, worker.clone(), seat));
+        return;
+    }
+    // An error means that the connection is broken, or that the worker has
+    // ended: it is closed.
+    if let Ok(stream) = stream.detach() {
+        let _ = worker.crew().tell(to, Command::Connection(stream, seat));
     }
 }

@@ -1,15 +1,19 @@
-//! How many clients there are, over all workers.
+//! How many clients there are, over all workers, and on which.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::wire::build::Refusal;
 
-/// Counts clients. Locked at login and logout only.
-#[derive(Debug, Default)]
+/// Counts connections. Changed at login and logout only.
+#[derive(Debug)]
 pub struct Census {
     counts: Mutex<Counts>,
+    /// Connections of each worker.
+    seated: Box<[AtomicU32]>,
+    newcomers: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -19,19 +23,89 @@ struct Counts {
     users: HashMap<Arc<str>, u32>,
 }
 
+/// A connection that belongs to a worker until this is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    census: Arc<Census>,
+    worker: u32,
+}
+
+impl Seat {
+    /// Which worker's it is.
+    pub fn worker(&self) -> usize {
+        self.worker as usize
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(seated) = self.census.seated.get(self.worker()) {
+            seated.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A connection that has not logged in, until this is dropped.
+#[derive(Debug)]
+pub struct Newcomer(Arc<Census>);
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.0.newcomers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A client that is counted until this is dropped.
 #[derive(Debug)]
 pub struct Admission {
-    census: Arc<Census>,
+    seat: Seat,
     database: Arc<str>,
     user: Arc<str>,
 }
 
 impl Census {
+    /// Nobody is there yet.
+    pub fn new(workers: usize) -> Arc<Census> {
+        Arc::new(Census {
+            counts: Mutex::default(),
+            seated: (0..workers.max(1)).map(|_| AtomicU32::new(0)).collect(),
+            newcomers: AtomicU32::new(0),
+        })
+    }
+
+    /// A seat for a new connection, on the worker that has the fewest.
+    pub fn seat(self: &Arc<Self>) -> Seat {
+        let load = |(_, seated): &(usize, &AtomicU32)| seated.load(Ordering::Relaxed);
+        let least = self.seated.iter().enumerate().min_by_key(load);
+        let worker = least.map_or(0, |(worker, seated)| {
+            seated.fetch_add(1, Ordering::Relaxed);
+            worker as u32
+        });
+        Seat {
+            census: self.clone(),
+            worker,
+        }
+    }
+
+    /// Counts a connection that has not logged in; `None`: there are `max`.
+    pub fn newcomer(self: &Arc<Self>, max: u32) -> Option<Newcomer> {
+        let more = |count: u32| (count < max).then_some(count + 1);
+        let counted = self
+            .newcomers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok().map(|_| Newcomer(self.clone()))
+    }
+
+    /// Connections that have not logged in.
+    pub fn newcomers(&self) -> usize {
+        self.newcomers.load(Ordering::Relaxed) as usize
+    }
+
     /// Counts one more client, if `max_client_conn`,
     /// `max_db_client_connections` and `max_user_client_connections` allow it.
     pub fn admit(
-        self: &Arc<Self>,
+        &self,
+        seat: Seat,
         config: &Config,
         database: &str,
         user: &str,
@@ -69,7 +143,7 @@ impl Census {
         let database = count(&mut counts.databases, database);
         let user = count(&mut counts.users, user);
         Ok(Admission {
-            census: self.clone(),
+            seat,
             database,
             user,
         })
@@ -98,7 +172,7 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let counts = self.census.counts.lock();
+        let counts = self.seat.census.counts.lock();
         let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
         counts.total = counts.total.saturating_sub(1);
         let Counts {
@@ -112,5 +186,32 @@ impl Drop for Admission {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_dealt_evenly() {
+        let census = Census::new(3);
+        let seats: Vec<_> = (0..7).map(|_| census.seat()).collect();
+        let workers: Vec<_> = seats.iter().map(Seat::worker).collect();
+        assert_eq!(workers, [0, 1, 2, 0, 1, 2, 0]);
+        drop(seats.into_iter().filter(|seat| seat.worker() == 2));
+        let again: Vec<_> = (0..2).map(|_| census.seat()).collect();
+        assert_eq!(again.iter().map(Seat::worker).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn newcomers_are_bounded() {
+        let census = Census::new(1);
+        let first = census.newcomer(2);
+        let second = census.newcomer(2);
+        assert!(first.is_some() && second.is_some() && census.newcomer(2).is_none());
+        drop(first);
+        assert_eq!(census.newcomers(), 1);
+        assert!(census.newcomer(2).is_some());
     }
 }

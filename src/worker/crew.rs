@@ -55,11 +55,50 @@ impl Crew {
         self.everyone().filter(move |&number| number != own)
     }
 
+    /// The worker whose client was told this process id.
+    pub fn owner(&self, pid: u32) -> usize {
+        pid as usize % self.size()
+    }
+
+    /// The process id next to `pid` that is this worker's to give.
+    pub fn own_pid(&self, pid: u32) -> u32 {
+        let (size, number) = (self.size() as u32, self.number as u32);
+        pid - pid % size + number
+    }
+
     /// Sends to a worker. What was sent to one that has ended comes back.
     pub fn tell(&self, worker: usize, command: Command) -> Result<(), Command> {
         match self.mailboxes.get(worker) {
             Some(mailbox) => mailbox.send(command).map_err(|unsent| unsent.0),
             None => Err(command),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_id_tells_whose_client_has_it() {
+        for (crew, _) in Crew::assemble(3) {
+            for pid in [0, 1, 5, 99, 0x7fff_fff0] {
+                assert_eq!(crew.owner(crew.own_pid(pid)), crew.number());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sent_arrives_and_what_cannot_comes_back() {
+        let mut crew = Crew::assemble(2);
+        let (last, mut mailbox) = crew.remove(1);
+        let (first, gone) = crew.remove(0);
+        drop(gone);
+        assert!(first.tell(1, Command::End).is_ok());
+        assert!(matches!(mailbox.try_recv(), Ok(Command::End)));
+        assert!(matches!(last.tell(0, Command::End), Err(Command::End)));
+        assert!(matches!(last.tell(9, Command::End), Err(Command::End)));
+        assert!(first.others().eq([1]) && last.others().eq([0]));
+        assert_eq!((first.next(), last.next()), (1, 0));
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
-pub use census::{Admission, Census};
+pub use census::{Admission, Census, Newcomer, Seat};
 pub use crew::Crew;
 pub use local::Local;
 pub use pools::{PoolName, Pools};
@@ -32,7 +32,7 @@ use crate::config::PoolConfig;
 use crate::pool::Ledger;
 use crate::process::Handle;
 use crate::server::login::Credential;
-use crate::server::{Farewell, Pool};
+use crate::server::{Farewell, Greetings, Pool};
 use crate::stats::Totals;
 use crate::wire::build::Refusal;
 
@@ -52,7 +52,6 @@ pub struct Worker {
     consoles: RefCell<HashMap<u32, Rc<ClientInfo>>>,
     /// Totals of pools that are gone, by database.
     past: RefCell<Vec<(String, Totals)>>,
-    newcomers: Cell<u32>,
     /// Nobody but the console is let in any more.
     closed: Cell<bool>,
     /// Clients that are to leave: also those that are only logging in.
@@ -62,7 +61,7 @@ pub struct Worker {
 impl Worker {
     fn new(
         crew: Crew,
-        ledger: Arc<Ledger>,
+        (ledger, greetings): (Arc<Ledger>, Arc<Greetings>),
         local: Local,
         terms: Arc<Terms>,
         census: Arc<Census>,
@@ -70,7 +69,7 @@ impl Worker {
         view: View,
     ) -> Rc<Worker> {
         Rc::new(Worker {
-            pools: Pools::new(crew.clone(), ledger),
+            pools: Pools::new(crew.clone(), ledger, greetings),
             crew,
             local: Rc::new(local),
             terms: RefCell::new(terms),
@@ -80,10 +79,13 @@ impl Worker {
             clients: RefCell::default(),
             consoles: RefCell::default(),
             past: RefCell::default(),
-            newcomers: Cell::new(0),
             closed: Cell::new(false),
             draining: Cell::new(false),
         })
+    }
+
+    pub fn census(&self) -> &Arc<Census> {
+        &self.census
     }
 
     pub fn crew(&self) -> &Crew {
@@ -127,22 +129,18 @@ impl Worker {
     // ---- clients ----
 
     /// Somebody who has not logged in; `None`: there are too many.
-    pub fn newcomer(self: &Rc<Self>) -> Option<Newcomer> {
+    pub fn newcomer(&self) -> Option<Newcomer> {
         let max = self.terms().config.general.max_unauthenticated_connections;
-        if self.newcomers.get() >= max {
-            return None;
-        }
-        self.newcomers.set(self.newcomers.get() + 1);
-        Some(Newcomer(self.clone()))
+        self.census.newcomer(max)
     }
 
     /// Counts a client against `max_client_conn` and the like.
-    pub fn admit(&self, database: &str, user: &str) -> Result<Admission, Refusal> {
+    pub fn admit(&self, seat: Seat, database: &str, user: &str) -> Result<Admission, Refusal> {
         if self.closed.get() {
             return Err(Refusal::fatal("57P01", "pooler is shutting down"));
         }
         let terms = self.terms();
-        self.census.admit(&terms.config, database, user)
+        self.census.admit(seat, &terms.config, database, user)
     }
 
     /// Makes a logged-in client known to the console and to cancel requests,
@@ -169,14 +167,14 @@ impl Worker {
         ListedConsole(self.clone(), info.pid)
     }
 
-    /// A process id that no client has, and a secret. `len`: how much of it
-    /// the client is told.
+    /// A process id that no client has and that says whose it is (see
+    /// [`Crew::owner`]), and a secret. `len`: how much of it the client is told.
     pub fn new_key(&self, len: usize) -> (u32, [u8; crate::client::LONG_KEY], usize) {
         let clients = self.clients.borrow();
         loop {
             // Positive, as pids are; 0 is nobody.
-            let pid = rand::random::<u32>() & 0x7fff_ffff;
-            if pid != 0 && !clients.contains_key(&pid) {
+            let pid = self.crew.own_pid(rand::random::<u32>() & 0x7fff_ffff);
+            if pid != 0 && pid <= 0x7fff_ffff && !clients.contains_key(&pid) {
                 return (pid, rand::random(), len);
             }
         }
@@ -268,15 +266,6 @@ impl Worker {
             .iter()
             .map(|pool| pool.servers().len())
             .sum()
-    }
-}
-
-/// A connection that has not logged in.
-pub struct Newcomer(Rc<Worker>);
-
-impl Drop for Newcomer {
-    fn drop(&mut self) {
-        self.0.newcomers.set(self.0.newcomers.get() - 1);
     }
 }
 

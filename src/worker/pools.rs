@@ -10,7 +10,7 @@ use super::{Command, Crew, Local};
 use crate::config::PoolConfig;
 use crate::pool::{Ledger, SharedBound, Title};
 use crate::server::login::Credential;
-use crate::server::{Farewell, Mail, Pool};
+use crate::server::{Farewell, Greetings, Mail, Pool};
 
 /// A pool's database and user.
 pub type PoolName = (Arc<str>, Arc<str>);
@@ -20,15 +20,17 @@ pub type PoolName = (Arc<str>, Arc<str>);
 pub struct Pools {
     crew: Crew,
     ledger: Arc<Ledger>,
+    greetings: Arc<Greetings>,
     all: RefCell<HashMap<PoolName, Rc<Pool>>>,
 }
 
 impl Pools {
-    /// No pools yet. The ledger is that of the process.
-    pub fn new(crew: Crew, ledger: Arc<Ledger>) -> Rc<Pools> {
+    /// No pools yet. Ledger and greetings are those of the process.
+    pub fn new(crew: Crew, ledger: Arc<Ledger>, greetings: Arc<Greetings>) -> Rc<Pools> {
         Rc::new(Pools {
             crew,
             ledger,
+            greetings,
             all: RefCell::default(),
         })
     }
@@ -56,7 +58,7 @@ impl Pools {
         let pool = Pool::start(
             config,
             credential,
-            part,
+            (part, self.greetings.of(&key)),
             local.clone(),
             (Rc::downgrade(self), self.crew.clone()),
         );

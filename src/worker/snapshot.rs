@@ -14,10 +14,11 @@ impl Worker {
             instant: Instant::now(),
             system: SystemTime::now(),
         };
+        let worker = self.crew.number();
         let clients = self.clients.borrow();
         let consoles = self.consoles.borrow();
         let all = clients.values().chain(consoles.values());
-        let mut rows: Vec<_> = all.map(|c| client_row(c, &now)).collect();
+        let rows: Vec<_> = all.map(|c| client_row(c, worker, &now)).collect();
         let mut counts: HashMap<(&str, &str), ClientCounts> = HashMap::new();
         for client in clients.values() {
             let key = (&*client.database, &*client.pool_user);
@@ -27,7 +28,6 @@ impl Worker {
                 _ => count.active += 1,
             }
         }
-        rows.sort_by_key(|row| row.id);
         let mut servers = Vec::new();
         let mut pools = Vec::new();
         for pool in self.pools.each() {
@@ -36,19 +36,17 @@ impl Worker {
             let count = count.copied().unwrap_or_default();
             pools.push(pool_row(&pool, count, &now));
             for (_, info) in pool.servers().iter() {
-                let mut row = server_row(info, &now);
+                let mut row = server_row(info, worker, &now);
                 row.database = config.database.to_string();
                 row.user = config.user.to_string();
                 servers.push(row);
             }
         }
-        servers.sort_by_key(|row| row.id);
-        pools.sort_by(|a, b| (&a.database, &a.user).cmp(&(&b.database, &b.user)));
         Snapshot {
             clients: rows,
             servers,
             pools,
-            login_clients: self.newcomers.get() as usize,
+            login_clients: 0,
             past: self.past.borrow().clone(),
         }
     }
@@ -116,7 +114,7 @@ impl Moment {
     }
 }
 
-fn client_row(info: &ClientInfo, now: &Moment) -> SocketRow<ClientState> {
+fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<ClientState> {
     let state = info.state.get();
     let since = info.request_time.get();
     SocketRow {
@@ -139,11 +137,11 @@ fn client_row(info: &ClientInfo, now: &Moment) -> SocketRow<ClientState> {
         remote_pid: info.peer_pid,
         application_name: info.application_name.borrow().to_string(),
         prepared_statements: info.prepared_statements.get(),
-        worker: 0,
+        worker,
     }
 }
 
-fn server_row(info: &ServerInfo, now: &Moment) -> SocketRow<ServerState> {
+fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<ServerState> {
     SocketRow {
         id: info.id,
         user: String::new(),
@@ -161,6 +159,6 @@ fn server_row(info: &ServerInfo, now: &Moment) -> SocketRow<ServerState> {
         remote_pid: info.key.as_ref().map_or(0, |key| key.pid as u32),
         application_name: info.application_name.borrow().clone(),
         prepared_statements: info.prepared_statements.get(),
-        worker: 0,
+        worker,
     }
 }

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::accept::accept;
 use super::crew::Mailbox;
 use super::derived_keys::DerivedKeys;
-use super::{Census, Crew, Local, Terms, View, Worker};
+use super::{Census, Crew, Local, Seat, Terms, View, Worker};
 use crate::admin::snapshot::Snapshot;
+use crate::client;
 use crate::flow::Texts;
+use crate::net::Detached;
 use crate::net::listener::{Bound, Listener};
 use crate::pool::Ledger;
 use crate::process::Handle;
-use crate::server::Mail;
+use crate::server::{Greetings, Mail};
 
 /// How often a worker that is to leave looks whether it may.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -27,6 +29,15 @@ const DRAIN_CHECK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub enum Command {
     Snapshot(oneshot::Sender<Snapshot>),
+    /// A new connection for this worker.
+    Connection(Detached, Seat),
+    /// A cancel request for a client of this worker. Answers when it has been
+    /// dealt with.
+    Cancel {
+        pid: u32,
+        key: Vec<u8>,
+        done: oneshot::Sender<()>,
+    },
     Terms(Arc<Terms>),
     /// Closes the TCP sockets that listen, and lets nobody but the console in at
     /// the Unix socket.
@@ -51,6 +62,7 @@ pub enum Command {
 pub struct Start {
     pub crew: Crew,
     pub ledger: Arc<Ledger>,
+    pub greetings: Arc<Greetings>,
     pub texts: Arc<Texts>,
     pub listeners: Vec<Bound>,
     pub terms: Arc<Terms>,
@@ -59,6 +71,28 @@ pub struct Start {
     pub derived_keys: DerivedKeys,
     pub handle: Handle,
     pub view: View,
+    /// Told when the thread ends, in whatever way.
+    pub ended: mpsc::UnboundedSender<()>,
+}
+
+impl Start {
+    /// The same for another worker, which does not listen.
+    pub fn for_another(&self) -> Start {
+        Start {
+            listeners: Vec::new(),
+            crew: self.crew.clone(),
+            ledger: self.ledger.clone(),
+            greetings: self.greetings.clone(),
+            texts: self.texts.clone(),
+            terms: self.terms.clone(),
+            census: self.census.clone(),
+            ids: self.ids.clone(),
+            derived_keys: self.derived_keys.clone(),
+            handle: self.handle.clone(),
+            view: self.view.clone(),
+            ended: self.ended.clone(),
+        }
+    }
 }
 
 /// Starts the thread of the worker that `crew` is the view of.
@@ -69,6 +103,7 @@ pub fn start(
     std::thread::Builder::new()
         .name(format!("worker-{}", start.crew.number()))
         .spawn(move || {
+            let _ended = Ended(start.ended.clone());
             let mut builder = tokio::runtime::Builder::new_current_thread();
             let runtime = builder.enable_all().build_local(Default::default())?;
             runtime.block_on(run(start, mailbox))?;
@@ -79,11 +114,20 @@ pub fn start(
         })
 }
 
+struct Ended(mpsc::UnboundedSender<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The process may have ended first.
+        let _ = self.0.send(());
+    }
+}
+
 async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
     let local = Local::new(start.ids, start.texts, start.derived_keys);
     let worker = Worker::new(
         start.crew,
-        start.ledger,
+        (start.ledger, start.greetings),
         local,
         start.terms,
         start.census,
@@ -125,6 +169,20 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::Disconnect(done) => {
                 worker.disconnect_all();
                 tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
+            }
+            Command::Connection(stream, seat) => {
+                // An error means that the connection is broken.
+                if let Ok(stream) = stream.attach() {
+                    tokio::task::spawn_local(client::serve(stream, worker.clone(), seat));
+                }
+            }
+            Command::Cancel { pid, key, done } => {
+                let worker = worker.clone();
+                tokio::task::spawn_local(async move {
+                    client::cancel(&worker, pid, &key).await;
+                    // Who asked may have gone.
+                    let _ = done.send(());
+                });
             }
             Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,

@@ -27,3 +27,4 @@ mod stats_port;
 mod tokio_postgres_client;
 mod waiting;
 mod wire;
+mod workers;

@@ -211,7 +211,7 @@ fn max_user_client_connections() {
 
 #[test]
 fn who_waits_longest_is_served_first() {
-    let pooler = Setup::new().pool_size(1).start();
+    let pooler = Setup::new().one_worker().pool_size(1).start();
     pooler.direct().query("create sequence turn");
     let mut holder = holds(&pooler);
     let mut waiting = Vec::new();
@@ -260,7 +260,7 @@ fn two_idle(pooler: &Pooler) -> [String; 2] {
 
 #[test]
 fn connection_used_last_is_used_next() {
-    let pooler = Setup::new().pool_size(2).start();
+    let pooler = Setup::new().one_worker().pool_size(2).start();
     let [_, last] = two_idle(&pooler);
     let mut client = pooler.login();
     for _ in 0..5 {
@@ -271,6 +271,7 @@ fn connection_used_last_is_used_next() {
 #[test]
 fn server_round_robin_takes_turns() {
     let pooler = Setup::new()
+        .one_worker()
         .pool_size(2)
         .set("server_round_robin", true)
         .start();

@@ -8,7 +8,8 @@ use crate::support::{Frontend, Pooler, RawClient, Setup};
 /// A pool of two connections, both open, that take turns: consecutive
 /// transactions of a client never run on the same one.
 fn restless(setup: Setup) -> Pooler {
-    let pooler = setup.pool_size(2).set("server_round_robin", true).start();
+    let setup = setup.one_worker().pool_size(2);
+    let pooler = setup.set("server_round_robin", true).start();
     let (mut first, mut second) = (pooler.login(), pooler.login());
     first.query("begin");
     second.query("begin");

@@ -92,7 +92,7 @@ fn who_asks_after_int_is_told() {
 
 #[test]
 fn a_full_server_makes_clients_wait() {
-    let pooler = Setup::new().pool_size(3).start();
+    let pooler = Setup::new().one_worker().pool_size(3).start();
     let mut holder = holds(&pooler);
     let limit = format!("alter database \"{}\" connection limit 1", pooler.database);
     Cluster::shared().admin("postgres").query(&limit);
@@ -111,7 +111,7 @@ fn a_full_server_makes_clients_wait() {
 
 #[test]
 fn a_smaller_pool_shrinks_while_clients_wait() {
-    let mut pooler = Setup::new().pool_size(3).start();
+    let mut pooler = Setup::new().one_worker().pool_size(3).start();
     let mut clients: Vec<_> = (0..3).map(|_| holds(&pooler)).collect();
     let mut waiting: Vec<_> = (0..3).map(|_| asks(&pooler)).collect();
     pooler.rewrite(|setup| setup.pool_size(1));

@@ -8,6 +8,7 @@
 //!   pgweir just built: another pgweir, a `pgbouncer`, or the word `none` for
 //!   nothing at all. The last two prove that a test's expectation is
 //!   PgBouncer's, or PostgreSQL's own.
+//! - `PGWEIR_TEST_WORKERS=1`: as many workers, instead of two;
 //! - `PGWEIR_TEST_CONFIG=ini`: start pgweir from a pgbouncer.ini.
 
 // No single test program uses all of it.

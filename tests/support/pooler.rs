@@ -45,6 +45,12 @@ pub fn target() -> Target {
     }
 }
 
+/// Workers of each pgweir whose test does not say: two, so that connections
+/// and clients meet that are not on the same one.
+fn workers() -> i32 {
+    std::env::var("PGWEIR_TEST_WORKERS").map_or(2, |workers| workers.parse().expect("a number"))
+}
+
 /// A setting's value, written as each format wants it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -154,6 +160,12 @@ impl Setup {
         self.set("default_pool_size", size)
     }
 
+    /// One worker, for what is promised for the clients of the same worker
+    /// only: the exact order of waiting and of reuse.
+    pub fn one_worker(self) -> Setup {
+        self.set("workers", 1)
+    }
+
     /// A setting of the pooler itself.
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Setup {
         self.settings.insert(name.to_owned(), value.into());
@@ -233,6 +245,13 @@ impl Setup {
         settings
             .entry("unix_socket_dir".to_owned())
             .or_insert(Value::Text(socket_dir));
+        match target {
+            Target::Pgweir { .. } => {
+                let workers = workers().into();
+                settings.entry("workers".to_owned()).or_insert(workers);
+            }
+            _ => drop(settings.remove("workers")),
+        }
         match target {
             Target::Pgweir {
                 program,

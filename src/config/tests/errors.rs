@@ -30,7 +30,7 @@ server_lifetime = 30s
 auth_type = hba
 client_tls_sslmode = require
 server_tls_sslmode = verify-full
-workers = 2
+workers = 65
 = 3
 stats_listen = 9127
 ";
@@ -52,7 +52,7 @@ p.ini:19: `server_lifetime`: `30s` is not a number of seconds
 p.ini:20: auth_type=hba is not built yet
 p.ini:21: client_tls_sslmode=require is not built yet
 p.ini:22: server_tls_sslmode=verify-full is not built yet
-p.ini:23: workers=2: more than one thread is not built yet, write 1
+p.ini:23: workers=65: there can be 64 at most
 p.ini:24: expected `key = value`, found `= 3`
 p.ini:25: `stats_listen`: `9127` is not an address with a port, such as 127.0.0.1:9127";
     assert_eq!(mistakes("p.ini", text), expected);

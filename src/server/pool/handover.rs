@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::{Pool, same_server};
 use crate::admin::snapshot::ServerState;
 use crate::config::{Host, PoolConfig};
-use crate::flow::{PackedBackend, Params};
+use crate::flow::PackedBackend;
 use crate::net::{Detached, Outgoing};
 use crate::pool::{Passage, SharedBound};
 use crate::server::lease::{Server, ServerInfo};
@@ -60,7 +60,6 @@ pub struct Parcel {
     backend: PackedBackend,
     /// Under which terms it was opened.
     config: PoolConfig,
-    welcome: Option<Params>,
     passage: Passage,
     id: u64,
     host: Host,
@@ -106,7 +105,6 @@ impl Pool {
             stream,
             backend: backend.pack(),
             config: PoolConfig::clone(&self.config.borrow()),
-            welcome: self.welcome.borrow().as_deref().cloned(),
             passage,
             id: info.id,
             host: info.host.clone(),
@@ -126,7 +124,6 @@ impl Pool {
             stream,
             backend,
             config,
-            welcome,
             passage,
             id,
             host,
@@ -147,12 +144,6 @@ impl Pool {
         let backend = {
             let mut params = self.local.params.borrow_mut();
             let mut statements = self.local.statements.borrow_mut();
-            if let Some(welcome) = welcome
-                && self.welcome.borrow().is_none()
-                && same_server(&config, &self.config.borrow())
-            {
-                *self.welcome.borrow_mut() = Some(params.intern(welcome));
-            }
             backend.unpack(&mut statements, &mut params)
         };
         let info = Rc::new(ServerInfo {
@@ -172,6 +163,9 @@ impl Pool {
             cancels: Cell::new(0),
             cancels_over: Notify::new(),
         });
+        if !info.close_needed.get() {
+            self.proved.set(true);
+        }
         self.servers.borrow_mut().insert(info.clone());
         self.book.borrow_mut().arrive(passage);
         self.reuse(Box::new(Server {

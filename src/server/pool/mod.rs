@@ -3,8 +3,10 @@
 //!
 //! - `lend`: to clients; `take_back`: from them, and housekeeping;
 //! - `open`: new connections; `maintain`: what time asks for;
-//! - `handover`: to other workers and from them.
+//! - `handover`: to other workers and from them;
+//! - `greeting`: what clients are told at login.
 
+mod greeting;
 mod handover;
 mod lend;
 mod maintain;
@@ -13,12 +15,11 @@ mod take_back;
 
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use lru::LruCache;
 use slab::Slab;
 
 use crate::config::PoolConfig;
@@ -29,6 +30,8 @@ use crate::server::login::Credential;
 use crate::stats::Counters;
 use crate::wire::build::Refusal;
 use crate::worker::{Crew, Local, Pools};
+use greeting::Greeting;
+pub use greeting::Greetings;
 pub use handover::{Mail, Parcel};
 use maintain::Maintenance;
 
@@ -51,9 +54,6 @@ impl Farewell {
     }
 }
 
-/// How many different sets of startup parameters a pool remembers.
-const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
-
 /// Opening a connection has failed; no new attempt before `retry_at`.
 struct Failure {
     retry_at: Instant,
@@ -72,9 +72,9 @@ pub struct Pool {
     config: RefCell<Rc<PoolConfig>>,
     book: RefCell<Book<Box<Server>, Rc<Farewell>>>,
     credential: RefCell<Credential>,
-    /// What the server reported at the last login.
-    welcome: RefCell<Option<Rc<Params>>>,
-    known: RefCell<LruCache<Rc<Params>, Rc<Params>>>,
+    greeting: Arc<Greeting>,
+    /// A connection has come under the present terms: the server lets us in.
+    proved: Cell<bool>,
     failure: RefCell<Option<Failure>>,
     next_host: Cell<usize>,
     servers: RefCell<Slab<Rc<ServerInfo>>>,
@@ -94,7 +94,7 @@ impl Pool {
     pub fn start(
         config: PoolConfig,
         credential: Credential,
-        part: Part,
+        (part, greeting): (Part, Arc<Greeting>),
         local: Rc<Local>,
         (pools, crew): (Weak<Pools>, Crew),
     ) -> Rc<Pool> {
@@ -108,8 +108,8 @@ impl Pool {
             config: RefCell::new(Rc::new(config)),
             book: RefCell::new(book),
             credential: RefCell::new(credential),
-            welcome: RefCell::new(None),
-            known: RefCell::new(LruCache::new(KNOWN_PARAMETERS)),
+            greeting,
+            proved: Cell::new(false),
             failure: RefCell::new(None),
             next_host: Cell::new(0),
             servers: RefCell::new(Slab::new()),
@@ -133,8 +133,10 @@ impl Pool {
         &self.local
     }
 
+    /// What the server reported at the last login.
     pub fn welcome(&self) -> Option<Rc<Params>> {
-        self.welcome.borrow().clone()
+        let welcome = self.greeting.welcome(&self.config.borrow())?;
+        Some(self.local.params.borrow_mut().intern(welcome))
     }
 
     pub fn book(&self) -> Ref<'_, Book<Box<Server>, Rc<Farewell>>> {
@@ -179,8 +181,7 @@ impl Pool {
             for (_, info) in self.servers.borrow().iter() {
                 info.close_needed.set(true);
             }
-            *self.welcome.borrow_mut() = None;
-            self.known.borrow_mut().clear();
+            self.proved.set(false);
         }
         *self.failure.borrow_mut() = None;
         self.wake();
@@ -209,12 +210,15 @@ impl Pool {
     /// Parameters that a login asked for and the server has accepted, as the
     /// server reports them.
     pub fn known_parameters(&self, asked: &Params) -> Option<Rc<Params>> {
-        self.known.borrow_mut().get(asked).cloned()
+        let known = self.greeting.known(&self.config.borrow(), asked)?;
+        Some(self.local.params.borrow_mut().intern(known))
     }
 
     /// Remembers what [`Pool::known_parameters`] returns.
-    pub fn learn_parameters(&self, asked: Rc<Params>, reported: Rc<Params>) {
-        self.known.borrow_mut().put(asked, reported);
+    pub fn learn_parameters(&self, asked: &Params, reported: &Params) {
+        let config = self.config.borrow();
+        self.greeting
+            .learn(&config, asked.clone(), reported.clone());
     }
 
     /// How log lines name a server connection.

@@ -35,7 +35,7 @@ impl Pool {
     /// Opens as many connections as are needed and allowed, all at once; one
     /// at a time while it is not known that the server lets us in.
     pub fn open_wanted(self: &Rc<Self>, now: Instant) {
-        let unproved = self.failure.borrow().is_some() || self.welcome.borrow().is_none();
+        let unproved = self.failure.borrow().is_some() || !self.proved.get();
         if let Some(failure) = &*self.failure.borrow()
             && now < failure.retry_at
         {
@@ -107,13 +107,16 @@ impl Pool {
 
     pub(super) fn admit(
         self: &Rc<Self>,
-        stream: Stream,
-        host: Host,
-        logged_in: LoggedIn,
+        config: &PoolConfig,
+        (host, stream, logged_in): (Host, Stream, LoggedIn),
     ) -> Box<Server> {
         let mut params = Params::default();
         for (name, value) in &logged_in.parameters {
             params.set(name.as_bytes(), value, true);
+        }
+        if same_server(config, &self.config.borrow()) {
+            self.greeting.set_welcome(config, params.clone());
+            self.proved.set(true);
         }
         let params = self.local.params.borrow_mut().intern(params);
         let now = Instant::now();
@@ -135,7 +138,6 @@ impl Pool {
             cancels_over: Notify::new(),
         });
         self.servers.borrow_mut().insert(info.clone());
-        *self.welcome.borrow_mut() = Some(params.clone());
         *self.failure.borrow_mut() = None;
         add(&self.counters.server_connect_count, 1);
         let max_prepared = self.config.borrow().max_prepared_statements;
@@ -231,12 +233,10 @@ async fn open(pool: Rc<Pool>) {
     let Some((host, stream, logged_in)) = opened else {
         return pool.book.borrow_mut().open_failed();
     };
-    let welcome = pool.welcome();
-    let server = pool.admit(stream, host.clone(), logged_in);
+    let server = pool.admit(&config, (host.clone(), stream, logged_in));
     if !same_server(&config, &pool.config()) {
         // A reload came meanwhile.
         server.info.close_needed.set(true);
-        *pool.welcome.borrow_mut() = welcome;
     }
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);

@@ -1,0 +1,96 @@
+//! What clients are told at login without asking a server, as all workers know
+//! it.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+use super::same_server;
+use crate::config::PoolConfig;
+use crate::flow::Params;
+use crate::worker::PoolName;
+
+/// How many different sets of startup parameters a pool remembers.
+const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+
+/// The greetings of all pools of the process. Locked at logins only.
+#[derive(Debug, Default)]
+pub struct Greetings(Mutex<HashMap<PoolName, Arc<Greeting>>>);
+
+impl Greetings {
+    /// A pool's, which the workers share.
+    pub fn of(&self, pool: &PoolName) -> Arc<Greeting> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(pool) {
+            return known.clone();
+        }
+        // Those of pools that no worker has any more go.
+        all.retain(|_, greeting| Arc::strong_count(greeting) > 1);
+        all.entry(pool.clone()).or_default().clone()
+    }
+}
+
+/// What a pool's server has told, and what it makes of parameters.
+#[derive(Debug, Default)]
+pub struct Greeting(Mutex<Vec<Told>>);
+
+/// What a server told under one configuration. During a reload some workers
+/// have the old one and some the new one.
+#[derive(Debug)]
+struct Told {
+    config: PoolConfig,
+    welcome: Option<Params>,
+    known: LruCache<Params, Params>,
+}
+
+impl Greeting {
+    /// What the server reported at the last login.
+    pub fn welcome(&self, config: &PoolConfig) -> Option<Params> {
+        let mut all = self.lock();
+        told(&mut all, config)?.welcome.clone()
+    }
+
+    pub fn set_welcome(&self, config: &PoolConfig, reported: Params) {
+        let mut all = self.lock();
+        if told(&mut all, config).is_none() {
+            all.truncate(1);
+            all.insert(
+                0,
+                Told {
+                    config: config.clone(),
+                    welcome: None,
+                    known: LruCache::new(KNOWN_PARAMETERS),
+                },
+            );
+        }
+        if let Some(told) = told(&mut all, config) {
+            told.welcome = Some(reported);
+        }
+    }
+
+    /// Parameters that a login asked for and the server has accepted, as the
+    /// server reports them.
+    pub fn known(&self, config: &PoolConfig, asked: &Params) -> Option<Params> {
+        let mut all = self.lock();
+        told(&mut all, config)?.known.get(asked).cloned()
+    }
+
+    /// Remembers what [`Greeting::known`] returns.
+    pub fn learn(&self, config: &PoolConfig, asked: Params, reported: Params) {
+        let mut all = self.lock();
+        if let Some(told) = told(&mut all, config) {
+            told.known.put(asked, reported);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn told<'a>(all: &'a mut [Told], config: &PoolConfig) -> Option<&'a mut Told> {
+    all.iter_mut()
+        .find(|told| same_server(&told.config, config))
+}
