@@ -43,7 +43,7 @@ fn transactions_allocate_nothing() {
     let config = format!(
         "[pgweir]\nlisten_addr = \"127.0.0.1\"\nlisten_port = {port}\nunix_socket_dir = \"\"\n\
          auth_type = \"trust\"\npool_mode = \"transaction\"\ndefault_pool_size = {POOL_SIZE}\n\
-         log_level = \"error\"\n\
+         log_level = \"error\"\nworkers = 1\n\
          [databases.{database}]\nhost = \"127.0.0.1\"\nport = {}\n[users.app]\n",
         cluster.port
     );
