@@ -49,6 +49,7 @@ def start_targets(stand, only):
         "postgresql": lambda: stand.direct,
         "pgbouncer": stand.start_pgbouncer,
         "pgweir": lambda: stand.start_pgweir(pgweir),
+        "pgweir-2": lambda: stand.start_pgweir(pgweir, "pgweir-2", workers=2),
     }
     if old:
         makers["pgweir-old"] = lambda: stand.start_pgweir(old, "pgweir-old")

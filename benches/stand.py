@@ -196,7 +196,7 @@ log_stats = 0
     def prepared_setting(version):
         return "max_prepared_statements = 200" if follows_prepared_statements(version) else ""
 
-    def start_pgweir(self, program, name="pgweir", before=()):
+    def start_pgweir(self, program, name="pgweir", before=(), workers=1):
         port = free_port()
         toml = self.write(f"{name}.toml", f"""\
 [pgweir]
@@ -205,6 +205,7 @@ listen_port = {port}
 unix_socket_dir = ""
 pool_mode = "transaction"
 auth_type = "trust"
+workers = {workers}
 max_client_conn = 15000
 log_connections = false
 log_disconnections = false
