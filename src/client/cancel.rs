@@ -42,7 +42,7 @@ pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
         debug!("cancel request for idle client");
         return;
     };
-    let Some(pool) = worker.find_pool(&client) else {
+    let Some(pool) = client.pool() else {
         return;
     };
     add(&pool.counters.cancel_count, 1);

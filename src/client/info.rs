@@ -7,26 +7,57 @@ use std::task::Waker;
 use std::time::{Instant, SystemTime};
 
 use crate::admin::snapshot::ClientState;
+use crate::config::CONSOLE;
+use crate::flow::Params;
 use crate::net::PeerAddr;
-use crate::server::ServerInfo;
+use crate::server::{Pool, ServerInfo};
+use crate::worker::Admission;
 
 /// Length of a cancel key in bytes: protocol 3.0 has room for 4, 3.2 for up to
 /// 256 (PostgreSQL 18 itself gives 32).
 pub const LONG_KEY: usize = 32;
 
-/// A logged-in client, as seen from outside its task.
+/// What a cancel request must know beside the process id.
+#[derive(Debug)]
+pub enum CancelKey {
+    Short([u8; 4]),
+    Long(Box<[u8; LONG_KEY]>),
+}
+
+impl CancelKey {
+    pub fn random(long: bool) -> CancelKey {
+        match long {
+            true => CancelKey::Long(Box::new(rand::random())),
+            false => CancelKey::Short(rand::random()),
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            CancelKey::Short(key) => key,
+            CancelKey::Long(key) => &**key,
+        }
+    }
+}
+
+/// Whose connection it is.
+#[derive(Debug)]
+pub enum Party {
+    /// A client, and the pool that it uses.
+    Client(Admission, Rc<Pool>),
+    /// Somebody at the console, by name.
+    Console(Arc<str>),
+}
+
+/// A connection that has logged in, as seen from outside its task. There may be
+/// tens of thousands: see the test for its size.
 #[derive(Debug)]
 pub struct ClientInfo {
     pub id: u64,
     /// The process id that the client was told, for its cancel requests.
     pub pid: u32,
-    pub secret: [u8; LONG_KEY],
-    /// How much of `secret` the client was told.
-    pub secret_len: usize,
-    pub user: Arc<str>,
-    pub database: Arc<str>,
-    /// Whose pool it uses: the forced user where there is one.
-    pub pool_user: Arc<str>,
+    pub key: CancelKey,
+    pub party: Party,
     pub peer: PeerAddr,
     pub local: PeerAddr,
     pub peer_pid: u32,
@@ -34,10 +65,11 @@ pub struct ClientInfo {
     /// Of its last request.
     pub request_time: Cell<Instant>,
     pub state: Cell<ClientState>,
+    pub prepared_statements: Cell<u32>,
     /// The server connection that it holds.
     pub link: RefCell<Option<Rc<ServerInfo>>>,
-    pub application_name: RefCell<Box<str>>,
-    pub prepared_statements: Cell<usize>,
+    /// As of the end of its last transaction.
+    pub params: RefCell<Rc<Params>>,
     order: Cell<Order>,
     cancelled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -59,32 +91,50 @@ pub enum Order {
 impl ClientInfo {
     pub fn new(
         id: u64,
-        key: (u32, [u8; LONG_KEY], usize),
-        [user, database, pool_user]: [Arc<str>; 3],
+        (pid, key): (u32, CancelKey),
+        party: Party,
         (peer, local, peer_pid): (PeerAddr, PeerAddr, u32),
-        application_name: &[u8],
+        params: Rc<Params>,
     ) -> ClientInfo {
-        let (pid, secret, secret_len) = key;
         ClientInfo {
             id,
             pid,
-            secret,
-            secret_len,
-            user,
-            database,
-            pool_user,
+            key,
+            party,
             peer,
             local,
             peer_pid,
             connect_time: SystemTime::now(),
             request_time: Cell::new(Instant::now()),
             state: Cell::new(ClientState::Idle),
-            link: RefCell::new(None),
-            application_name: RefCell::new(String::from_utf8_lossy(application_name).into()),
             prepared_statements: Cell::new(0),
+            link: RefCell::new(None),
+            params: RefCell::new(params),
             order: Cell::default(),
             cancelled: Cell::default(),
             waker: RefCell::default(),
+        }
+    }
+
+    pub fn user(&self) -> &str {
+        match &self.party {
+            Party::Client(admission, _) => admission.user(),
+            Party::Console(user) => user,
+        }
+    }
+
+    pub fn database(&self) -> &str {
+        match &self.party {
+            Party::Client(admission, _) => admission.database(),
+            Party::Console(_) => CONSOLE[0],
+        }
+    }
+
+    /// The pool that it uses; the console has none.
+    pub fn pool(&self) -> Option<&Rc<Pool>> {
+        match &self.party {
+            Party::Client(_, pool) => Some(pool),
+            Party::Console(_) => None,
         }
     }
 
@@ -126,5 +176,17 @@ impl ClientInfo {
         if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *slot = Some(waker.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each client has one, in an `Rc` (16 bytes more).
+    #[test]
+    fn it_stays_small() {
+        let size = size_of::<ClientInfo>();
+        assert!(size <= 240, "{size} bytes");
     }
 }

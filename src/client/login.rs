@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::info;
 
 use super::auth::{self, Authenticated, LoginError, authenticate};
-use super::info::{ClientInfo, LONG_KEY};
+use super::info::{CancelKey, ClientInfo, Party};
 use super::session::Client;
 use super::startup::{Begun, Failure};
 use crate::admin::console::Identity;
@@ -24,7 +24,7 @@ use crate::stats::add;
 use crate::wire::TxStatus;
 use crate::wire::build::{self, Refusal};
 use crate::wire::startup::{Startup, split_options};
-use crate::worker::{Admission, Newcomer, Seat, Worker};
+use crate::worker::{Newcomer, Seat, Worker};
 
 /// The newest minor version of protocol 3 that is spoken.
 const NEWEST_MINOR: u16 = 2;
@@ -36,16 +36,15 @@ pub(super) struct Welcomed {
     session: Session,
     info: ClientInfo,
     pool: Rc<Pool>,
-    admission: Admission,
     log_disconnections: bool,
 }
 
 impl Welcomed {
     pub fn into_client(self, stream: Stream, worker: &Rc<Worker>) -> Client {
         let info = Rc::new(self.info);
-        let present = (self.admission, worker.enlist(info.clone()));
+        worker.enlist(info.clone());
         let log = self.log_disconnections;
-        Client::new(stream, self.session, info, self.pool, log, present)
+        Client::new(stream, self.session, info, (self.pool, worker.clone()), log)
     }
 }
 
@@ -114,37 +113,30 @@ pub(super) async fn login(
         () = stream.closed() => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
     };
 
-    let key = worker.new_key(if startup.minor >= 2 { LONG_KEY } else { 4 });
+    let (pid, key) = (worker.new_pid(), CancelKey::random(startup.minor >= 2));
     let mut out = Vec::new();
     build::authentication_ok(&mut out);
     for (name, value) in params.reported() {
         build::parameter_status(&mut out, name, value);
     }
-    let (pid, secret, len) = &key;
-    build::backend_key_data(&mut out, *pid, secret.get(..*len).unwrap_or_default());
+    build::backend_key_data(&mut out, pid, key.bytes());
     out.extend_from_slice(build::ready_for_query(TxStatus::Idle));
     stream.write_all(&out).await?;
 
     add(&pool.counters.client_login_count, 1);
-    let application_name = params.get(b"application_name").unwrap_or_default().to_vec();
     let config = pool.config();
     let info = ClientInfo::new(
         id,
-        key,
-        [
-            Arc::from(user),
-            config.database.clone(),
-            config.user.clone(),
-        ],
+        (pid, key),
+        Party::Client(admission, pool.clone()),
         (stream.peer_addr(), stream.local_addr(), stream.peer_pid()),
-        &application_name,
+        params.clone(),
     );
     let follow = config.max_prepared_statements > 0;
     Ok(Begun::Client(Box::new(Welcomed {
         session: Session::new(config.pool_mode, follow, params),
         info,
         pool,
-        admission,
         log_disconnections: general.log_disconnections,
     })))
 }
@@ -227,20 +219,19 @@ async fn enter_console(
             .hint("Add the user to admin_users or stats_users.")
             .into());
     }
-    let key = worker.new_key(4);
+    let (pid, key) = (worker.new_pid(), CancelKey::random(false));
     let mut out = Vec::new();
-    build::backend_key_data(&mut out, key.0, key.1.get(..4).unwrap_or_default());
+    build::backend_key_data(&mut out, pid, key.bytes());
     stream
         .write_all(&crate::admin::console::welcome(&out)?)
         .await?;
-    let names = [user, CONSOLE[0], CONSOLE[0]].map(Arc::from);
     let peer = stream.peer_addr();
     let info = ClientInfo::new(
         id,
-        key,
-        names,
+        (pid, key),
+        Party::Console(Arc::from(user)),
         (peer, stream.local_addr(), stream.peer_pid()),
-        b"",
+        Rc::default(),
     );
     info.state.set(ClientState::Active);
     let who = Identity {

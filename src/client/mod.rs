@@ -10,5 +10,5 @@ mod startup;
 mod task;
 
 pub use cancel::cancel;
-pub use info::{ClientInfo, LONG_KEY, Order};
+pub use info::{CancelKey, ClientInfo, Order, Party};
 pub use startup::serve;

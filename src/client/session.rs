@@ -18,7 +18,7 @@ use crate::pool::Ticket;
 use crate::server::{Lease, Pool};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
-use crate::worker::{Admission, Listed};
+use crate::worker::Worker;
 
 /// While a client waits for a server connection, this many bytes more are read
 /// from it, so that its going away is noticed.
@@ -47,18 +47,15 @@ pub struct Client {
     log_disconnections: bool,
     /// The client has said goodbye; what it asked for before is still answered.
     leaving: bool,
-    /// Counts and lists it as long as it is there.
-    _present: Presence,
+    worker: Rc<Worker>,
 }
-
-/// What makes a client known to others while it is connected.
-pub(super) type Presence = (Admission, Listed);
 
 impl Drop for Client {
     fn drop(&mut self) {
         if let Hold::Waiting(ticket) = self.hold {
             self.pool.leave(ticket);
         }
+        self.worker.delist(&self.info);
     }
 }
 
@@ -73,9 +70,8 @@ impl Client {
         stream: Stream,
         session: Session,
         info: Rc<ClientInfo>,
-        pool: Rc<Pool>,
+        (pool, worker): (Rc<Pool>, Rc<Worker>),
         log_disconnections: bool,
-        present: Presence,
     ) -> Client {
         let now = Instant::now();
         Client {
@@ -92,7 +88,7 @@ impl Client {
             asked_at: now,
             log_disconnections,
             leaving: false,
-            _present: present,
+            worker,
         }
     }
 
@@ -480,7 +476,10 @@ impl Client {
         *self.info.link.borrow_mut() = None;
         self.info.state.set(ClientState::Idle);
         let prepared = self.session.prepared_statements();
-        self.info.prepared_statements.set(prepared);
+        self.info.prepared_statements.set(prepared as u32);
+        if !Rc::ptr_eq(&self.info.params.borrow(), self.session.params()) {
+            *self.info.params.borrow_mut() = self.session.params().clone();
+        }
         self.hold = Hold::Nothing;
     }
 
@@ -543,7 +542,7 @@ impl Client {
         let info = &self.info;
         let age = info.connect_time.elapsed().unwrap_or_default().as_secs();
         let conn = format!("C-{}", info.id);
-        let (db, user, addr) = (&info.database, &info.user, info.peer);
+        let (db, user, addr) = (info.database(), info.user(), info.peer);
         if self.log_disconnections {
             info!(%conn, %db, %user, %addr, reason, age, "closing because");
         }

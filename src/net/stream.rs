@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -20,15 +20,21 @@ pub enum Stream {
 /// An address as the console shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerAddr {
-    Tcp(SocketAddr),
+    Tcp(IpAddr, u16),
     Unix,
+}
+
+impl From<SocketAddr> for PeerAddr {
+    fn from(addr: SocketAddr) -> Self {
+        PeerAddr::Tcp(addr.ip().to_canonical(), addr.port())
+    }
 }
 
 impl PeerAddr {
     /// PgBouncer's `addr` column: the IP address, or `unix`.
     pub fn host(&self) -> String {
         match self {
-            PeerAddr::Tcp(addr) => addr.ip().to_canonical().to_string(),
+            PeerAddr::Tcp(ip, _) => ip.to_string(),
             PeerAddr::Unix => "unix".to_owned(),
         }
     }
@@ -36,7 +42,7 @@ impl PeerAddr {
     /// The port; 0 for a Unix socket.
     pub fn port(&self) -> u16 {
         match self {
-            PeerAddr::Tcp(addr) => addr.port(),
+            PeerAddr::Tcp(_, port) => *port,
             PeerAddr::Unix => 0,
         }
     }
@@ -45,7 +51,7 @@ impl PeerAddr {
 impl std::fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            PeerAddr::Tcp(addr) => write!(f, "{}:{}", addr.ip().to_canonical(), addr.port()),
+            PeerAddr::Tcp(ip, port) => write!(f, "{ip}:{port}"),
             PeerAddr::Unix => f.write_str("unix"),
         }
     }
@@ -79,14 +85,14 @@ impl Stream {
 
     pub fn peer_addr(&self) -> PeerAddr {
         match self {
-            Stream::Tcp(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
+            Stream::Tcp(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::from),
             Stream::Unix(_) => PeerAddr::Unix,
         }
     }
 
     pub fn local_addr(&self) -> PeerAddr {
         match self {
-            Stream::Tcp(s) => s.local_addr().map_or(PeerAddr::Unix, PeerAddr::Tcp),
+            Stream::Tcp(s) => s.local_addr().map_or(PeerAddr::Unix, PeerAddr::from),
             Stream::Unix(_) => PeerAddr::Unix,
         }
     }

@@ -161,12 +161,12 @@ fn count(map: &mut HashMap<Arc<str>, u32>, name: &str) -> Arc<str> {
 }
 
 impl Admission {
-    pub fn database(&self) -> Arc<str> {
-        self.database.clone()
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
-    pub fn user(&self) -> Arc<str> {
-        self.user.clone()
+    pub fn user(&self) -> &str {
+        &self.user
     }
 }
 

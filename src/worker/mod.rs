@@ -122,10 +122,6 @@ impl Worker {
         pool
     }
 
-    pub fn find_pool(&self, client: &ClientInfo) -> Option<Rc<Pool>> {
-        self.pools.get(&client.database, &client.pool_user)
-    }
-
     // ---- clients ----
 
     /// Somebody who has not logged in; `None`: there are too many.
@@ -144,20 +140,22 @@ impl Worker {
     }
 
     /// Makes a logged-in client known to the console and to cancel requests,
-    /// until the guard is dropped.
-    pub fn enlist(self: &Rc<Self>, info: Rc<ClientInfo>) -> Listed {
-        let pool = self.find_pool(&info);
-        if let Some(pool) = &pool {
+    /// until [`Worker::delist`].
+    pub fn enlist(&self, info: Rc<ClientInfo>) {
+        if let Some(pool) = info.pool() {
             pool.count_client(1);
         }
         if self.draining.get() {
             info.order(Order::Drain);
         }
-        self.clients.borrow_mut().insert(info.pid, info.clone());
-        Listed {
-            worker: self.clone(),
-            pid: info.pid,
-            pool,
+        self.clients.borrow_mut().insert(info.pid, info);
+    }
+
+    /// The client has gone.
+    pub fn delist(&self, info: &ClientInfo) {
+        self.clients.borrow_mut().remove(&info.pid);
+        if let Some(pool) = info.pool() {
+            pool.count_client(-1);
         }
     }
 
@@ -168,14 +166,14 @@ impl Worker {
     }
 
     /// A process id that no client has and that says whose it is (see
-    /// [`Crew::owner`]), and a secret. `len`: how much of it the client is told.
-    pub fn new_key(&self, len: usize) -> (u32, [u8; crate::client::LONG_KEY], usize) {
+    /// [`Crew::owner`]).
+    pub fn new_pid(&self) -> u32 {
         let clients = self.clients.borrow();
         loop {
             // Positive, as pids are; 0 is nobody.
             let pid = self.crew.own_pid(rand::random::<u32>() & 0x7fff_ffff);
             if pid != 0 && pid <= 0x7fff_ffff && !clients.contains_key(&pid) {
-                return (pid, rand::random(), len);
+                return pid;
             }
         }
     }
@@ -183,8 +181,7 @@ impl Worker {
     /// The client with this cancel key.
     pub fn find_by_key(&self, pid: u32, key: &[u8]) -> Option<Rc<ClientInfo>> {
         let client = self.clients.borrow().get(&pid)?.clone();
-        let secret = client.secret.get(..client.secret_len)?;
-        bool::from(secret.ct_eq(key)).then_some(client)
+        bool::from(client.key.bytes().ct_eq(key)).then_some(client)
     }
 
     // ---- orders from the process ----
@@ -220,7 +217,7 @@ impl Worker {
         let totals = |pool: &Rc<Pool>| (pool.config().database.to_string(), pool.counters.totals());
         self.past.borrow_mut().extend(removed.iter().map(totals));
         for client in self.clients.borrow().values() {
-            if terms.config.database(&client.database).is_none() {
+            if terms.config.database(client.database()).is_none() {
                 client.order(Order::DatabaseRemoved);
             }
         }
@@ -269,28 +266,11 @@ impl Worker {
     }
 }
 
-/// A client that is in the list.
-#[derive(Debug)]
-pub struct Listed {
-    worker: Rc<Worker>,
-    pid: u32,
-    pool: Option<Rc<Pool>>,
-}
-
 /// A client of the console that is in the list.
 pub struct ListedConsole(Rc<Worker>, u32);
 
 impl Drop for ListedConsole {
     fn drop(&mut self) {
         self.0.consoles.borrow_mut().remove(&self.1);
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.worker.clients.borrow_mut().remove(&self.pid);
-        if let Some(pool) = &self.pool {
-            pool.count_client(-1);
-        }
     }
 }

@@ -1,11 +1,13 @@
 //! What the console and `/metrics` show of a worker.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Worker;
 use crate::admin::snapshot::{ClientState, PoolRow, ServerState, Snapshot, SocketRow};
 use crate::client::ClientInfo;
+use crate::flow::Params;
 use crate::server::{Pool, ServerInfo};
 
 impl Worker {
@@ -19,10 +21,10 @@ impl Worker {
         let consoles = self.consoles.borrow();
         let all = clients.values().chain(consoles.values());
         let rows: Vec<_> = all.map(|c| client_row(c, worker, &now)).collect();
-        let mut counts: HashMap<(&str, &str), ClientCounts> = HashMap::new();
+        let mut counts: HashMap<*const Pool, ClientCounts> = HashMap::new();
         for client in clients.values() {
-            let key = (&*client.database, &*client.pool_user);
-            let count = counts.entry(key).or_default();
+            let Some(pool) = client.pool() else { continue };
+            let count = counts.entry(Rc::as_ptr(pool)).or_default();
             match client.state.get() {
                 ClientState::Waiting => count.waiting += 1,
                 _ => count.active += 1,
@@ -32,7 +34,7 @@ impl Worker {
         let mut pools = Vec::new();
         for pool in self.pools.each() {
             let config = pool.config();
-            let count = counts.get(&(&*config.database, &*config.user));
+            let count = counts.get(&Rc::as_ptr(&pool));
             let count = count.copied().unwrap_or_default();
             pools.push(pool_row(&pool, count, &now));
             for (_, info) in pool.servers().iter() {
@@ -119,8 +121,8 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
     let since = info.request_time.get();
     SocketRow {
         id: info.id,
-        user: info.user.to_string(),
-        database: info.database.to_string(),
+        user: info.user().to_owned(),
+        database: info.database().to_owned(),
         state,
         addr: info.peer.host(),
         port: info.peer.port(),
@@ -135,10 +137,15 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
         close_needed: false,
         link: info.link.borrow().as_ref().map(|server| server.id),
         remote_pid: info.peer_pid,
-        application_name: info.application_name.borrow().to_string(),
-        prepared_statements: info.prepared_statements.get(),
+        application_name: application_name(&info.params.borrow()),
+        prepared_statements: info.prepared_statements.get() as usize,
         worker,
     }
+}
+
+fn application_name(params: &Params) -> String {
+    let name = params.get(b"application_name").unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
 }
 
 fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<ServerState> {
