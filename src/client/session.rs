@@ -40,10 +40,6 @@ pub struct Client {
     /// `input` begins with a message that can be dealt with now.
     input_due: bool,
     hold: Hold,
-    /// When the present transaction got its server connection, and when the
-    /// present query was sent.
-    linked_at: Instant,
-    asked_at: Instant,
     log_disconnections: bool,
     /// The client has said goodbye; what it asked for before is still answered.
     leaving: bool,
@@ -73,7 +69,6 @@ impl Client {
         (pool, worker): (Rc<Pool>, Rc<Worker>),
         log_disconnections: bool,
     ) -> Client {
-        let now = Instant::now();
         Client {
             stream,
             session,
@@ -84,8 +79,6 @@ impl Client {
             answers_first: false,
             input_due: false,
             hold: Hold::Nothing,
-            linked_at: now,
-            asked_at: now,
             log_disconnections,
             leaving: false,
             worker,
@@ -305,12 +298,9 @@ impl Client {
                     // If the server has gone, reading from it tells why.
                     let _ = server.output.write(&mut server.stream, cx, to_server);
                 }
-                if !was_busy && server.backend.is_busy() {
-                    self.asked_at = if fresh {
-                        self.linked_at
-                    } else {
-                        Instant::now()
-                    };
+                // What was just linked is asked at the same moment.
+                if !was_busy && server.backend.is_busy() && !fresh {
+                    server.asked_at = Instant::now();
                 }
             }
             if !to_client.is_empty() {
@@ -354,14 +344,14 @@ impl Client {
         if self.session.mode() == PoolMode::Session {
             lease.for_session();
         }
-        self.linked_at = lease.info.request_time.get();
+        let now = lease.linked_at;
         let counters = &self.pool.counters;
         add(&counters.server_assignment_count, 1);
         if self.info.state.get() == ClientState::Waiting {
-            let waited = self.linked_at - self.info.request_time.get();
+            let waited = now - self.info.request_time.get();
             add(&counters.wait_time, waited.as_micros() as u64);
         }
-        self.info.request_time.set(self.linked_at);
+        self.info.request_time.set(now);
         self.info.state.set(ClientState::Active);
         lease.info.link.set(Some(self.info.id));
         *self.info.link.borrow_mut() = Some(lease.info.clone());
@@ -461,11 +451,11 @@ impl Client {
         if !server.backend.is_busy() {
             let now = Instant::now();
             let micros = |since: Instant| (now - since).as_micros() as u64;
-            add(&pool.counters.query_time, micros(self.asked_at));
-            self.asked_at = now;
+            add(&pool.counters.query_time, micros(server.asked_at));
+            server.asked_at = now;
             if server.backend.release() == Release::Ready {
-                add(&pool.counters.xact_time, micros(self.linked_at));
-                self.linked_at = now;
+                add(&pool.counters.xact_time, micros(server.linked_at));
+                server.linked_at = now;
             }
         }
         Ok(Poll::Ready(()))

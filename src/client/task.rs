@@ -9,8 +9,6 @@ use super::session::Client;
 
 /// Serves a client until it has left. If it is dropped, the server connection
 /// is given back and cleaned.
-// The large variant is the usual one: boxing it would only cost more.
-#[expect(clippy::large_enum_variant)]
 pub(super) enum Task {
     Serving(Client),
     Leaving(Pin<Box<dyn Future<Output = ()>>>),
@@ -57,6 +55,7 @@ mod tests {
     /// shows of it.
     #[test]
     fn the_task_stays_small() {
-        assert!(size_of::<Task>() <= 296, "{} bytes", size_of::<Task>());
+        // tokio adds 96 bytes and aligns to 128: one byte more costs 128.
+        assert!(size_of::<Task>() <= 160, "{} bytes", size_of::<Task>());
     }
 }

@@ -63,7 +63,7 @@ pub struct Session {
     /// Its request was refused here: what follows is discarded up to Sync.
     skipping: bool,
     /// Bytes of the present message still to come.
-    rest: usize,
+    rest: u32,
     names: Option<Box<Names>>,
     unnamed: Option<Rc<Statement>>,
     pub(super) params: Rc<Params>,
@@ -129,11 +129,11 @@ impl Session {
         loop {
             let bytes = input.get(at..).unwrap_or_default();
             if self.rest > 0 {
-                let n = self.rest.min(bytes.len());
+                let n = bytes.len().min(self.rest as usize);
                 if self.rest_forward {
                     out.forward(at..at + n);
                 }
-                self.rest -= n;
+                self.rest -= n as u32;
                 at += n;
                 if let Some(backend) = backend.as_deref_mut() {
                     backend.uploading = self.rest > 0 && self.rest_forward;
@@ -205,7 +205,8 @@ impl Session {
     }
 
     fn begin_rest(&mut self, total: usize, forward: bool) {
-        self.rest = total;
+        // No frame is longer: its length is an i32.
+        self.rest = u32::try_from(total).unwrap_or(u32::MAX);
         self.rest_forward = forward;
     }
 

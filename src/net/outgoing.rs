@@ -7,16 +7,19 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 /// What could not be written at once. Owns memory only while there is
-/// something in it.
+/// something in it; most connections never have any.
 #[derive(Debug, Default)]
-pub struct Outgoing {
+pub struct Outgoing(Option<Box<Rest>>);
+
+#[derive(Debug, Default)]
+struct Rest {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 impl Outgoing {
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_none()
     }
 
     /// Writes `bytes` now as far as the socket takes them, and keeps the rest.
@@ -36,7 +39,10 @@ impl Outgoing {
                 }
             }
         }
-        self.bytes.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            let rest = self.0.get_or_insert_default();
+            rest.bytes.extend_from_slice(bytes);
+        }
         Ok(())
     }
 
@@ -46,16 +52,16 @@ impl Outgoing {
         socket: &mut W,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.bytes.is_empty() {
+        let Some(rest) = &mut self.0 else {
             return Poll::Ready(Ok(()));
-        }
-        while let Some(left) = self.bytes.get(self.sent..).filter(|left| !left.is_empty()) {
+        };
+        while let Some(left) = rest.bytes.get(rest.sent..).filter(|left| !left.is_empty()) {
             match ready!(Pin::new(&mut *socket).poll_write(cx, left))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.sent += n,
+                n => rest.sent += n,
             }
         }
-        *self = Outgoing::default();
+        self.0 = None;
         Poll::Ready(Ok(()))
     }
 }

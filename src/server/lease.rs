@@ -24,6 +24,10 @@ pub struct Server {
     /// An incomplete message from the server.
     pub input: Vec<u8>,
     pub output: Outgoing,
+    /// When the present transaction got this connection, and when the present
+    /// query was sent. Of a linked connection only.
+    pub linked_at: Instant,
+    pub asked_at: Instant,
 }
 
 /// What others may know of a server connection while somebody uses it.
@@ -68,7 +72,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(server: Box<Server>, pool: Rc<Pool>, now: Instant) -> Lease {
+    pub(super) fn new(mut server: Box<Server>, pool: Rc<Pool>, now: Instant) -> Lease {
+        server.linked_at = now;
+        server.asked_at = now;
         server.info.state.set(ServerState::Active);
         server.info.request_time.set(now);
         Lease {

@@ -174,6 +174,8 @@ impl Pool {
             info,
             input: Vec::new(),
             output: Outgoing::default(),
+            linked_at: request_time,
+            asked_at: request_time,
         }));
         self.ask_others(Instant::now());
     }

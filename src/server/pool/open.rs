@@ -147,6 +147,8 @@ impl Pool {
             info,
             input: Vec::new(),
             output: Outgoing::default(),
+            linked_at: now,
+            asked_at: now,
         })
     }
 
