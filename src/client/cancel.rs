@@ -38,7 +38,7 @@ pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
     }
     // While the cancel is under way, the server connection is not given to
     // anybody else, so it cannot hit another client's query.
-    let Some(connection) = client.link.borrow().clone() else {
+    let Some(connection) = client.link.get() else {
         debug!("cancel request for idle client");
         return;
     };

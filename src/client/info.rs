@@ -1,6 +1,7 @@
 //! What others may know of a client, and ask of it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -67,12 +68,41 @@ pub struct ClientInfo {
     pub state: Cell<ClientState>,
     pub prepared_statements: Cell<u32>,
     /// The server connection that it holds.
-    pub link: RefCell<Option<Rc<ServerInfo>>>,
+    pub link: Slot<Rc<ServerInfo>>,
     /// As of the end of its last transaction.
-    pub params: RefCell<Rc<Params>>,
+    pub params: Slot<Rc<Params>>,
     order: Cell<Order>,
     cancelled: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    waker: Slot<Waker>,
+}
+
+/// A cell for something that is cloned to be looked at.
+pub struct Slot<T>(Cell<Option<T>>);
+
+impl<T: Clone> Slot<T> {
+    pub fn new(content: Option<T>) -> Self {
+        Slot(Cell::new(content))
+    }
+
+    pub fn get(&self) -> Option<T> {
+        let content = self.0.take();
+        self.0.set(content.clone());
+        content
+    }
+
+    pub fn set(&self, content: Option<T>) {
+        self.0.set(content);
+    }
+
+    pub fn take(&self) -> Option<T> {
+        self.0.take()
+    }
+}
+
+impl<T: Clone + fmt::Debug> fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
 }
 
 /// What somebody else asks of a client's task.
@@ -108,11 +138,11 @@ impl ClientInfo {
             request_time: Cell::new(Instant::now()),
             state: Cell::new(ClientState::Idle),
             prepared_statements: Cell::new(0),
-            link: RefCell::new(None),
-            params: RefCell::new(params),
+            link: Slot::new(None),
+            params: Slot::new(Some(params)),
             order: Cell::default(),
             cancelled: Cell::default(),
-            waker: RefCell::default(),
+            waker: Slot::new(None),
         }
     }
 
@@ -160,8 +190,9 @@ impl ClientInfo {
     }
 
     fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
+        if let Some(waker) = self.waker.take() {
             waker.wake_by_ref();
+            self.waker.set(Some(waker));
         }
     }
 
@@ -172,10 +203,11 @@ impl ClientInfo {
 
     /// The task that [`ClientInfo::order`] wakes.
     pub fn listen(&self, waker: &Waker) {
-        let mut slot = self.waker.borrow_mut();
-        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
+        let known = self.waker.take();
+        self.waker.set(match known {
+            Some(known) if known.will_wake(waker) => Some(known),
+            _ => Some(waker.clone()),
+        });
     }
 }
 
@@ -187,6 +219,6 @@ mod tests {
     #[test]
     fn it_stays_small() {
         let size = size_of::<ClientInfo>();
-        assert!(size <= 240, "{size} bytes");
+        assert!(size <= 208, "{size} bytes");
     }
 }

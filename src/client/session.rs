@@ -354,7 +354,7 @@ impl Client {
         self.info.request_time.set(now);
         self.info.state.set(ClientState::Active);
         lease.info.link.set(Some(self.info.id));
-        *self.info.link.borrow_mut() = Some(lease.info.clone());
+        self.info.link.set(Some(lease.info.clone()));
         self.hold = Hold::Linked(lease);
     }
 
@@ -463,13 +463,11 @@ impl Client {
 
     /// Gives the server connection back.
     fn unlink(&mut self) {
-        *self.info.link.borrow_mut() = None;
+        self.info.link.set(None);
         self.info.state.set(ClientState::Idle);
         let prepared = self.session.prepared_statements();
         self.info.prepared_statements.set(prepared as u32);
-        if !Rc::ptr_eq(&self.info.params.borrow(), self.session.params()) {
-            *self.info.params.borrow_mut() = self.session.params().clone();
-        }
+        self.info.params.set(Some(self.session.params().clone()));
         self.hold = Hold::Nothing;
     }
 

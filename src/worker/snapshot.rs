@@ -135,9 +135,12 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
             _ => Duration::ZERO,
         },
         close_needed: false,
-        link: info.link.borrow().as_ref().map(|server| server.id),
+        link: info.link.get().map(|server| server.id),
         remote_pid: info.peer_pid,
-        application_name: application_name(&info.params.borrow()),
+        application_name: info
+            .params
+            .get()
+            .map_or(String::new(), |p| application_name(&p)),
         prepared_statements: info.prepared_statements.get() as usize,
         worker,
     }
