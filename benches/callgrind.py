@@ -10,11 +10,12 @@ import re
 import signal
 import sys
 
-from compare import ROOT, label, protocol_for
-from stand import BenchError, Stand
+from lib import poolers
+from lib.pgbench import label, protocol_for
+from lib.stand import BenchError, Stand
 
 
-def instructions(stand, name, start, protocol, clients, transactions):
+def instructions(stand, candidate, protocol, clients, transactions):
     """Name and instructions of a whole life: start, one pgbench run, stop."""
     log, out = (os.path.join(stand.dir, n) for n in ("valgrind.log", "callgrind.out"))
     for path in (log, out):
@@ -22,7 +23,7 @@ def instructions(stand, name, start, protocol, clients, transactions):
         open(path, "w").close()
         stand.own(path)
     before = ["valgrind", "--tool=callgrind", f"--log-file={log}", f"--callgrind-out-file={out}"]
-    target = start(before)
+    target = stand.start(candidate, before=before)
     stand.run(
         f"{stand.bin}/pgbench", "-S", "-n", "-p", target.port, "-M", protocol_for(target, protocol),
         "-c", clients, "-j", 1, "-t", transactions // clients,
@@ -32,7 +33,7 @@ def instructions(stand, name, start, protocol, clients, transactions):
     with open(log) as f:
         collected = re.search(r"Collected : (\d+)", f.read())
     if not collected:
-        raise BenchError(f"{name}: callgrind collected nothing")
+        raise BenchError(f"{candidate.name}: callgrind collected nothing")
     return label(target, protocol), int(collected[1])
 
 
@@ -41,19 +42,12 @@ def main():
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--transactions", type=int, default=3_200)
     parser.add_argument("--protocols", default="simple,extended,prepared")
-    parser.add_argument("--only", default="pgbouncer,pgweir", help="of pgbouncer,pgweir,pgweir-old")
     args = parser.parse_args()
-    pgweir = os.environ.get("PGWEIR", f"{ROOT}/target/release/pgweir")
     with Stand(scale=1) as stand:
-        starts = {
-            "pgbouncer": lambda before: stand.start_pgbouncer(before),
-            "pgweir": lambda before: stand.start_pgweir(pgweir, before=before),
-            "pgweir-old": lambda before: stand.start_pgweir(os.environ["PGWEIR_OLD"], "pgweir-old", before),
-        }
         print("| protocol | through | instructions per transaction |\n|---|---|---:|")
         for protocol in args.protocols.split(","):
-            for name in args.only.split(","):
-                run = (stand, name, starts[name], protocol, args.clients)
+            for candidate in poolers.candidates([1]):
+                run = (stand, candidate, protocol, args.clients)
                 # The difference of two lives leaves out start, logins and stop.
                 _, short = instructions(*run, args.transactions // 4)
                 through, long = instructions(*run, args.transactions)

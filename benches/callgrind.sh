@@ -5,4 +5,4 @@ set -euo pipefail
 # shellcheck source=benches/prepare.sh
 . "$(dirname "$0")/prepare.sh"
 have valgrind || apt_install valgrind
-exec python3 "$ROOT/benches/callgrind.py" "$@"
+exec python3 -B "$ROOT/benches/callgrind.py" "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# PostgreSQL, PgBouncer and pgweir side by side; --help lists the options, which
-# may also come as ROUNDS, SECONDS, CLIENTS, PROTOCOLS, ONLY and IDLE.
+# PgBouncer and pgweir side by side, and PostgreSQL alone; --help lists the options, which
+# may also come as PARTS, ROUNDS, SECONDS, WORKERS, CLIENTS and PROTOCOLS.
 # PGWEIR=<file> takes another binary than target/release/pgweir, and
 # PGWEIR_OLD=<file> adds one more, so that two commits meet in one run.
 set -euo pipefail
@@ -8,6 +8,12 @@ set -euo pipefail
 if [ "$SECONDS" -gt 0 ]; then export BENCH_SECONDS=$SECONDS; fi
 BENCH_COMMAND="$0 $*"
 export BENCH_COMMAND
-# shellcheck source=benches/prepare.sh
-. "$(dirname "$0")/prepare.sh"
-exec python3 "$ROOT/benches/compare.py" "$@"
+case " $* " in
+*" --help "* | *" -h "* | *" --readme"*) ;;
+*)
+    # shellcheck source=benches/prepare.sh
+    . "$(dirname "$0")/prepare.sh"
+    prepare_load
+    ;;
+esac
+exec python3 -B "$(dirname "$0")/compare.py" "$@"

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import time
 
-from compare import label, protocol_for, start_targets
-from stand import BenchError, Stand
+from lib import poolers
+from lib.pgbench import label, protocol_for
+from lib.stand import BenchError, Stand
 
 LEAST = 0.005
 
@@ -50,10 +51,10 @@ def main():
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--transactions", type=int, default=20_000)
     parser.add_argument("--protocols", default="simple,extended,prepared")
-    parser.add_argument("--only", default="pgbouncer,pgweir", help="of pgbouncer,pgweir,pgweir-old")
+    parser.add_argument("--workers", default="1", help="numbers of workers that pgweir is run with")
     args = parser.parse_args()
-    with Stand() as stand:
-        targets = start_targets(stand, args.only)
+    candidates = poolers.candidates([int(n) for n in args.workers.split(",")])
+    with Stand(scale=1) as stand, stand.poolers(candidates) as targets:
         for protocol in args.protocols.split(","):
             for target in targets:
                 # The first run opens the server connections. What is left are

@@ -5,4 +5,4 @@ set -euo pipefail
 # shellcheck source=benches/prepare.sh
 . "$(dirname "$0")/prepare.sh"
 have strace || apt_install strace
-exec python3 "$ROOT/benches/syscalls.py" "$@"
+exec python3 -B "$ROOT/benches/syscalls.py" "$@"

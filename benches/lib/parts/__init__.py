@@ -1,0 +1,15 @@
+"""The parts of the comparison: each is a module with `run(bench)`, which returns rows."""
+
+from . import bulk, crowd, even, logins, memory, pools, tls_logins, transactions
+
+PARTS = {
+    "transactions": transactions.throughput,
+    "alone": transactions.alone,
+    "logins": logins.run,
+    "tls-logins": tls_logins.run,
+    "crowd": crowd.run,
+    "bulk": bulk.run,
+    "pools": pools.run,
+    "even": even.run,
+    "memory": memory.run,
+}

@@ -1,0 +1,134 @@
+"""The candidates, and how each is configured for the same job."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+
+DATABASE = USER = "bench"
+PASSWORD = "bench-password"
+MAX_CLIENTS = 15_000
+PGBOUNCER = "pgbouncer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    name: str
+    program: str
+    workers: int = 1
+
+    @property
+    def is_pgweir(self):
+        return self.name != PGBOUNCER
+
+    def may_refuse(self, setup):
+        """Whether a binary may lack what is asked for, and is left out with a note then."""
+        return self.is_pgweir and (self.workers != 1 or setup.tls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    pool_size: int = 20
+    auth_type: str = "trust"
+    tls: bool = False
+    # 0: the one database. Else so many, numbered from 0, that are the same one to the server.
+    databases: int = 0
+
+    def __str__(self):
+        return ("TLS, " if self.tls else "") + f"auth_type={self.auth_type}"
+
+
+def candidates(workers):
+    """PgBouncer, PGWEIR with each number of workers, and PGWEIR_OLD if it is set."""
+    found = []
+    program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
+    if program:
+        found.append(Candidate(PGBOUNCER, program))
+    here = os.path.dirname(os.path.abspath(__file__))
+    pgweir = os.environ.get("PGWEIR", os.path.normpath(f"{here}/../../target/release/pgweir"))
+    found += [Candidate(f"pgweir workers={n}", os.path.abspath(pgweir), n) for n in workers]
+    if old := os.environ.get("PGWEIR_OLD"):
+        found.append(Candidate("pgweir-old", os.path.abspath(old)))
+    return found
+
+
+def configure(stand, candidate, setup, port):
+    """Writes the configuration and returns the command."""
+    if candidate.is_pgweir:
+        name = candidate.name.replace(" ", "-")
+        return [candidate.program, "run", stand.write(f"{name}.toml", pgweir_toml(stand, candidate, setup, port))]
+    return [candidate.program, stand.write("pgbouncer.ini", pgbouncer_ini(stand, candidate, setup, port))]
+
+
+def names(setup):
+    return [f"{DATABASE}{n}" for n in range(setup.databases)] or [DATABASE]
+
+
+def pgbouncer_ini(stand, candidate, setup, port):
+    server = f"host=127.0.0.1 port={stand.direct.port} dbname={DATABASE} pool_size={setup.pool_size}"
+    users = stand.write("users.txt", f'"{USER}" "{PASSWORD}"\n')
+    lines = [
+        "[databases]",
+        *(f"{name} = {server}" for name in names(setup)),
+        "[pgbouncer]",
+        "listen_addr = 127.0.0.1",
+        f"listen_port = {port}",
+        "unix_socket_dir =",
+        "pool_mode = transaction",
+        f"auth_type = {setup.auth_type}",
+        f"auth_file = {users}",
+        f"stats_users = {USER}",
+        f"max_client_conn = {MAX_CLIENTS}",
+        "server_tls_sslmode = disable",
+        "log_connections = 0",
+        "log_disconnections = 0",
+        "log_stats = 0",
+    ]
+    if follows_prepared_statements(version_of(candidate.program)):
+        lines.append("max_prepared_statements = 200")
+    if setup.tls:
+        key, certificate = stand.certificate()
+        lines += ["client_tls_sslmode = require", f"client_tls_key_file = {key}", f"client_tls_cert_file = {certificate}"]
+    return "\n".join(lines) + "\n"
+
+
+def pgweir_toml(stand, candidate, setup, port):
+    lines = [
+        "[pgweir]",
+        f"workers = {candidate.workers}",
+        'listen_addr = "127.0.0.1"',
+        f"listen_port = {port}",
+        'unix_socket_dir = ""',
+        'pool_mode = "transaction"',
+        f'auth_type = "{setup.auth_type}"',
+        f'stats_users = ["{USER}"]',
+        f"max_client_conn = {MAX_CLIENTS}",
+        'server_tls_sslmode = "disable"',
+        "log_connections = false",
+        "log_disconnections = false",
+        "log_stats = false",
+    ]
+    if setup.tls:
+        key, certificate = stand.certificate()
+        lines += ['client_tls_sslmode = "require"', f'client_tls_key_file = "{key}"', f'client_tls_cert_file = "{certificate}"']
+    for name in names(setup):
+        lines += [
+            f"[databases.{name}]",
+            f'hosts = [{{ host = "127.0.0.1", port = {stand.direct.port} }}]',
+            f'dbname = "{DATABASE}"',
+            f"pool_size = {setup.pool_size}",
+        ]
+    lines += [f"[users.{USER}]", f'password = "{PASSWORD}"']
+    return "\n".join(lines) + "\n"
+
+
+def version_of(program):
+    """The first line of `--version`, e.g. `PgBouncer 1.18.0`."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True)
+    return done.stdout.splitlines()[0].strip() if done.stdout else program
+
+
+def follows_prepared_statements(pgbouncer_version):
+    """PgBouncer does so in transaction mode since 1.21."""
+    numbers = pgbouncer_version.split()[-1].split(".")
+    return [int(n) for n in numbers[:2]] >= [1, 21]
