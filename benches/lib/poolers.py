@@ -8,7 +8,7 @@ import subprocess
 DATABASE = USER = "bench"
 PASSWORD = "bench-password"
 MAX_CLIENTS = 15_000
-PGBOUNCER = "pgbouncer"
+PGBOUNCER, OLD = "pgbouncer", "pgweir-old"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +42,14 @@ def candidates(workers):
     """PgBouncer, PGWEIR with each number of workers, and PGWEIR_OLD if it is set."""
     found = []
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
-    if program:
-        found.append(Candidate(PGBOUNCER, program))
+    if not program:
+        raise SystemExit("error: there is no pgbouncer (apt-get install pgbouncer)")
+    found.append(Candidate(PGBOUNCER, program))
     here = os.path.dirname(os.path.abspath(__file__))
     pgweir = os.environ.get("PGWEIR", os.path.normpath(f"{here}/../../target/release/pgweir"))
     found += [Candidate(f"pgweir workers={n}", os.path.abspath(pgweir), n) for n in workers]
     if old := os.environ.get("PGWEIR_OLD"):
-        found.append(Candidate("pgweir-old", os.path.abspath(old)))
+        found.append(Candidate(OLD, os.path.abspath(old)))
     return found
 
 

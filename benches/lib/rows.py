@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 
-from .poolers import PGBOUNCER
+from .poolers import OLD, PGBOUNCER
 
 DIRECT = "postgresql"
 
@@ -78,9 +78,10 @@ class Row:
         return median <= limit if kind == "at most" else median >= limit
 
     def met_text(self, names):
-        """yes, no, or who of several does; a candidate without a number does not count."""
+        """yes, no, or who of several does; a candidate without a number does not count, nor does an old binary."""
         if not self.goal:
             return "–"
+        names = [name for name in names if name != OLD]
         medians = {name: self.median(name) for name in names}
         judged = {name: self.meets(m) for name, m in medians.items() if m is not None}
         if not judged:
