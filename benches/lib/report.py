@@ -4,6 +4,7 @@ import datetime
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 
@@ -37,7 +38,7 @@ def whole(bench, found, load_before, seconds):
         f"- {datetime.date.today()}, pgweir {revision()}; {seconds / 60:.0f} minutes",
         f"- {machine()}, load average {load_before:.1f} at the start",
         f"- {stand.direct.name}: {stand.direct.version}",
-        *(f"- {c.name}: {version_of(c.program)}" for c in bench.candidates),
+        *(f"- {c.name}: {version_of(c.program)}{place(c)}" for c in bench.candidates),
         "- all TCP on the loopback interface, transaction mode, 20 server connections where nothing else is said; the",
         "  median of the rounds, and of the rounds' ratios; a ratio is to PgBouncer in the same round, to a direct",
         "  connection or to the pooler itself where the row says so, and never to another run",
@@ -58,6 +59,12 @@ def whole(bench, found, load_before, seconds):
         ]
     lines += ["", f"    {os.environ.get('BENCH_COMMAND', 'benches/compare.sh').strip()}"]
     return "\n".join(lines) + "\n"
+
+
+def place(candidate):
+    """Where a binary comes from that is not this checkout's: the revision above is not its own then."""
+    own = os.path.join(ROOT, "target/release/pgweir")
+    return "" if candidate.program in (own, shutil.which(PGBOUNCER)) else f" ({candidate.program})"
 
 
 def save(name, text):
