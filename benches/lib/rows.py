@@ -52,7 +52,7 @@ class Row:
     form: str
     # {name: [of each round]}: what the goal is about.
     judged: dict
-    judged_form: str = "{:.2f}"
+    judged_form: str = "{:.3f}"
 
     def value(self, name):
         runs = self.values.get(name)
