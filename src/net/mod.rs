@@ -1,10 +1,11 @@
-//! Sockets: plain TCP or Unix behind one type.
+//! Sockets: TCP, Unix or TLS behind one type.
 
 pub mod listener;
 pub mod message_io;
 mod options;
 mod outgoing;
 mod stream;
+pub mod tls;
 
 pub use options::apply as apply_tcp_options;
 pub use outgoing::Outgoing;

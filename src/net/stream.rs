@@ -10,11 +10,23 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::{DetachedTls, Encryption, TlsStream};
+
 /// A connection to a client or a server.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed: others should not be larger for it.
+    Tls(Box<TlsStream>),
+}
+
+/// A connection that no runtime knows: on its way from one worker to another.
+#[derive(Debug)]
+pub enum Detached {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+    Tls(Box<DetachedTls>),
 }
 
 /// An address as the console shows it.
@@ -57,50 +69,59 @@ impl std::fmt::Display for PeerAddr {
     }
 }
 
-/// A connection that no runtime knows: on its way from one worker to another.
-#[derive(Debug)]
-pub enum Detached {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
-}
-
-impl Detached {
-    /// Makes it known to the runtime of this thread.
-    pub fn attach(self) -> io::Result<Stream> {
-        Ok(match self {
-            Detached::Tcp(socket) => Stream::Tcp(TcpStream::from_std(socket)?),
-            Detached::Unix(socket) => Stream::Unix(UnixStream::from_std(socket)?),
-        })
-    }
-}
-
 impl Stream {
-    /// Takes it out of its runtime.
+    /// Takes the connection out of its runtime.
     pub fn detach(self) -> io::Result<Detached> {
         Ok(match self {
-            Stream::Tcp(socket) => Detached::Tcp(socket.into_std()?),
-            Stream::Unix(socket) => Detached::Unix(socket.into_std()?),
+            Stream::Tcp(s) => Detached::Tcp(s.into_std()?),
+            Stream::Unix(s) => Detached::Unix(s.into_std()?),
+            Stream::Tls(s) => Detached::Tls(Box::new(s.detach()?)),
         })
     }
 
     pub fn peer_addr(&self) -> PeerAddr {
-        match self {
-            Stream::Tcp(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::from),
-            Stream::Unix(_) => PeerAddr::Unix,
+        match self.tcp() {
+            Some(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::from),
+            None => PeerAddr::Unix,
         }
     }
 
     pub fn local_addr(&self) -> PeerAddr {
+        match self.tcp() {
+            Some(s) => s.local_addr().map_or(PeerAddr::Unix, PeerAddr::from),
+            None => PeerAddr::Unix,
+        }
+    }
+
+    /// The socket, unless it is a Unix socket.
+    fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Stream::Tcp(s) => s.local_addr().map_or(PeerAddr::Unix, PeerAddr::from),
-            Stream::Unix(_) => PeerAddr::Unix,
+            Stream::Tcp(s) => Some(s),
+            Stream::Tls(s) => Some(s.socket()),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// What a TLS connection has agreed on; `None` for a plain one.
+    pub fn encryption(&self) -> Option<Encryption> {
+        match self {
+            Stream::Tls(s) => s.encryption(),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
+    /// Says that nothing more will come, where that takes a message, and does
+    /// not wait for anything.
+    pub fn say_goodbye(&mut self) {
+        if let Stream::Tls(s) = self {
+            s.say_goodbye();
         }
     }
 
     /// Pid of the process at the other end of a Unix socket; 0 otherwise.
     pub fn peer_pid(&self) -> u32 {
         let cred = match self {
-            Stream::Tcp(_) => return 0,
+            Stream::Tcp(_) | Stream::Tls(_) => return 0,
             Stream::Unix(s) => s.peer_cred(),
         };
         let pid = cred.ok().and_then(|cred| cred.pid());
@@ -113,13 +134,14 @@ impl Stream {
     pub async fn closed(&self) {
         loop {
             let mut byte = [MaybeUninit::uninit()];
-            let peeked = match self {
-                Stream::Tcp(s) => s.readable().await.and_then(|()| {
+            let peeked = match (self, self.tcp()) {
+                (_, Some(s)) => s.readable().await.and_then(|()| {
                     s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte))
                 }),
-                Stream::Unix(s) => s.readable().await.and_then(|()| {
+                (Stream::Unix(s), _) => s.readable().await.and_then(|()| {
                     s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte))
                 }),
+                _ => return,
             };
             match peeked {
                 Ok(0) => return,
@@ -147,6 +169,17 @@ impl Stream {
     }
 }
 
+impl Detached {
+    /// Hands the connection to the present runtime.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self {
+            Detached::Tcp(s) => Stream::Tcp(TcpStream::from_std(s)?),
+            Detached::Unix(s) => Stream::Unix(UnixStream::from_std(s)?),
+            Detached::Tls(s) => Stream::Tls(Box::new(s.attach()?)),
+        })
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -156,6 +189,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Tls(s) => Pin::new(&mut **s).poll_read(cx, buf),
         }
     }
 }
@@ -169,18 +203,43 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Tls(s) => Pin::new(&mut **s).poll_write(cx, buf),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets have no buffer of their own to flush.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // Sockets have no buffer of their own to flush.
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(s) => Pin::new(&mut **s).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Tls(s) => Pin::new(&mut **s).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_connections_are_not_larger_for_tls() {
+        enum Plain {
+            _Tcp(TcpStream),
+            _Unix(UnixStream),
+        }
+        assert_eq!(size_of::<Stream>(), size_of::<Plain>());
+    }
+
+    #[test]
+    fn a_detached_connection_may_go_to_another_thread() {
+        fn is_send<T: Send>() {}
+        is_send::<Detached>();
     }
 }

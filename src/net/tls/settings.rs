@@ -1,0 +1,311 @@
+//! From settings and files to what handshakes need.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::verify::{Anybody, Signed};
+use crate::config::{Settings, SslMode};
+
+/// PostgreSQL's name in ALPN.
+const PROTOCOL: &[u8] = b"postgresql";
+
+/// TLS as the configuration wants it, on both sides.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// `None`: clients get no TLS.
+    pub clients: Option<Arc<Acceptor>>,
+    pub servers: Arc<Connector>,
+}
+
+/// TLS towards clients.
+#[derive(Debug)]
+pub struct Acceptor {
+    mode: SslMode,
+    config: Arc<ServerConfig>,
+    origin: Origin,
+}
+
+/// TLS towards servers.
+#[derive(Debug)]
+pub struct Connector {
+    mode: SslMode,
+    config: Arc<ClientConfig>,
+    origin: Origin,
+}
+
+/// A digest of settings and files, to see whether a reload changes anything.
+type Origin = [u8; 32];
+
+impl Tls {
+    /// Reads the files that the settings name. What has not changed since `old`
+    /// is taken over, with the sessions that may be resumed. The error says
+    /// which setting is wrong, and why.
+    pub fn load(
+        settings: &Settings,
+        old: Option<&Tls>,
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Tls, String> {
+        let provider = Arc::new(ring::default_provider());
+        let clients = Files::read(
+            "client_tls",
+            settings.client_tls_sslmode,
+            [
+                &settings.client_tls_cert_file,
+                &settings.client_tls_key_file,
+                &settings.client_tls_ca_file,
+            ],
+            read,
+        )?;
+        let servers = Files::read(
+            "server_tls",
+            settings.server_tls_sslmode,
+            [
+                &settings.server_tls_cert_file,
+                &settings.server_tls_key_file,
+                &settings.server_tls_ca_file,
+            ],
+            read,
+        )?;
+        let old_clients = old.and_then(|old| old.clients.clone());
+        let old_servers = old.map(|old| old.servers.clone());
+        Ok(Tls {
+            clients: match old_clients.filter(|old| old.origin == clients.origin()) {
+                _ if clients.mode == SslMode::Disable => None,
+                Some(old) => Some(old),
+                None => Some(Arc::new(clients.acceptor(&provider)?)),
+            },
+            servers: match old_servers.filter(|old| old.origin == servers.origin()) {
+                Some(old) => old,
+                None => Arc::new(servers.connector(&provider)?),
+            },
+        })
+    }
+}
+
+impl Acceptor {
+    /// Whether a client over TCP must have TLS.
+    pub fn requires(&self) -> bool {
+        self.mode >= SslMode::Require
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+}
+
+impl Connector {
+    /// Whether a server is asked for TLS.
+    pub fn asks(&self) -> bool {
+        self.mode != SslMode::Disable
+    }
+
+    /// Whether a server without TLS is refused.
+    pub fn requires(&self) -> bool {
+        self.mode >= SslMode::Require
+    }
+
+    pub(super) fn verifies_name(&self) -> bool {
+        self.mode == SslMode::VerifyFull
+    }
+
+    pub(super) fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+}
+
+/// The files of one side.
+struct Files {
+    /// What its settings' names begin with.
+    prefix: &'static str,
+    mode: SslMode,
+    certificate: Option<File>,
+    key: Option<File>,
+    authorities: Option<File>,
+}
+
+struct File {
+    /// `client_tls_key_file = /etc/key`, for errors.
+    name: String,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Files {
+    fn read(
+        prefix: &'static str,
+        mode: SslMode,
+        [certificate, key, authorities]: [&Option<PathBuf>; 3],
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Files, String> {
+        let file = |what: &str, path: &Option<PathBuf>| -> Result<Option<File>, String> {
+            // Without TLS they may be missing.
+            let Some(path) = path.as_ref().filter(|_| mode != SslMode::Disable) else {
+                return Ok(None);
+            };
+            let name = format!("{prefix}_{what}_file = {}", path.display());
+            match read(path) {
+                Ok(bytes) => Ok(Some(File {
+                    name,
+                    bytes: Zeroizing::new(bytes),
+                })),
+                Err(error) => Err(format!("{name}: {error}")),
+            }
+        };
+        Ok(Files {
+            prefix,
+            mode,
+            certificate: file("cert", certificate)?,
+            key: file("key", key)?,
+            authorities: file("ca", authorities)?,
+        })
+    }
+
+    fn origin(&self) -> Origin {
+        let mut digest = Sha256::new();
+        digest.update([self.mode as u8]);
+        for file in [&self.certificate, &self.key, &self.authorities] {
+            let bytes = file.as_ref().map(|file| file.bytes.as_slice());
+            digest.update([u8::from(bytes.is_some())]);
+            let bytes = bytes.unwrap_or_default();
+            digest.update((bytes.len() as u64).to_be_bytes());
+            digest.update(bytes);
+        }
+        digest.finalize().into()
+    }
+
+    fn acceptor(&self, provider: &Arc<CryptoProvider>) -> Result<Acceptor, String> {
+        Ok(Acceptor {
+            mode: self.mode,
+            config: Arc::new(self.server_config(provider)?),
+            origin: self.origin(),
+        })
+    }
+
+    fn server_config(&self, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, String> {
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match self.verifies() {
+            false => builder.with_no_client_auth(),
+            true => {
+                let (_, roots) = self.authorities()?;
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+                let verifier = verifier.build().map_err(|error| error.to_string())?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let own = self.own_certificate(provider)?.ok_or_else(|| {
+            let prefix = self.prefix;
+            format!("{prefix}_sslmode needs {prefix}_key_file and {prefix}_cert_file")
+        })?;
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        // A session is kept by the client, in a ticket, and costs nothing here.
+        config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 1;
+        Ok(config)
+    }
+
+    fn connector(&self, provider: &Arc<CryptoProvider>) -> Result<Connector, String> {
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .dangerous();
+        let builder = match self.verifies() {
+            false => builder.with_custom_certificate_verifier(Arc::new(Anybody(provider.clone()))),
+            true => {
+                let (authorities, roots) = self.authorities()?;
+                builder.with_custom_certificate_verifier(Arc::new(Signed {
+                    authorities,
+                    roots,
+                    verifies_name: self.mode == SslMode::VerifyFull,
+                    provider: provider.clone(),
+                }))
+            }
+        };
+        let config = match self.own_certificate(provider)? {
+            None => builder.with_no_client_auth(),
+            Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        };
+        Ok(Connector {
+            mode: self.mode,
+            config: Arc::new(config),
+            origin: self.origin(),
+        })
+    }
+
+    fn verifies(&self) -> bool {
+        self.mode >= SslMode::VerifyCa
+    }
+
+    /// The chain that we show, and its key.
+    fn own_certificate(&self, provider: &CryptoProvider) -> Result<Option<CertifiedKey>, String> {
+        let (Some(certificate), Some(key)) = (&self.certificate, &self.key) else {
+            return Ok(None);
+        };
+        let chain = certificate.certificates()?;
+        let parsed = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| key.pem(&error))?;
+        let signer = provider.key_provider.load_private_key(parsed);
+        let signer = signer.map_err(|error| format!("{}: {error}", key.name))?;
+        let own = CertifiedKey::new(chain, signer);
+        // Whatever else is odd about a certificate is for its readers to judge.
+        match own.keys_match() {
+            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(format!(
+                "{}: it is not the key of the certificate in {}",
+                key.name, certificate.name
+            )),
+            _ => Ok(Some(own)),
+        }
+    }
+
+    fn authorities(&self) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), String> {
+        let prefix = self.prefix;
+        let file = self.authorities.as_ref();
+        let file = file.ok_or_else(|| format!("{prefix}_sslmode needs {prefix}_ca_file"))?;
+        let authorities = file.certificates()?;
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            let added = roots.add(authority.clone());
+            added.map_err(|error| format!("{}: {error}", file.name))?;
+        }
+        Ok((authorities, roots))
+    }
+}
+
+impl File {
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
+        let found = found.map_err(|error| self.pem(&error))?;
+        match found.is_empty() {
+            true => Err(format!("{}: there is no certificate in it", self.name)),
+            false => Ok(found),
+        }
+    }
+
+    fn pem(&self, error: &pem::Error) -> String {
+        let what = match error {
+            pem::Error::NoItemsFound if contains(&self.bytes, b"ENCRYPTED") => {
+                "the key is encrypted: store it without a passphrase".to_owned()
+            }
+            pem::Error::NoItemsFound => "there is no private key in it".to_owned(),
+            // Its text could show a part of the file.
+            _ => "it is not a PEM file".to_owned(),
+        };
+        format!("{}: {what}", self.name)
+    }
+}
+
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|window| window == word)
+}
