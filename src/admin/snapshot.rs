@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 use std::time::{Duration, SystemTime};
 
 use crate::config::PoolMode;
+use crate::net::tls::Encryption;
 use crate::stats::Totals;
 
 /// State of a client, PgBouncer's words.
@@ -61,6 +62,7 @@ pub struct SocketRow<S> {
     pub link: Option<u64>,
     /// The server's pid (servers), or the peer's pid on a Unix socket (clients).
     pub remote_pid: u32,
+    pub encryption: Option<Encryption>,
     pub application_name: String,
     pub prepared_statements: usize,
     /// The worker that has it.

@@ -47,9 +47,10 @@ pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
     };
     add(&pool.counters.cancel_count, 1);
     let config = pool.config();
-    if let Err(error) =
-        server::cancel::cancel(&connection, &config.tcp, config.cancel_wait_timeout).await
-    {
+    let hashing = pool.local().derived_keys.hashing();
+    let limit = config.cancel_wait_timeout;
+    let sent = server::cancel::cancel(&connection, &config.tcp, hashing, limit).await;
+    if let Err(error) = sent {
         let conn = format!("S-{}", connection.id);
         warn!(%conn, reason = %error, "failed cancel request");
     }

@@ -10,7 +10,8 @@ use std::time::{Instant, SystemTime};
 use crate::admin::snapshot::ClientState;
 use crate::config::CONSOLE;
 use crate::flow::Params;
-use crate::net::PeerAddr;
+use crate::net::tls::Encryption;
+use crate::net::{PeerAddr, Stream};
 use crate::server::{Pool, ServerInfo};
 use crate::worker::Admission;
 
@@ -62,6 +63,7 @@ pub struct ClientInfo {
     pub peer: PeerAddr,
     pub local: PeerAddr,
     pub peer_pid: u32,
+    pub encryption: Option<Encryption>,
     pub connect_time: SystemTime,
     /// Of its last request.
     pub request_time: Cell<Instant>,
@@ -123,7 +125,7 @@ impl ClientInfo {
         id: u64,
         (pid, key): (u32, CancelKey),
         party: Party,
-        (peer, local, peer_pid): (PeerAddr, PeerAddr, u32),
+        stream: &Stream,
         params: Rc<Params>,
     ) -> ClientInfo {
         ClientInfo {
@@ -131,9 +133,10 @@ impl ClientInfo {
             pid,
             key,
             party,
-            peer,
-            local,
-            peer_pid,
+            peer: stream.peer_addr(),
+            local: stream.local_addr(),
+            peer_pid: stream.peer_pid(),
+            encryption: stream.encryption(),
             connect_time: SystemTime::now(),
             request_time: Cell::new(Instant::now()),
             state: Cell::new(ClientState::Idle),

@@ -78,7 +78,9 @@ pub(super) async fn login(
     };
     if general.log_connections {
         let addr = stream.peer_addr();
-        let (conn, tls, replication) = (format!("C-{id}"), "no", "no");
+        let (conn, replication) = (format!("C-{id}"), "no");
+        let tls = stream.encryption();
+        let tls = tls.map_or("no".to_owned(), |tls| tls.to_string());
         info!(conn, db = %database, %user, %addr, tls, replication, "login attempt");
     }
     let authenticated = prove(stream, &user, worker).await?;
@@ -129,7 +131,7 @@ pub(super) async fn login(
         id,
         (pid, key),
         Party::Client(admission, pool.clone()),
-        (stream.peer_addr(), stream.local_addr(), stream.peer_pid()),
+        stream,
         params.clone(),
     );
     let follow = config.max_prepared_statements > 0;
@@ -225,20 +227,14 @@ async fn enter_console(
     stream
         .write_all(&crate::admin::console::welcome(&out)?)
         .await?;
-    let peer = stream.peer_addr();
-    let info = ClientInfo::new(
-        id,
-        (pid, key),
-        Party::Console(Arc::from(user)),
-        (peer, stream.local_addr(), stream.peer_pid()),
-        Rc::default(),
-    );
+    let party = Party::Console(Arc::from(user));
+    let info = ClientInfo::new(id, (pid, key), party, stream, Rc::default());
     info.state.set(ClientState::Active);
     let who = Identity {
         user: user.to_owned(),
         admin,
         conn: format!("C-{id}"),
-        addr: peer.to_string(),
+        addr: info.peer.to_string(),
         log_errors: general.log_pooler_errors,
     };
     Ok(Begun::Console(Box::new((who, info))))

@@ -1,5 +1,6 @@
 //! From an accepted socket to a client that is being served.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use super::task::Task;
 use super::{cancel, login};
 use crate::admin;
 use crate::net::Stream;
+use crate::net::tls::{Acceptor, HandshakeError};
 use crate::wire::build::Refusal;
 use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
 use crate::worker::{Newcomer, Seat, Worker};
+
+/// A TLS connection's first byte; it would be a packet of 300 MB.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// How long somebody who is refused may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -23,7 +28,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 ///
 /// Until it has logged in it counts against `max_unauthenticated_connections`
 /// and must be done within `client_login_timeout`.
-pub async fn serve(mut stream: Stream, worker: Rc<Worker>, seat: Seat) {
+pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
     let terms = worker.terms();
     let id = worker.local().next_id();
     let Some(newcomer) = worker.newcomer() else {
@@ -35,6 +40,9 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>, seat: Seat) {
     };
     let arrival = (newcomer, seat);
     let limit = terms.config.general.client_login_timeout.0;
+    let addr = stream.peer_addr();
+    // Empty during a TLS handshake: whoever fails there can be told nothing.
+    let mut stream = Some(stream);
     let begun = Box::pin(async {
         match limit {
             Some(limit) => tokio::time::timeout(limit, begin(&mut stream, id, &worker, arrival))
@@ -44,13 +52,13 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>, seat: Seat) {
         }
     })
     .await;
-    match begun {
-        Ok(Begun::Client(welcomed)) => {
+    match (begun, stream) {
+        (Ok(Begun::Client(welcomed)), Some(stream)) => {
             // A task of its own, so that what the login needed is freed.
             let client = welcomed.into_client(stream, &worker);
             tokio::task::spawn_local(Task::Serving(client));
         }
-        Ok(Begun::Console(console)) => {
+        (Ok(Begun::Console(console)), Some(stream)) => {
             let (who, info) = *console;
             let _listed = worker.enlist_console(Rc::new(info));
             let console = admin::console::serve(stream, who, worker.handle(), worker.view());
@@ -58,26 +66,30 @@ pub async fn serve(mut stream: Stream, worker: Rc<Worker>, seat: Seat) {
                 debug!(reason = %error, "console connection failed");
             }
         }
-        Ok(Begun::Cancel { pid, key }) => {
+        (Ok(Begun::Cancel { pid, key }), _) => {
             // Never answered; closed when it has been dealt with.
             Box::pin(cancel::request(&worker, pid, key)).await;
         }
-        Err(Failure::Refused(refusal)) => {
-            let addr = stream.peer_addr();
+        (Err(Failure::Refused(refusal)), stream) => {
             if terms.config.general.log_pooler_errors {
                 warn!(%addr, reason = %refusal.message, "pooler error");
             }
-            Box::pin(refuse(stream, &refusal)).await;
+            if let Some(stream) = stream {
+                Box::pin(refuse(stream, &refusal)).await;
+            }
         }
-        Err(Failure::Told(message, reason)) => {
-            let addr = stream.peer_addr();
+        (Err(Failure::Told(message, reason)), Some(stream)) => {
             info!(%addr, reason, "login failed");
             Box::pin(tell(stream, &message)).await;
         }
-        Err(Failure::Gone(error)) => {
-            let addr = stream.peer_addr();
+        (Err(Failure::Tls(error)), _) => {
+            warn!(%addr, reason = %error, "TLS handshake error");
+        }
+        (Err(Failure::Gone(error)), _) => {
             debug!(%addr, reason = %error, "client went away while logging in");
         }
+        // Without a stream nothing has begun, and nobody told anything.
+        (Ok(_) | Err(Failure::Told(..)), None) => {}
     }
 }
 
@@ -93,12 +105,22 @@ pub(super) enum Failure {
     Refused(Refusal),
     /// An ErrorResponse of the server's, and the text of it.
     Told(Vec<u8>, String),
+    Tls(HandshakeError),
     Gone(std::io::Error),
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Failure::Gone(error)
+    }
+}
+
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Io(error) => Failure::Gone(error),
+            error => Failure::Tls(error),
+        }
     }
 }
 
@@ -109,15 +131,31 @@ impl From<Refusal> for Failure {
 }
 
 async fn begin(
-    stream: &mut Stream,
+    stream: &mut Option<Stream>,
     id: u64,
     worker: &Rc<Worker>,
     arrival: (Newcomer, Seat),
 ) -> Result<Begun, Failure> {
-    match first_packet(stream).await? {
+    let tls = worker.terms().tls.clients.clone();
+    let first = first_packet(stream, tls.as_deref(), worker).await?;
+    let stream = present(stream)?;
+    match first {
+        // libpq sends it in clear even if the connection is encrypted.
         First::Cancel { pid, key } => Ok(Begun::Cancel { pid, key }),
-        First::Startup(startup) => login::login(stream, startup, id, worker, arrival).await,
+        First::Startup(startup) => {
+            if tls.is_some_and(|tls| tls.requires()) && matches!(stream, Stream::Tcp(_)) {
+                let refusal = Refusal::fatal("08P01", "SSL required");
+                let hint = "client_tls_sslmode asks for it: connect with sslmode=require.";
+                return Err(refusal.hint(hint).into());
+            }
+            login::login(stream, startup, id, worker, arrival).await
+        }
     }
+}
+
+fn present(stream: &mut Option<Stream>) -> Result<&mut Stream, Failure> {
+    let gone = || Failure::Gone(ErrorKind::NotConnected.into());
+    stream.as_mut().ok_or_else(gone)
 }
 
 enum First {
@@ -125,33 +163,77 @@ enum First {
     Cancel { pid: u32, key: Vec<u8> },
 }
 
-/// Reads up to the startup or cancel packet and not a byte beyond. Requests for
-/// encryption are declined, each once (`ProcessStartupPacket`).
-async fn first_packet(stream: &mut Stream) -> Result<First, Failure> {
+/// Reads up to the startup or cancel packet and not a byte beyond. Encryption is
+/// set up where it is asked for and offered; each kind may be asked for once
+/// (`ProcessStartupPacket`).
+async fn first_packet(
+    slot: &mut Option<Stream>,
+    tls: Option<&Acceptor>,
+    worker: &Worker,
+) -> Result<First, Failure> {
     let (mut ssl_done, mut gss_done) = (false, false);
     loop {
+        let stream = present(slot)?;
+        let tls = tls.filter(|_| matches!(stream, Stream::Tcp(_)));
         let mut field = [0; 4];
         stream.read_exact(&mut field).await?;
+        if let Some(tls) = tls.filter(|_| field[0] == TLS_HANDSHAKE && !ssl_done && !gss_done) {
+            ssl_done = true;
+            encrypt(slot, tls, &field, worker).await?;
+            continue;
+        }
         let length = startup::packet_length(field).map_err(refused)?;
         // At most MAX_STARTUP_PACKET bytes.
         let mut packet = vec![0; length - 4];
         stream.read_exact(&mut packet).await?;
-        match startup::decode(&packet).map_err(refused)? {
-            FirstPacket::SslRequest if !ssl_done => {
+        match (startup::decode(&packet).map_err(refused)?, tls) {
+            (FirstPacket::SslRequest, Some(tls)) if !ssl_done => {
+                ssl_done = true;
+                // Such bytes would not be what the client said, but what somebody
+                // in between did (CVE-2021-23222).
+                if stream.has_unread() {
+                    let refusal =
+                        Refusal::fatal("08P01", "received unencrypted data after SSL request");
+                    return Err(refusal.into());
+                }
+                stream.write_all(b"S").await?;
+                encrypt(slot, tls, &[], worker).await?;
+            }
+            (FirstPacket::SslRequest, None) if !ssl_done => {
                 ssl_done = true;
                 stream.write_all(b"N").await?;
             }
-            FirstPacket::GssEncRequest if !gss_done => {
+            (FirstPacket::GssEncRequest, _) if !gss_done => {
                 gss_done = true;
                 stream.write_all(b"N").await?;
             }
-            FirstPacket::SslRequest | FirstPacket::GssEncRequest => {
+            (FirstPacket::SslRequest | FirstPacket::GssEncRequest, _) => {
                 return Err(Refusal::fatal("08P01", "client re-sent startup pkt").into());
             }
-            FirstPacket::Cancel { pid, key } => return Ok(First::Cancel { pid, key }),
-            FirstPacket::Startup(startup) => return Ok(First::Startup(startup)),
+            (FirstPacket::Cancel { pid, key }, _) => return Ok(First::Cancel { pid, key }),
+            (FirstPacket::Startup(startup), _) => return Ok(First::Startup(startup)),
         }
     }
+}
+
+/// Goes over to TLS. `received`: the first bytes of a ClientHello that came
+/// without being asked for.
+async fn encrypt(
+    slot: &mut Option<Stream>,
+    tls: &Acceptor,
+    received: &[u8],
+    worker: &Worker,
+) -> Result<(), Failure> {
+    let hashing = worker.local().derived_keys.hashing();
+    let direct = !received.is_empty();
+    *slot = match slot.take() {
+        Some(Stream::Tcp(socket)) => {
+            let accepted = tls.accept(socket, received, direct, hashing).await?;
+            Some(Stream::Tls(Box::new(accepted)))
+        }
+        other => other,
+    };
+    Ok(())
 }
 
 fn refused(error: StartupError) -> Failure {

@@ -25,6 +25,7 @@ pub(super) fn check(draft: &mut Draft, source: Source, whole: Place) -> Vec<Stri
     };
     check.not_built();
     check.general();
+    check.tls();
     check.listen();
     check.databases();
     if complete {
@@ -109,21 +110,6 @@ impl Check<'_> {
             let message = format!("auth_type={} is not built yet", general.auth_type.word());
             self.mistake(section, "auth_type", message);
         }
-        for (key, mode) in [
-            ("client_tls_sslmode", general.client_tls_sslmode),
-            ("server_tls_sslmode", general.server_tls_sslmode),
-        ] {
-            let word = mode.word();
-            if !mode.is_built() {
-                self.mistake(section, key, format!("{key}={word} is not built yet"));
-            } else if mode != SslMode::Disable && self.draft.report.place(section, key).is_some() {
-                let message = format!("TLS is not built yet: {key}={word} connects without it");
-                match key {
-                    "client_tls_sslmode" => self.strict(section, key, &message),
-                    _ => self.notice(section, key, &message),
-                }
-            }
-        }
         if general.disable_pqexec {
             self.mistake(
                 section,
@@ -140,6 +126,47 @@ impl Check<'_> {
                     general.workers
                 ),
             );
+        }
+    }
+
+    fn tls(&mut self) {
+        let general = self.draft.general.clone();
+        for (side, mode, [key, certificate, authorities]) in [
+            (
+                "client",
+                general.client_tls_sslmode,
+                [
+                    &general.client_tls_key_file,
+                    &general.client_tls_cert_file,
+                    &general.client_tls_ca_file,
+                ],
+            ),
+            (
+                "server",
+                general.server_tls_sslmode,
+                [
+                    &general.server_tls_key_file,
+                    &general.server_tls_cert_file,
+                    &general.server_tls_ca_file,
+                ],
+            ),
+        ] {
+            let needed = match mode {
+                SslMode::Disable => continue,
+                _ if side == "client" && (key.is_none() || certificate.is_none()) => {
+                    "client_tls_key_file and client_tls_cert_file".to_owned()
+                }
+                SslMode::VerifyCa | SslMode::VerifyFull if authorities.is_none() => {
+                    format!("{side}_tls_ca_file")
+                }
+                _ if key.is_some() != certificate.is_some() => {
+                    "server_tls_key_file and server_tls_cert_file together".to_owned()
+                }
+                _ => continue,
+            };
+            let setting = format!("{side}_tls_sslmode");
+            let message = format!("{setting}={} needs {needed}", mode.word());
+            self.mistake(&Section::General, &setting, message);
         }
     }
 

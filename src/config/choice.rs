@@ -116,7 +116,6 @@ choice! {
         Require = "require",
         VerifyCa = "verify-ca",
         VerifyFull = "verify-full",
-        ; not built: Require, VerifyCa, VerifyFull
     }
 }
 

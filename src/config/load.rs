@@ -168,12 +168,13 @@ fn add_database(draft: &mut Draft, definition: &str) {
 }
 
 fn expand_urls(draft: &mut Draft) {
+    let tls = draft.general.server_tls_sslmode;
     for (name, database) in &mut draft.databases {
         let section = Section::Database(name.clone());
         let place = draft.report.place(&section, "url");
         let place = place.or_else(|| draft.report.place(&section, ""));
         if let Some(place) = place.cloned() {
-            url::expand(database, &section, &place, &mut draft.report);
+            url::expand(database, &section, &place, &mut draft.report, tls);
         }
     }
 }

@@ -210,15 +210,21 @@ table! {
         }
         "TLS": {
             client_tls_sslmode: SslMode = SslMode::Disable, reload, built,
-                "TLS towards clients; only `disable` is built yet: `allow` and `prefer` in an ini stay without TLS, and everything else is refused.";
+                "TLS towards clients over TCP: `allow` and `prefer` offer it, `require` refuses clients without it, `verify-ca` and `verify-full` also those without a certificate of `client_tls_ca_file`.";
+            client_tls_key_file: Option<PathBuf> = None, reload, built,
+                "Private key for clients' connections, as PEM without a passphrase; needed for TLS, and read again on RELOAD.";
+            client_tls_cert_file: Option<PathBuf> = None, reload, built,
+                "Certificate for clients' connections, as PEM, followed by the rest of its chain.";
+            client_tls_ca_file: Option<PathBuf> = None, reload, built,
+                "Authorities that may sign clients' certificates, as PEM.";
             server_tls_sslmode: SslMode = SslMode::Prefer, reload, built,
-                "TLS towards servers; not built yet: `disable`, `allow` and `prefer` connect without TLS, and anything above is refused.";
-            client_tls_key_file: Option<PathBuf> = None, reload, not_built,
-                "Private key for clients' connections.";
-            client_tls_cert_file: Option<PathBuf> = None, reload, not_built,
-                "Certificate for clients' connections.";
-            client_tls_ca_file: Option<PathBuf> = None, reload, not_built,
-                "Authorities that may sign clients' certificates.";
+                "TLS towards servers over TCP: `allow` and `prefer` ask for it and go on without if the server has none, `require` does not; `verify-ca` checks the server's certificate against `server_tls_ca_file`, `verify-full` also its subjectAltName against the host.";
+            server_tls_ca_file: Option<PathBuf> = None, reload, built,
+                "Authorities that may sign servers' certificates, as PEM.";
+            server_tls_key_file: Option<PathBuf> = None, reload, built,
+                "Private key that is shown to servers which ask for a certificate.";
+            server_tls_cert_file: Option<PathBuf> = None, reload, built,
+                "Certificate that is shown to servers, followed by the rest of its chain.";
             client_tls_protocols: String = "secure".to_owned(), reload, not_built,
                 "TLS versions for clients.";
             client_tls_ciphers: String = "default".to_owned(), reload, not_built,
@@ -229,12 +235,6 @@ table! {
                 "Curve for key exchange with clients.";
             client_tls_dheparams: String = "auto".to_owned(), reload, not_built,
                 "Parameters of DHE key exchange with clients.";
-            server_tls_ca_file: Option<PathBuf> = None, reload, not_built,
-                "Authorities that may sign servers' certificates.";
-            server_tls_key_file: Option<PathBuf> = None, reload, not_built,
-                "Private key that is shown to servers.";
-            server_tls_cert_file: Option<PathBuf> = None, reload, not_built,
-                "Certificate that is shown to servers.";
             server_tls_protocols: String = "secure".to_owned(), reload, not_built,
                 "TLS versions for servers.";
             server_tls_ciphers: String = "default".to_owned(), reload, not_built,

@@ -13,12 +13,14 @@ use crate::auth::Masked;
 const DEFAULT_PORT: u16 = 5432;
 
 /// Replaces `url` by the keys that it stands for. Keys that are given both ways
-/// are mistakes. No message repeats the URL: it may hold a password.
+/// are mistakes. No message repeats the URL: it may hold a password. `tls` holds
+/// for all servers, and must be as strict as the URL asks for.
 pub(super) fn expand(
     database: &mut DatabaseConfig,
     section: &Section,
     place: &Place,
     report: &mut Report,
+    tls: SslMode,
 ) {
     let Some(url) = database.url.take() else {
         return;
@@ -52,7 +54,25 @@ pub(super) fn expand(
         database.hosts = Some(parts.hosts);
     }
     for (key, value) in parts.parameters {
+        if key == "sslmode" {
+            if let Err(error) = check_sslmode(&value, tls) {
+                report.mistake(place, format!("`url`: {error}"));
+            }
+            continue;
+        }
         parameter(database, section, &key, &value, place, report);
+    }
+}
+
+fn check_sslmode(text: &str, tls: SslMode) -> Result<(), String> {
+    let mode = SslMode::from_ini(text).map_err(|error| format!("sslmode: {error}"))?;
+    let word = mode.word();
+    match mode <= tls {
+        true => Ok(()),
+        false => Err(format!(
+            "sslmode={word} is more than server_tls_sslmode={}, which holds for all servers",
+            tls.word()
+        )),
     }
 }
 
@@ -65,14 +85,6 @@ fn parameter(
     report: &mut Report,
 ) {
     match key {
-        "sslmode" => match SslMode::from_ini(value) {
-            Ok(mode) if mode.is_built() => {}
-            Ok(mode) => report.mistake(
-                place,
-                format!("`url`: sslmode={} is not built yet", mode.word()),
-            ),
-            Err(error) => report.mistake(place, format!("`url`: sslmode: {error}")),
-        },
         "application_name" | "client_encoding" | "load_balance_hosts" => {
             set(database, section, key, Raw::Ini(value), place, report);
         }

@@ -153,6 +153,17 @@ impl Stream {
         }
     }
 
+    /// Whether bytes have arrived that nobody has read yet.
+    pub fn has_unread(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Tcp(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
+            Stream::Unix(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
+            Stream::Tls(s) => return s.has_plaintext(),
+        };
+        peeked.is_ok_and(|n| n > 0)
+    }
+
     /// Reads what is there into `buffer`; Ready(0) is the end. Cancel safe:
     /// nothing is lost when it is pending.
     pub fn poll_read_some(

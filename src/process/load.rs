@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::auth::UserList;
 use crate::cli::files;
 use crate::config::{self, Changes, Config};
+use crate::net::tls::Tls;
+use crate::worker::Terms;
 
 /// What the configuration is read from, again at each reload.
 #[derive(Clone, Debug)]
@@ -26,14 +28,23 @@ impl Source {
         &self.databases
     }
 
-    /// The configuration that a reload would put in force, with its users; the
-    /// error has one line per mistake, and nothing has changed.
-    pub fn reload(&self, old: &Config) -> Result<(Config, UserList, Changes), String> {
+    /// The configuration that a reload would put in force, with its users and
+    /// certificates; the error has one line per mistake, and nothing has
+    /// changed.
+    pub fn reload(&self, old: &Terms) -> Result<(Config, UserList, Tls, Changes), String> {
         let read = files::load(self.file(), self.databases());
-        let (config, changes) = old.reload(read.map_err(|mistakes| mistakes.to_string())?);
+        let (config, changes) = old
+            .config
+            .reload(read.map_err(|mistakes| mistakes.to_string())?);
         let (users, _) = users(&config)?;
-        Ok((config, users, changes))
+        let tls = tls(&config, Some(&old.tls))?;
+        Ok((config, users, tls, changes))
     }
+}
+
+/// Certificates and keys; those that are as before keep their sessions.
+pub fn tls(config: &Config, old: Option<&Tls>) -> Result<Tls, String> {
+    Tls::load(&config.general, old, &|path| std::fs::read(path))
 }
 
 /// The user list. PgBouncer reads over a line that it does not understand, so

@@ -144,6 +144,7 @@ impl Process {
         for mistake in mistakes {
             warn!(reason = mistake, "user list");
         }
+        let tls = load::tls(&config, None).map_err(anyhow::Error::msg)?;
         let stats = match &general.stats_listen {
             Some(addr) => Some(
                 TcpListener::bind(addr)
@@ -176,6 +177,7 @@ impl Process {
             config,
             users,
             auth,
+            tls,
         });
         let shown = Arc::new(Shown {
             terms: Mutex::new(terms.clone()),
@@ -329,7 +331,7 @@ impl Process {
     /// Reads everything again. On any mistake nothing changes at all.
     fn reload(&mut self) -> Result<(), String> {
         let old = self.shown.terms();
-        let (config, users, changes) = match self.source.reload(&old.config) {
+        let (config, users, tls, changes) = match self.source.reload(&old) {
             Ok(new) => new,
             Err(mistakes) => {
                 for mistake in mistakes.lines() {
@@ -357,6 +359,7 @@ impl Process {
             config,
             users,
             auth,
+            tls,
         });
         warm(&terms);
         *self

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::dial;
+use super::dial::{self, DialError};
 use super::lease::ServerInfo;
 use crate::config::TcpConfig;
+use crate::worker::hashing::Hashing;
 
 /// Code of a CancelRequest packet (src/include/libpq/pqcomm.h).
 const CANCEL_REQUEST_CODE: u32 = 80_877_102;
@@ -19,12 +20,14 @@ const CANCEL_REQUEST_CODE: u32 = 80_877_102;
 /// (backend_startup.c, `ProcessCancelRequestPacket`). Until then the
 /// connection counts as having a cancel under way, so that nobody else gets
 /// it. `limit` bounds the wait; if it was too short, the request may still
-/// arrive at any time, so the connection is closed when it is released.
+/// arrive at any time, so the connection is closed when it is released. The
+/// request is encrypted if the connection is.
 pub async fn cancel(
     info: &Rc<ServerInfo>,
     tcp: &TcpConfig,
+    hashing: &Hashing,
     limit: Option<Duration>,
-) -> io::Result<()> {
+) -> Result<(), DialError> {
     let Some(key) = &info.key else {
         return Ok(());
     };
@@ -34,7 +37,8 @@ pub async fn cancel(
     let _under_way = UnderWay::new(info.clone());
     let sent = Cell::new(false);
     let request = async {
-        let mut stream = dial::connect(&info.host, tcp).await?;
+        let encrypted = info.encryption.map(|_| &*info.connector);
+        let mut stream = dial::connect_again(&info.host, tcp, encrypted, hashing).await?;
         let mut packet = Vec::new();
         packet.extend_from_slice(&(12 + key.secret.len() as u32).to_be_bytes());
         packet.extend_from_slice(&CANCEL_REQUEST_CODE.to_be_bytes());
@@ -50,7 +54,7 @@ pub async fn cancel(
     let result = match limit {
         Some(limit) => tokio::time::timeout(limit, request)
             .await
-            .unwrap_or_else(|late| Err(late.into())),
+            .unwrap_or_else(|late| Err(io::Error::from(late).into())),
         None => request.await,
     };
     if result.is_err() && sent.get() {

@@ -40,9 +40,10 @@ pub async fn resynchronise(
     if server.backend.is_busy() && !let_finish {
         let config = pool.config();
         // If it fails, the query is waited for instead.
-        if let Err(error) =
-            super::cancel::cancel(&server.info, &config.tcp, config.cancel_wait_timeout).await
-        {
+        let hashing = pool.local().derived_keys.hashing();
+        let limit = config.cancel_wait_timeout;
+        let cancelled = super::cancel::cancel(&server.info, &config.tcp, hashing, limit);
+        if let Err(error) = cancelled.await {
             tracing::warn!(conn = %pool.log_server(&server.info), %error, "cancel request failed");
         }
     }

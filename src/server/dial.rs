@@ -1,16 +1,114 @@
-//! Opens sockets to servers.
+//! Opens sockets to servers, encrypted where `server_tls_sslmode` says so.
 
 use std::io;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tracing::info;
 
 use crate::config::{Host, TcpConfig};
+use crate::net::tls::{Connector, HandshakeError};
 use crate::net::{Stream, apply_tcp_options};
+use crate::worker::hashing::Hashing;
 
-/// Connects to the first address of `host` that answers. Has no time limit.
+/// Length and code (src/include/libpq/pqcomm.h).
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Why there is no connection to a server.
+#[derive(Debug, Error)]
+pub enum DialError {
+    #[error("connect failed: {0}")]
+    Connect(#[from] io::Error),
+    #[error("server refused SSL")]
+    NoTls,
+    #[error("bad sslreq answer")]
+    BadAnswer,
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[from] HandshakeError),
+}
+
+impl DialError {
+    /// What could be done about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            DialError::NoTls => Some("server_tls_sslmode asks for more than the server offers."),
+            DialError::Handshake(HandshakeError::Tls(_)) => Some(
+                "See server_tls_sslmode and server_tls_ca_file; a certificate needs a \
+                 subjectAltName for verify-full.",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Connects to the first address of `host` that answers, and encrypts the
+/// connection as `connector` says; Unix sockets never are. Has no time limit.
 /// Cancel safe.
-pub async fn connect(host: &Host, tcp: &TcpConfig) -> io::Result<Stream> {
+pub async fn connect(
+    host: &Host,
+    tcp: &TcpConfig,
+    connector: &Connector,
+    hashing: &Hashing,
+) -> Result<Stream, DialError> {
+    match (connect_plain(host, tcp).await?, host) {
+        (Stream::Tcp(socket), Host::Tcp { host, .. }) if connector.asks() => {
+            match encrypt(socket, host, connector, hashing).await? {
+                Ok(stream) => Ok(stream),
+                Err(_) if connector.requires() => Err(DialError::NoTls),
+                Err(plain) => {
+                    if connector.is_first_without_tls(host) {
+                        let addr = plain.peer_addr();
+                        info!(%host, %addr, "server has no TLS: connections to it are not \
+                            encrypted (server_tls_sslmode)");
+                    }
+                    Ok(plain)
+                }
+            }
+        }
+        (stream, _) => Ok(stream),
+    }
+}
+
+/// Connects as [`connect`] did before, for a connection that has been
+/// `encrypted` or not.
+pub async fn connect_again(
+    host: &Host,
+    tcp: &TcpConfig,
+    encrypted: Option<&Connector>,
+    hashing: &Hashing,
+) -> Result<Stream, DialError> {
+    match (connect_plain(host, tcp).await?, host, encrypted) {
+        (Stream::Tcp(socket), Host::Tcp { host, .. }, Some(connector)) => {
+            let encrypted = encrypt(socket, host, connector, hashing).await?;
+            encrypted.map_err(|_| DialError::NoTls)
+        }
+        (stream, ..) => Ok(stream),
+    }
+}
+
+/// Asks the server for TLS; gives the plain connection back if it has none.
+async fn encrypt(
+    mut socket: TcpStream,
+    host: &str,
+    connector: &Connector,
+    hashing: &Hashing,
+) -> Result<Result<Stream, Stream>, DialError> {
+    socket.write_all(&SSL_REQUEST).await?;
+    // Not a byte beyond the answer is taken for plain text: whoever inserts
+    // something there inserts it into the handshake (CVE-2021-23222).
+    match socket.read_u8().await? {
+        b'S' => {
+            let stream = connector.connect(socket, host, hashing).await?;
+            Ok(Ok(Stream::Tls(Box::new(stream))))
+        }
+        b'N' => Ok(Err(Stream::Tcp(socket))),
+        _ => Err(DialError::BadAnswer),
+    }
+}
+
+async fn connect_plain(host: &Host, tcp: &TcpConfig) -> io::Result<Stream> {
     match host {
         Host::Tcp { host, port } => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "name has no address");

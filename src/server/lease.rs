@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
@@ -13,6 +14,7 @@ use super::pool::Pool;
 use crate::admin::snapshot::ServerState;
 use crate::config::Host;
 use crate::flow::Backend;
+use crate::net::tls::{Connector, Encryption};
 use crate::net::{Outgoing, PeerAddr, Stream};
 
 /// A connection to PostgreSQL that has logged in.
@@ -38,6 +40,9 @@ pub struct ServerInfo {
     pub peer: PeerAddr,
     pub local: PeerAddr,
     pub key: Option<BackendKey>,
+    pub encryption: Option<Encryption>,
+    /// How it was encrypted, if it was.
+    pub connector: Arc<Connector>,
     pub born: Instant,
     pub connect_time: SystemTime,
     /// When a client last took it.

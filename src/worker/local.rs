@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::derived_keys::DerivedKeys;
 use crate::flow::{ParamTable, Statements, Texts};
+use crate::net::tls::Connector;
 
 /// Size of the read buffer in bytes: what one read can bring.
 const READ_BUFFER: usize = 64 * 1024;
@@ -30,12 +31,19 @@ pub struct Local {
     /// needs it.
     spare: RefCell<Vec<Vec<u8>>>,
     pub derived_keys: DerivedKeys,
+    /// TLS towards servers, as the configuration in force has it.
+    connector: RefCell<Arc<Connector>>,
     ids: Arc<AtomicU64>,
 }
 
 impl Local {
     /// `ids` and `texts` are shared by all workers.
-    pub fn new(ids: Arc<AtomicU64>, texts: Arc<Texts>, derived_keys: DerivedKeys) -> Local {
+    pub fn new(
+        ids: Arc<AtomicU64>,
+        texts: Arc<Texts>,
+        derived_keys: DerivedKeys,
+        connector: Arc<Connector>,
+    ) -> Local {
         Local {
             statements: RefCell::new(Statements::new(texts)),
             params: RefCell::default(),
@@ -43,6 +51,7 @@ impl Local {
             write_buffer: RefCell::default(),
             spare: RefCell::default(),
             derived_keys,
+            connector: RefCell::new(connector),
             ids,
         }
     }
@@ -54,6 +63,17 @@ impl Local {
         buffer.clear();
         buffer.shrink_to(WRITE_BUFFER);
         buffer
+    }
+
+    /// How connections to servers are encrypted now.
+    pub fn connector(&self) -> Arc<Connector> {
+        self.connector.borrow().clone()
+    }
+
+    /// How they are from now on; false: as before.
+    pub fn set_connector(&self, connector: &Arc<Connector>) -> bool {
+        let old = self.connector.replace(connector.clone());
+        !Arc::ptr_eq(&old, connector)
     }
 
     /// An empty buffer to keep something in.

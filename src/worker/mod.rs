@@ -210,6 +210,10 @@ impl Worker {
             },
             &gone,
         );
+        let renewed = self.local.set_connector(&terms.tls.servers);
+        for pool in self.pools.each().iter().filter(|_| renewed) {
+            pool.renew_tls();
+        }
         for pool in self.pools.each() {
             pool.renew_credential(terms.credential(&pool.config()));
         }

@@ -137,6 +137,7 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
         close_needed: false,
         link: info.link.get().map(|server| server.id),
         remote_pid: info.peer_pid,
+        encryption: info.encryption,
         application_name: info
             .params
             .get()
@@ -167,6 +168,7 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         close_needed: info.close_needed.get(),
         link: info.link.get(),
         remote_pid: info.key.as_ref().map_or(0, |key| key.pid as u32),
+        encryption: info.encryption,
         application_name: info.application_name.borrow().clone(),
         prepared_statements: info.prepared_statements.get(),
         worker,

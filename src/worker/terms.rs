@@ -7,6 +7,7 @@ use crate::admin::view::ConsoleView;
 use crate::auth::{Secret, UserList};
 use crate::client::auth::AuthContext;
 use crate::config::{Config, PoolConfig};
+use crate::net::tls::Tls;
 use crate::server::login::Credential;
 
 /// A configuration with everything that was read along with it. Replaced as a
@@ -17,6 +18,8 @@ pub struct Terms {
     /// `auth_file` and the users of the TOML file.
     pub users: UserList,
     pub auth: AuthContext,
+    /// Certificates and keys.
+    pub tls: Tls,
 }
 
 impl Terms {

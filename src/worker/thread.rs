@@ -124,7 +124,8 @@ impl Drop for Ended {
 }
 
 async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
-    let local = Local::new(start.ids, start.texts, start.derived_keys);
+    let connector = start.terms.tls.servers.clone();
+    let local = Local::new(start.ids, start.texts, start.derived_keys, connector);
     let worker = Worker::new(
         start.crew,
         (start.ledger, start.greetings),

@@ -324,6 +324,7 @@ fn socket(id: u64) -> SocketRow<ClientState> {
         close_needed: false,
         link: None,
         remote_pid: 0,
+        encryption: None,
         application_name: String::new(),
         prepared_statements: 0,
         worker: 0,

@@ -95,8 +95,9 @@ fn socket_row<'a, S>(
         pointer(socket.id),
         socket.link.map_or(String::new(), pointer),
         socket.remote_pid,
-        // Connections are not encrypted yet.
-        "",
+        socket
+            .encryption
+            .map_or(String::new(), |tls| tls.to_string()),
         socket.application_name.as_str(),
         socket.prepared_statements,
         // The column is an int4: the id of the 2^31st connection starts anew.

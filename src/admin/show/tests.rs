@@ -255,6 +255,7 @@ fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
         close_needed: false,
         link: None,
         remote_pid: 0,
+        encryption: None,
         application_name: "psql".to_owned(),
         prepared_statements: 3,
         worker: 0,
@@ -289,6 +290,7 @@ fn snapshot() -> Snapshot {
         link: Some(2),
         close_needed: true,
         remote_pid: 4711,
+        encryption: None,
         ..socket(11, "alice", "app", ServerState::BeingCanceled)
     };
     let busy = PoolRow {

@@ -50,8 +50,8 @@ p.ini:17: `log_stats`: `yes` is not a boolean: write 1 or 0
 p.ini:18: `pool_mode`: unknown value `transactional`, did you mean `transaction`?
 p.ini:19: `server_lifetime`: `30s` is not a number of seconds
 p.ini:20: auth_type=hba is not built yet
-p.ini:21: client_tls_sslmode=require is not built yet
-p.ini:22: server_tls_sslmode=verify-full is not built yet
+p.ini:21: client_tls_sslmode=require needs client_tls_key_file and client_tls_cert_file
+p.ini:22: server_tls_sslmode=verify-full needs server_tls_ca_file
 p.ini:23: workers=65: there can be 64 at most
 p.ini:24: expected `key = value`, found `= 3`
 p.ini:25: `stats_listen`: `9127` is not an address with a port, such as 127.0.0.1:9127";
@@ -106,7 +106,7 @@ p.toml:13: unknown section `database`, did you mean `databases`?
 p.toml:16: `x`: found integer where it does not fit: write a table of settings
 p.toml:19: `hosts`: `weight` is not built yet
 p.toml:20: unknown key `pasword`, did you mean `password`?
-p.toml:22: `url`: sslmode=require is not built yet
+p.toml:22: `url`: sslmode=require is more than server_tls_sslmode=prefer, which holds for all servers
 p.toml:22: `url`: the parameter `gssencmode` is not supported
 p.toml:22: `user` is given both here and in `url`
 p.toml:25: `password` without `user` has no effect
@@ -141,16 +141,16 @@ fn a_missing_file_is_named() {
 #[test]
 fn what_is_not_built_is_noted_for_an_ini() {
     let text = format!(
-        "{INI}query_timeout = 5\ndns_max_ttl = 15\npkt_buf = 8192\nserver_tls_sslmode = allow\n[users]\nu = transaction_timeout=3\n[peers]\n1 = host=h\n"
+        "{INI}query_timeout = 5\ndns_max_ttl = 15\npkt_buf = 8192\nserver_tls_ciphers = fast\n[users]\nu = transaction_timeout=3\n[peers]\n1 = host=h\n"
     );
     let config = super::ini(&text);
     assert_eq!(
         config.notices,
         [
             "p.ini:5: `query_timeout` is not built yet and has no effect",
+            "p.ini:8: `server_tls_ciphers` is not built yet and has no effect",
             "p.ini:10: `transaction_timeout` is not built yet and has no effect",
             "p.ini:12: peers are not built yet: cancel requests are not handed on",
-            "p.ini:8: TLS is not built yet: server_tls_sslmode=allow connects without it",
         ]
     );
 }
@@ -181,7 +181,17 @@ fn contradictions_are_found() {
         (
             "p.toml",
             &format!("{TOML}client_tls_sslmode = 'prefer'\n"),
-            "p.toml:4: TLS is not built yet: client_tls_sslmode=prefer connects without it",
+            "p.toml:4: client_tls_sslmode=prefer needs client_tls_key_file and client_tls_cert_file",
+        ),
+        (
+            "p.ini",
+            "[pgbouncer]\nclient_tls_sslmode=verify-ca\nclient_tls_key_file=k\nclient_tls_cert_file=c\n",
+            "p.ini:2: client_tls_sslmode=verify-ca needs client_tls_ca_file",
+        ),
+        (
+            "p.toml",
+            &format!("{TOML}server_tls_key_file = 'k'\n"),
+            "p.toml:3: server_tls_sslmode=prefer needs server_tls_key_file and server_tls_cert_file together",
         ),
         (
             "p.ini",

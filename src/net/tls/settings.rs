@@ -1,8 +1,9 @@
 //! From settings and files to what handshakes need.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
@@ -41,6 +42,7 @@ pub struct Connector {
     mode: SslMode,
     config: Arc<ClientConfig>,
     origin: Origin,
+    without_tls: Mutex<HashSet<String>>,
 }
 
 /// A digest of settings and files, to see whether a reload changes anything.
@@ -112,6 +114,14 @@ impl Connector {
     /// Whether a server without TLS is refused.
     pub fn requires(&self) -> bool {
         self.mode >= SslMode::Require
+    }
+
+    /// Whether it has not been asked before for this host; to say something
+    /// once.
+    pub fn is_first_without_tls(&self, host: &str) -> bool {
+        let hosts = self.without_tls.lock();
+        let mut hosts = hosts.unwrap_or_else(PoisonError::into_inner);
+        hosts.insert(host.to_owned())
     }
 
     pub(super) fn verifies_name(&self) -> bool {
@@ -242,6 +252,7 @@ impl Files {
             mode: self.mode,
             config: Arc::new(config),
             origin: self.origin(),
+            without_tls: Mutex::default(),
         })
     }
 

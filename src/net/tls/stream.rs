@@ -110,6 +110,11 @@ impl TlsStream {
         self.state.session.encryption()
     }
 
+    /// Whether plaintext is there to be read.
+    pub fn has_plaintext(&self) -> bool {
+        !self.state.plain.is_empty()
+    }
+
     /// Tells the other end that nothing more will come, as far as the socket
     /// takes it without waiting.
     pub fn say_goodbye(&mut self) {

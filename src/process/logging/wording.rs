@@ -2,7 +2,7 @@
 
 /// A message and its line; `{name}` stands for the field of that name. An
 /// event that lacks one of the fields is written as any other message.
-pub const WORDING: [(&str, &str); 11] = [
+pub const WORDING: [(&str, &str); 12] = [
     (
         "login attempt",
         "login attempt: db={db} user={user} tls={tls} replication={replication}",
@@ -24,6 +24,7 @@ pub const WORDING: [(&str, &str); 11] = [
         "got signal while shutting down, ignoring",
         "got {signal} while shutting down, ignoring",
     ),
+    ("TLS handshake error", "TLS handshake error: {reason}"),
     ("TLS setup failed", "TLS setup failed: {reason}"),
     (
         "stats",

@@ -9,15 +9,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{Pool, same_server};
+use super::Pool;
 use crate::admin::snapshot::ServerState;
 use crate::config::{Host, PoolConfig};
 use crate::flow::PackedBackend;
+use crate::net::tls::{Connector, Encryption};
 use crate::net::{Detached, Outgoing};
 use crate::pool::{Passage, SharedBound};
 use crate::server::lease::{Server, ServerInfo};
@@ -64,6 +66,8 @@ pub struct Parcel {
     id: u64,
     host: Host,
     key: Option<BackendKey>,
+    encryption: Option<Encryption>,
+    connector: Arc<Connector>,
     born: Instant,
     connect_time: SystemTime,
     request_time: Instant,
@@ -109,6 +113,8 @@ impl Pool {
             id: info.id,
             host: info.host.clone(),
             key: info.key.clone(),
+            encryption: info.encryption,
+            connector: info.connector.clone(),
             born: info.born,
             connect_time: info.connect_time,
             request_time: info.request_time.get(),
@@ -128,6 +134,8 @@ impl Pool {
             id,
             host,
             key,
+            encryption,
+            connector,
             born,
             connect_time,
             request_time,
@@ -146,24 +154,27 @@ impl Pool {
             let mut statements = self.local.statements.borrow_mut();
             backend.unpack(&mut statements, &mut params)
         };
+        let outdated = self.is_outdated(&config, &connector);
         let info = Rc::new(ServerInfo {
             id,
             host,
             peer: stream.peer_addr(),
             local: stream.local_addr(),
             key,
+            encryption,
+            connector,
             born,
             connect_time,
             request_time: Cell::new(request_time),
             state: Cell::new(ServerState::Idle),
-            close_needed: Cell::new(!same_server(&config, &self.config.borrow())),
+            close_needed: Cell::new(outdated),
             link: Cell::new(None),
             application_name: RefCell::new(application_name),
             prepared_statements: Cell::new(backend.prepared_statements()),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),
         });
-        if !info.close_needed.get() {
+        if !outdated {
             self.proved.set(true);
         }
         self.servers.borrow_mut().insert(info.clone());

@@ -24,6 +24,7 @@ use slab::Slab;
 
 use crate::config::PoolConfig;
 use crate::flow::Params;
+use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::login::Credential;
@@ -171,6 +172,16 @@ impl Pool {
         };
     }
 
+    /// TLS towards servers has changed: connections that were opened before are
+    /// closed as they are released.
+    pub fn renew_tls(&self) {
+        for (_, info) in self.servers.borrow().iter() {
+            info.close_needed.set(true);
+        }
+        *self.failure.borrow_mut() = None;
+        self.wake();
+    }
+
     /// A new configuration. Connections that were opened under other terms are
     /// closed as they are released.
     pub fn reconfigure(&self, config: PoolConfig) {
@@ -201,6 +212,12 @@ impl Pool {
         }
         self.spread_room();
         self.wake();
+    }
+
+    /// Whether a connection that was opened so would be opened otherwise now.
+    fn is_outdated(&self, config: &PoolConfig, connector: &Arc<Connector>) -> bool {
+        !same_server(config, &self.config.borrow())
+            || !Arc::ptr_eq(connector, &self.local.connector())
     }
 
     fn is_closing(&self) -> bool {

@@ -2,19 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::same_server;
 use super::take_back::Pace;
 use super::{Failure, Farewell, Pool};
 use crate::admin::snapshot::ServerState;
 use crate::config::{Host, PoolConfig};
 use crate::flow::{Backend, Params};
+use crate::net::tls::Connector;
 use crate::net::{Outgoing, Stream};
 use crate::pool::SharedBound;
+use crate::server::dial::DialError;
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::login::{Credential, LoggedIn};
 use crate::server::login_error::ServerLoginError;
@@ -108,13 +110,15 @@ impl Pool {
     pub(super) fn admit(
         self: &Rc<Self>,
         config: &PoolConfig,
+        connector: Arc<Connector>,
         (host, stream, logged_in): (Host, Stream, LoggedIn),
     ) -> Box<Server> {
         let mut params = Params::default();
         for (name, value) in &logged_in.parameters {
             params.set(name.as_bytes(), value, true);
         }
-        if same_server(config, &self.config.borrow()) {
+        let outdated = self.is_outdated(config, &connector);
+        if !outdated {
             self.greeting.set_welcome(config, params.clone());
             self.proved.set(true);
         }
@@ -126,11 +130,13 @@ impl Pool {
             peer: stream.peer_addr(),
             local: stream.local_addr(),
             key: logged_in.backend_key,
+            encryption: stream.encryption(),
+            connector,
             born: now,
             connect_time: SystemTime::now(),
             request_time: Cell::new(now),
             state: Cell::new(ServerState::New),
-            close_needed: Cell::new(false),
+            close_needed: Cell::new(outdated),
             link: Cell::new(None),
             application_name: RefCell::default(),
             prepared_statements: Cell::new(0),
@@ -199,6 +205,7 @@ impl Pool {
 /// reached, at each of the others.
 async fn open(pool: Rc<Pool>) {
     let config = pool.config();
+    let connector = pool.local.connector();
     let first = match config.load_balance_hosts {
         true => pool.next_host.replace(pool.next_host.get().wrapping_add(1)),
         false => pool.next_host.get(),
@@ -210,11 +217,11 @@ async fn open(pool: Rc<Pool>) {
         .skip(first % config.hosts.len().max(1));
     let mut opened = None;
     for (tried, host) in hosts.take(config.hosts.len()).enumerate() {
-        let result = open_at(&pool, &config, host).await;
+        let result = open_at(&pool, &config, host, &connector).await;
         let others = tried + 1 < config.hosts.len();
         match result {
             Ok((stream, logged_in)) => {
-                opened = Some((host, stream, logged_in));
+                opened = Some((host.clone(), stream, logged_in));
                 break;
             }
             Err(error) if others && error.farewell().is_none() => {
@@ -224,7 +231,7 @@ async fn open(pool: Rc<Pool>) {
                     pool.next_host.set(first.wrapping_add(tried + 1));
                 }
             }
-            Err(_) if !same_server(&config, &pool.config()) => {
+            Err(_) if pool.is_outdated(&config, &connector) => {
                 // A reload came meanwhile: this says nothing about what holds now.
                 pool.book.borrow_mut().open_failed();
                 return pool.after_close();
@@ -232,17 +239,13 @@ async fn open(pool: Rc<Pool>) {
             Err(error) => return pool.open_failed(host, &error),
         }
     }
-    let Some((host, stream, logged_in)) = opened else {
+    let Some(opened) = opened else {
         return pool.book.borrow_mut().open_failed();
     };
-    let server = pool.admit(&config, (host.clone(), stream, logged_in));
-    if !same_server(&config, &pool.config()) {
-        // A reload came meanwhile.
-        server.info.close_needed.set(true);
-    }
+    let server = pool.admit(&config, connector, opened);
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);
-    let addr = dial::place(host);
+    let addr = dial::place(&server.info.host);
     let local_addr = server.info.local;
     info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
     pool.book.borrow_mut().opened();
@@ -277,9 +280,10 @@ async fn open_at(
     pool: &Pool,
     config: &PoolConfig,
     host: &Host,
+    connector: &Connector,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.credential.borrow().clone();
-    let attempt = open_stream(pool, config, host, &credential);
+    let attempt = open_stream(pool, config, host, connector, &credential);
     match config.server_connect_timeout {
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
@@ -293,25 +297,24 @@ async fn open_stream(
     pool: &Pool,
     config: &PoolConfig,
     host: &Host,
+    connector: &Connector,
     credential: &Credential,
 ) -> Result<(Stream, LoggedIn), OpenError> {
-    let mut stream = dial::connect(host, &config.tcp)
-        .await
-        .map_err(OpenError::Connect)?;
+    let keys = &pool.local.derived_keys;
+    let mut stream = dial::connect(host, &config.tcp, connector, keys.hashing()).await?;
     let mut startup = vec![
         ("user", credential.user.as_str()),
         ("database", config.dbname.as_str()),
     ];
     startup.extend(config.startup.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-    let logged_in =
-        login::login(&mut stream, &startup, credential, &pool.local.derived_keys).await?;
+    let logged_in = login::login(&mut stream, &startup, credential, keys).await?;
     Ok((stream, logged_in))
 }
 
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
-    #[error("connect failed: {0}")]
-    Connect(std::io::Error),
+    #[error(transparent)]
+    Dial(#[from] DialError),
     #[error("connect timeout (server_connect_timeout, {} s)", .0.as_secs_f64())]
     Timeout(Duration),
     #[error(transparent)]
@@ -333,7 +336,8 @@ impl OpenError {
     fn hint(&self) -> Option<String> {
         match self {
             OpenError::Login(error) => error.hint().map(|hint| hint.into_owned()),
-            _ => None,
+            OpenError::Dial(error) => error.hint().map(str::to_owned),
+            OpenError::Timeout(_) => None,
         }
     }
 

@@ -132,6 +132,7 @@ impl Pool {
                 .output
                 .write(&mut server.stream, &mut cx, build::TERMINATE);
         }
+        server.stream.say_goodbye();
     }
 
     /// There may be room now for somebody who waits, here or (with a shared
