@@ -11,6 +11,7 @@ use crate::auth::UserList;
 use crate::config::{
     Capacity, Choice, Config, DatabaseConfig, Key, Mistake, PoolConfig, Source, Table, UserConfig,
 };
+use crate::net::tls::Tls;
 
 /// Check a configuration and print what would run.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,10 +50,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let (users, mistakes) = config.userlist(&|path| std::fs::read_to_string(path));
     let text = report(&config, &users, &mistakes, &args);
-    let (text, good) = match text {
+    let (mut text, mut good) = match text {
         Ok(text) => (text, true),
         Err(text) => (text, false),
     };
+    if let Err(error) = Tls::load(&config.general, None, &|path| std::fs::read(path)) {
+        line(&mut text, "error", &error);
+        good = false;
+    }
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(match good {
         true => ExitCode::SUCCESS,

@@ -66,9 +66,13 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
                 debug!(reason = %error, "console connection failed");
             }
         }
-        (Ok(Begun::Cancel { pid, key }), _) => {
+        (Ok(Begun::Cancel { pid, key }), stream) => {
             // Never answered; closed when it has been dealt with.
             Box::pin(cancel::request(&worker, pid, key)).await;
+            // libpq 17 takes a cut connection for a failure.
+            if let Some(mut stream) = stream {
+                stream.say_goodbye();
+            }
         }
         (Err(Failure::Refused(refusal)), stream) => {
             if terms.config.general.log_pooler_errors {

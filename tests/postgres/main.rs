@@ -24,6 +24,7 @@ mod prepared;
 mod signals;
 mod split;
 mod stats_port;
+mod tls;
 mod tokio_postgres_client;
 mod waiting;
 mod wire;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::address::free_port;
 use super::guard::Guard;
-use super::{Address, RawClient, patiently};
+use super::{Address, Certificates, RawClient, patiently, tls};
 
 /// A PostgreSQL server of the tests' own.
 ///
@@ -69,6 +69,9 @@ log_destination = stderr
 log_line_prefix = '%m [%p] %u@%d '
 ";
 
+/// With these lines a cluster has TLS.
+pub const TLS: &str = "ssl = on\nssl_ca_file = 'ca.crt'\n";
+
 impl Cluster {
     /// The cluster of this test process. It ends with the process.
     pub fn shared() -> &'static Cluster {
@@ -78,6 +81,14 @@ impl Cluster {
 
     /// A cluster for a test that disturbs it; gone when dropped.
     pub fn fresh() -> Cluster {
+        Cluster::with_settings(match tls::everywhere() {
+            true => TLS,
+            false => "",
+        })
+    }
+
+    /// The same with lines for its postgresql.conf.
+    pub fn with_settings(more: &str) -> Cluster {
         let dir = temp_dir("pg").keep();
         let data = dir.join("data");
         run_as_server(Command::new(pg_bin().join("initdb")))
@@ -87,6 +98,9 @@ impl Cluster {
             .current_dir(&dir)
             .output_or_panic();
 
+        for name in ["server.crt", "server.key", "ca.crt"] {
+            tls::copy_for_server(&Certificates::shared().path(name), &data.join(name));
+        }
         let mut cluster = Cluster {
             port: 0,
             dir,
@@ -95,7 +109,7 @@ impl Cluster {
         for _ in 0..5 {
             cluster.port = free_port();
             let settings = format!(
-                "{SETTINGS}port = {}\nunix_socket_directories = '{}'\n",
+                "{SETTINGS}{more}port = {}\nunix_socket_directories = '{}'\n",
                 cluster.port,
                 cluster.dir.display()
             );
@@ -253,7 +267,7 @@ pub fn temp_dir(what: &str) -> TempDir {
 }
 
 /// The user under which servers run that refuse root; `None` if we are not root.
-fn server_user() -> Option<(u32, u32)> {
+pub fn server_user() -> Option<(u32, u32)> {
     if !nix::unistd::geteuid().is_root() {
         return None;
     }

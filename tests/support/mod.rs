@@ -10,6 +10,7 @@
 //!   PgBouncer's, or PostgreSQL's own.
 //! - `PGWEIR_TEST_WORKERS=1`: as many workers, instead of two;
 //! - `PGWEIR_TEST_CONFIG=ini`: start pgweir from a pgbouncer.ini.
+//! - `PGWEIR_TEST_TLS=1`: TLS between all programs that connect by TCP.
 
 // No single test program uses all of it.
 #![allow(dead_code, unused_imports)]
@@ -21,12 +22,14 @@ mod guard;
 mod pooler;
 mod programs;
 mod raw;
+pub mod tls;
 mod wait;
 
 pub use address::{Address, free_port};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, TLS};
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
 pub use programs::{Output, Program, Running, node, pgbench, pgweir, psql, python};
 pub use raw::{Answer, Failure, Message, RawClient, tags};
+pub use tls::Certificates;
 pub use wait::{PATIENCE, eventually, patiently};

@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use super::address::free_port;
 use super::cluster::{plain, run_as_server, temp_dir};
 use super::guard::Guard;
-use super::{Address, Cluster, Frontend, Message, RawClient, eventually, patiently};
+use super::{
+    Address, Certificates, Cluster, Frontend, Message, RawClient, eventually, patiently, tls,
+};
 
 /// A test that still has its pooler after this time hangs.
 const WATCHDOG: Duration = Duration::from_secs(240);
@@ -149,10 +151,27 @@ impl Setup {
         .set("server_login_retry", secs(0.5))
         .database(&database, "host", "127.0.0.1")
         .database(&database, "port", i32::from(cluster.port));
+        if tls::everywhere() {
+            setup = setup
+                .offer_tls("prefer")
+                .set("server_tls_sslmode", "verify-full")
+                .set(
+                    "server_tls_ca_file",
+                    &*Certificates::shared().path("ca.crt"),
+                );
+        }
         for user in ["app", "app2", "app3", "admin"] {
             setup = setup.user(user, "password", &*format!("secret of {user}"));
         }
         setup
+    }
+
+    /// TLS towards clients in this mode.
+    pub fn offer_tls(self, mode: &str) -> Setup {
+        let files = Certificates::shared();
+        self.set("client_tls_sslmode", mode)
+            .set("client_tls_cert_file", &*files.path("server.crt"))
+            .set("client_tls_key_file", &*files.path("server.key"))
     }
 
     /// The size of all pools.

@@ -10,7 +10,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 
 use super::frontend::cstr;
 use super::wait::PATIENCE;
-use super::{Address, Frontend};
+use super::{Address, Frontend, tls};
 
 /// A message from the server.
 #[derive(Clone, PartialEq, Eq)]
@@ -217,6 +217,24 @@ impl RawClient {
         })
     }
 
+    /// Connects and goes over to TLS, except at a Unix socket or if it is
+    /// declined.
+    pub fn try_connect_tls(address: &Address) -> io::Result<RawClient> {
+        let mut client = RawClient::try_connect(address)?;
+        if let Stream::Tcp(socket) = &mut client.stream {
+            socket.write_all(&[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f])?;
+            let mut answer = [0];
+            socket.read_exact(&mut answer)?;
+            if answer == *b"S" {
+                let stream = tls::encrypt(socket.try_clone()?)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                client.stream = Stream::Unix(stream);
+            }
+        }
+        Ok(client)
+    }
+
     /// Connects and logs in without a password.
     #[track_caller]
     pub fn login(address: &Address, user: &str, database: &str) -> RawClient {
@@ -241,7 +259,11 @@ impl RawClient {
         parameters: &[(&str, &str)],
         password: Option<&str>,
     ) -> Result<RawClient, Failure> {
-        let mut client = RawClient::try_connect(address).map_err(|e| Failure {
+        let connect = match tls::everywhere() {
+            true => RawClient::try_connect_tls,
+            false => RawClient::try_connect,
+        };
+        let mut client = connect(address).map_err(|e| Failure {
             fields: BTreeMap::from([('M', e.to_string())]),
         })?;
         client.send(&Frontend::new().startup((3, 0), parameters));

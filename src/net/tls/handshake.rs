@@ -5,6 +5,7 @@
 use std::io;
 use std::net::IpAddr;
 
+use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -119,15 +120,19 @@ async fn handshake(
                 }
                 read_record(&mut socket, &mut received).await?;
             }
-            // What is left to be sent, such as tickets, goes with the first data.
-            Ok((_, Stage::Established)) if !session.is_client() => {
-                return Ok(TlsStream::new(socket, session, received, plain, out));
-            }
-            // The server waits for the end of the handshake before it says anything;
-            // and it must see it even if nothing is ever written.
             Ok((_, Stage::Established)) => {
-                socket.write_all(&out).await?;
-                return Ok(TlsStream::new(socket, session, received, plain, Vec::new()));
+                // Only a ticket may wait for the first data: who has not seen the
+                // other end's Finished waits for it.
+                let is_ticket = !session.is_client()
+                    && session.state().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+                let later = match is_ticket {
+                    true => out,
+                    false => {
+                        socket.write_all(&out).await?;
+                        Vec::new()
+                    }
+                };
+                return Ok(TlsStream::new(socket, session, received, plain, later));
             }
             Err(error) => {
                 // It is of no use to one who does not read.
