@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,7 +25,7 @@ pub(super) enum End {
     Fault(ClientFault),
     ServerGone(Option<io::Error>),
     ServerFault(ServerFault),
-    Farewell(Rc<Farewell>),
+    Farewell(Arc<Farewell>),
     Ordered(Order),
 }
 

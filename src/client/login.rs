@@ -340,6 +340,6 @@ fn is_plain_application_name((name, value): (&[u8], &[u8])) -> bool {
     name.eq_ignore_ascii_case(b"application_name") && printable && value.len() <= MAX_NAME
 }
 
-fn told(farewell: Rc<Farewell>) -> Failure {
+fn told(farewell: Arc<Farewell>) -> Failure {
     Failure::Told(farewell.message.clone(), farewell.reason.clone())
 }

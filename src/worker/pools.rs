@@ -74,7 +74,7 @@ impl Pools {
     pub fn reconfigure(
         &self,
         config: impl Fn(&PoolConfig) -> Option<PoolConfig>,
-        farewell: &Rc<Farewell>,
+        farewell: &Arc<Farewell>,
     ) -> Vec<Rc<Pool>> {
         let mut gone = Vec::new();
         self.all

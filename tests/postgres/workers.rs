@@ -46,6 +46,24 @@ fn clients_are_dealt_evenly() {
 }
 
 #[test]
+fn a_failure_is_known_to_all() {
+    let setup = workers(2).for_database("dbname", "never_there");
+    let pooler = setup.set("server_login_retry", secs(3600.0)).start();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let login = RawClient::try_login(&pooler.address, "app", &pooler.database, None);
+        assert!(login.is_err(), "there is no such database");
+        // The next one goes to the other worker.
+        silent.push(RawClient::connect(&pooler.address));
+    }
+    let attempts = pooler
+        .log()
+        .matches("cannot open a server connection")
+        .count();
+    assert_eq!(attempts, 1);
+}
+
+#[test]
 fn a_connection_that_is_idle_elsewhere_comes_over() {
     let pooler = workers(4).pool_size(1).start();
     let mut clients: Vec<_> = (0..4).map(|_| pooler.login()).collect();

@@ -1,15 +1,18 @@
-//! What clients are told at login without asking a server, as all workers know
-//! it.
+//! What is known of a pool's server, as all workers know it: what clients are
+//! told at login without asking it, and that it cannot be reached.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use lru::LruCache;
 
-use super::same_server;
+use super::{Farewell, same_server};
 use crate::config::PoolConfig;
 use crate::flow::Params;
+use crate::net::tls::Connector;
 use crate::worker::PoolName;
 
 /// How many different sets of startup parameters a pool remembers.
@@ -34,7 +37,26 @@ impl Greetings {
 
 /// What a pool's server has told, and what it makes of parameters.
 #[derive(Debug, Default)]
-pub struct Greeting(Mutex<Vec<Told>>);
+pub struct Greeting {
+    told: Mutex<Vec<Told>>,
+    /// Whether there is a `failure`: those who wait need no lock to see that
+    /// there is none.
+    failed: AtomicBool,
+    failure: Mutex<Option<Arc<Failure>>>,
+}
+
+/// Opening a connection has failed; no new attempt before `retry_at`.
+#[derive(Debug)]
+pub struct Failure {
+    /// What it was tried with.
+    pub config: PoolConfig,
+    pub connector: Arc<Connector>,
+    pub retry_at: Instant,
+    /// For clients that come in the meantime.
+    pub cached: Arc<Farewell>,
+    /// The server has answered, and refused.
+    pub refused: bool,
+}
 
 /// What a server told under one configuration. During a reload some workers
 /// have the old one and some the new one.
@@ -85,8 +107,37 @@ impl Greeting {
         }
     }
 
+    /// The last attempt to open a connection has failed.
+    pub fn failure(&self) -> Option<Arc<Failure>> {
+        match self.failed.load(Ordering::Relaxed) {
+            true => self.lock_failure().clone(),
+            false => None,
+        }
+    }
+
+    pub fn fail(&self, failure: Failure) {
+        let mut current = self.lock_failure();
+        *current = Some(Arc::new(failure));
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// It has succeeded, or shall be tried again at once. False: nothing had
+    /// failed.
+    pub fn forgive(&self) -> bool {
+        if !self.failed.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut current = self.lock_failure();
+        self.failed.store(false, Ordering::Relaxed);
+        current.take().is_some()
+    }
+
+    fn lock_failure(&self) -> MutexGuard<'_, Option<Arc<Failure>>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Told>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -227,9 +227,14 @@ impl Pool {
             self.tell(worker, Mail::Room);
         }
         if book.is_below_minimum() {
-            for worker in self.crew.others() {
-                self.tell(worker, Mail::Room);
-            }
+            self.alert_others();
+        }
+    }
+
+    /// Has all other workers try again.
+    pub(super) fn alert_others(&self) {
+        for worker in self.crew.others() {
+            self.tell(worker, Mail::Room);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Handing connections out.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
@@ -41,11 +42,11 @@ impl Pool {
     /// Joins the queue; connections are opened as needed. An error: there is
     /// no use in waiting. While the server cannot be reached, a `newcomer` (who
     /// is logging in) is turned away; who was let in waits for it.
-    pub fn join(self: &Rc<Self>, now: Instant, newcomer: bool) -> Result<Ticket, Rc<Farewell>> {
+    pub fn join(self: &Rc<Self>, now: Instant, newcomer: bool) -> Result<Ticket, Arc<Farewell>> {
         if let Some(farewell) = &*self.closing.borrow() {
             return Err(farewell.clone());
         }
-        if let Some(failure) = &*self.failure.borrow()
+        if let Some(failure) = self.failure()
             && now < failure.retry_at
             && (newcomer || failure.refused)
             && !self.has_usable()
@@ -64,7 +65,7 @@ impl Pool {
         self: &Rc<Self>,
         ticket: Ticket,
         waker: &Waker,
-    ) -> Poll<Result<Lease, Rc<Farewell>>> {
+    ) -> Poll<Result<Lease, Arc<Farewell>>> {
         match self.book.borrow_mut().poll(ticket, waker) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(server))) => {
@@ -88,7 +89,7 @@ impl Pool {
 
     /// Waits for a connection for somebody who logs in. Cancel safe: a place in the queue is given up
     /// when the future is dropped.
-    pub async fn lease(self: &Rc<Self>, params: &Rc<Params>) -> Result<Lease, Rc<Farewell>> {
+    pub async fn lease(self: &Rc<Self>, params: &Rc<Params>) -> Result<Lease, Arc<Farewell>> {
         if let Some(lease) = self.try_lease(params) {
             return Ok(lease);
         }

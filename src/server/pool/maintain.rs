@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -75,11 +76,7 @@ impl Pool {
             self.offer_room();
             self.spread_room();
         }
-        let retry = self
-            .failure
-            .borrow()
-            .as_ref()
-            .map(|failure| failure.retry_at);
+        let retry = self.failure().map(|failure| failure.retry_at);
         let retry = retry.filter(|&at| self.lacks_connections() && at > now);
         let deadline = self.book.borrow().next_deadline(now);
         [deadline, retry].into_iter().flatten().min()
@@ -113,7 +110,7 @@ impl Pool {
         any
     }
 
-    pub(super) fn query_wait_timeout_error(&self, config: &PoolConfig) -> Rc<Farewell> {
+    pub(super) fn query_wait_timeout_error(&self, config: &PoolConfig) -> Arc<Farewell> {
         let waited = config.query_wait_timeout.unwrap_or_default();
         Farewell::refusal(
             &Refusal::fatal("08P01", "query_wait_timeout")

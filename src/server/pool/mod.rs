@@ -31,8 +31,8 @@ use crate::server::login::Credential;
 use crate::stats::Counters;
 use crate::wire::build::Refusal;
 use crate::worker::{Crew, Local, Pools};
-use greeting::Greeting;
 pub use greeting::Greetings;
+use greeting::{Failure, Greeting};
 pub use handover::{Mail, Parcel};
 use maintain::Maintenance;
 
@@ -45,23 +45,14 @@ pub struct Farewell {
 }
 
 impl Farewell {
-    pub fn refusal(refusal: &Refusal) -> Rc<Farewell> {
+    pub fn refusal(refusal: &Refusal) -> Arc<Farewell> {
         let mut message = Vec::new();
         refusal.encode(&mut message);
-        Rc::new(Farewell {
+        Arc::new(Farewell {
             message,
             reason: refusal.message.clone(),
         })
     }
-}
-
-/// Opening a connection has failed; no new attempt before `retry_at`.
-struct Failure {
-    retry_at: Instant,
-    /// For clients that come in the meantime.
-    cached: Rc<Farewell>,
-    /// The server has answered, and refused.
-    refused: bool,
 }
 
 /// The pool of one database and user, on one worker.
@@ -71,12 +62,11 @@ pub struct Pool {
     pools: Weak<Pools>,
     crew: Crew,
     config: RefCell<Rc<PoolConfig>>,
-    book: RefCell<Book<Box<Server>, Rc<Farewell>>>,
+    book: RefCell<Book<Box<Server>, Arc<Farewell>>>,
     credential: RefCell<Credential>,
     greeting: Arc<Greeting>,
     /// A connection has come under the present terms: the server lets us in.
     proved: Cell<bool>,
-    failure: RefCell<Option<Failure>>,
     next_host: Cell<usize>,
     servers: RefCell<Slab<Rc<ServerInfo>>>,
     clients: Cell<usize>,
@@ -86,7 +76,7 @@ pub struct Pool {
     /// Other workers are being asked to make room.
     evicting: Cell<bool>,
     /// Why nothing is opened any more.
-    closing: RefCell<Option<Rc<Farewell>>>,
+    closing: RefCell<Option<Arc<Farewell>>>,
 }
 
 impl Pool {
@@ -111,7 +101,6 @@ impl Pool {
             credential: RefCell::new(credential),
             greeting,
             proved: Cell::new(false),
-            failure: RefCell::new(None),
             next_host: Cell::new(0),
             servers: RefCell::new(Slab::new()),
             clients: Cell::new(0),
@@ -140,7 +129,7 @@ impl Pool {
         Some(self.local.params.borrow_mut().intern(welcome))
     }
 
-    pub fn book(&self) -> Ref<'_, Book<Box<Server>, Rc<Farewell>>> {
+    pub fn book(&self) -> Ref<'_, Book<Box<Server>, Arc<Farewell>>> {
         self.book.borrow()
     }
 
@@ -178,7 +167,7 @@ impl Pool {
         for (_, info) in self.servers.borrow().iter() {
             info.close_needed.set(true);
         }
-        *self.failure.borrow_mut() = None;
+        self.greeting.forgive();
         self.wake();
     }
 
@@ -194,13 +183,13 @@ impl Pool {
             }
             self.proved.set(false);
         }
-        *self.failure.borrow_mut() = None;
+        self.greeting.forgive();
         self.wake();
     }
 
     /// No new connections; idle ones go now, others when released; who waits,
     /// or would, is told.
-    pub fn close(&self, farewell: &Rc<Farewell>) {
+    pub fn close(&self, farewell: &Arc<Farewell>) {
         *self.closing.borrow_mut() = Some(farewell.clone());
         let wakers = self.book.borrow_mut().fail_all(farewell);
         for waker in wakers {
@@ -218,6 +207,13 @@ impl Pool {
     fn is_outdated(&self, config: &PoolConfig, connector: &Arc<Connector>) -> bool {
         !same_server(config, &self.config.borrow())
             || !Arc::ptr_eq(connector, &self.local.connector())
+    }
+
+    /// Why no connection is opened for now.
+    fn failure(&self) -> Option<Arc<Failure>> {
+        let failure = self.greeting.failure()?;
+        let outdated = self.is_outdated(&failure.config, &failure.connector);
+        Some(failure).filter(|_| !outdated)
     }
 
     fn is_closing(&self) -> bool {

@@ -37,10 +37,9 @@ impl Pool {
     /// Opens as many connections as are needed and allowed, all at once; one
     /// at a time while it is not known that the server lets us in.
     pub fn open_wanted(self: &Rc<Self>, now: Instant) {
-        let unproved = self.failure.borrow().is_some() || !self.proved.get();
-        if let Some(failure) = &*self.failure.borrow()
-            && now < failure.retry_at
-        {
+        let failure = self.failure();
+        let unproved = failure.is_some() || !self.proved.get();
+        if failure.is_some_and(|failure| now < failure.retry_at) {
             return;
         }
         if self.is_closing() {
@@ -144,7 +143,10 @@ impl Pool {
             cancels_over: Notify::new(),
         });
         self.servers.borrow_mut().insert(info.clone());
-        *self.failure.borrow_mut() = None;
+        if self.greeting.forgive() {
+            // Others wait for the time of the next attempt.
+            self.alert_others();
+        }
         add(&self.counters.server_connect_count, 1);
         let max_prepared = self.config.borrow().max_prepared_statements;
         Box::new(Server {
@@ -181,7 +183,9 @@ impl Pool {
                 )
             })),
         );
-        *self.failure.borrow_mut() = Some(Failure {
+        self.greeting.fail(Failure {
+            config: PoolConfig::clone(&config),
+            connector: self.local.connector(),
             retry_at: Instant::now() + config.server_login_retry,
             cached,
             refused: error.farewell().is_some(),
@@ -342,7 +346,7 @@ impl OpenError {
     }
 
     /// What those who wait are told; `None`: they go on waiting.
-    fn farewell(&self) -> Option<Rc<Farewell>> {
+    fn farewell(&self) -> Option<Arc<Farewell>> {
         let OpenError::Login(error) = self else {
             return None;
         };
@@ -354,7 +358,7 @@ impl OpenError {
                 let mut message = Vec::new();
                 crate::wire::frame::put_header(&mut message, b'E', server.body().len());
                 message.extend_from_slice(server.body());
-                Some(Rc::new(Farewell {
+                Some(Arc::new(Farewell {
                     message,
                     reason: server.message().into_owned(),
                 }))
