@@ -225,7 +225,8 @@ fn cancel() {
                     () = pause => token.cancel_query(NoTls).await.expect("cancel"),
                 }
             };
-            assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+            let code = error.code();
+            assert_eq!(code, Some(&SqlState::QUERY_CANCELED), "{error:?}");
             assert!(client.simple_query("select 1").await.is_ok());
         }
     });
