@@ -95,6 +95,9 @@ impl Client {
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        // A socket that has nothing more wakes the task when it has: it is not
+        // asked twice.
+        let (mut server_drained, mut client_drained) = (false, false);
         loop {
             self.obey()?;
             let mut progress = false;
@@ -105,8 +108,9 @@ impl Client {
                 .is_pending()
             {
                 // The client is slow: nothing more is read for it.
-            } else if matches!(self.hold, Hold::Linked(_)) {
+            } else if matches!(self.hold, Hold::Linked(_)) && !server_drained {
                 progress = self.poll_server(cx)?.is_ready();
+                server_drained = !progress;
             }
             if let Hold::Waiting(ticket) = self.hold
                 && let Poll::Ready(outcome) = self.pool.poll_wait(ticket, cx.waker())
@@ -115,6 +119,7 @@ impl Client {
                 let lease = outcome.map_err(End::Farewell)?;
                 self.link(lease);
                 self.go_on(true, cx)?;
+                server_drained = false;
                 progress = true;
             }
             if self.leaving && !self.is_served() {
@@ -124,8 +129,9 @@ impl Client {
                 self.go_on(false, cx)?;
                 progress = true;
             }
-            if self.may_read(cx) {
-                progress |= self.poll_client(cx)?.is_ready();
+            if !client_drained && self.may_read(cx) {
+                client_drained = self.poll_client(cx)?.is_pending();
+                progress |= !client_drained;
             }
             if !progress {
                 return Ok(());

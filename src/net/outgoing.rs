@@ -47,7 +47,19 @@ impl Outgoing {
     }
 
     /// Ready when nothing is left. Cancel safe.
+    #[inline]
     pub fn poll_flush<W: AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.0 {
+            None => Poll::Ready(Ok(())),
+            Some(_) => self.poll_rest(socket, cx),
+        }
+    }
+
+    fn poll_rest<W: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut W,
         cx: &mut Context<'_>,

@@ -387,7 +387,15 @@ impl Backend {
     }
 
     /// Emits local replies whose turn has come.
+    #[inline]
     fn give_local_replies(&mut self, to_client: bool, out: &mut Output<'_>) {
+        // Almost always there is none.
+        if let Some(Reply::Local { .. } | Reply::CopyEnd) = self.replies.front() {
+            self.give_all_local_replies(to_client, out);
+        }
+    }
+
+    fn give_all_local_replies(&mut self, to_client: bool, out: &mut Output<'_>) {
         loop {
             match self.replies.front() {
                 Some(Reply::Local { bytes, .. }) if to_client => {
