@@ -216,16 +216,11 @@ impl Client {
         }
         add(&self.pool.counters.bytes_received, n as u64);
         if !matches!(self.hold, Hold::Waiting(_)) {
-            let mut input = std::mem::take(&mut self.input);
-            let taken = self.take_input(&input, false, cx)?;
-            if taken < input.len() && taken > 0 {
-                input.drain(..taken);
+            let input = std::mem::take(&mut self.input);
+            match self.take_input(&input, false, cx)? {
+                0 => self.input = input,
+                taken => self.keep_input(&input, taken),
             }
-            self.input = if taken < input.len() {
-                input
-            } else {
-                Vec::new()
-            };
         }
         Ok(Poll::Ready(()))
     }

@@ -95,3 +95,22 @@ fn rows_and_parameters_of_sizes_around_powers_of_two() {
         }
     }
 }
+
+#[test]
+fn behind_a_long_message_within_the_next() {
+    let pooler = Setup::new().start();
+    let mut client = pooler.login();
+    let sql = format!("select 'long' /* {} */", "x".repeat(1 << 20));
+    let long = Frontend::new().parse("long", &sql).sync().bytes;
+    let next = Frontend::new().run("select 'next'", &[]).sync().bytes;
+    for at in 1..next.len() {
+        let (tail, rest) = (long.len() - 20, &next[at..]);
+        client.send_bytes(&long[..tail]);
+        // The end of the long message and a part of the next in one piece.
+        client.send_bytes(&[&long[tail..], &next[..at]].concat());
+        assert_eq!(client.answer().tags(), "1Z", "cut at {at}");
+        client.send_bytes(rest);
+        assert_eq!(client.answer().value(), "next", "cut at {at}");
+        client.exchange(&Frontend::new().close(b'S', "long").sync());
+    }
+}
