@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::sql::{Encoding, quote_literal};
 
 /// Reported by the server but not to be set by anybody. Manual,
@@ -187,7 +189,7 @@ pub type NameValue = (Box<[u8]>, Box<[u8]>);
 /// doubled.
 #[derive(Debug, Default)]
 pub struct ParamTable {
-    sets: HashSet<Rc<Params>>,
+    sets: HashSet<Rc<Params>, RandomState>,
     sweep_at: usize,
 }
 

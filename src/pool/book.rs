@@ -447,10 +447,14 @@ impl<S, E: Clone> Book<S, E> {
     // ---- time ----
 
     /// Those who have waited for `query_wait_timeout` go away with `error`.
-    pub fn expire_waiters(&mut self, now: Instant, error: &E) -> Vec<Waker> {
-        match self.limits.query_wait_timeout {
-            Some(timeout) => self.fail_while(error, |since| now >= since + timeout),
-            None => Vec::new(),
+    pub fn expire_waiters(&mut self, now: Instant, error: impl FnOnce() -> E) -> Vec<Waker> {
+        let Some(timeout) = self.limits.query_wait_timeout else {
+            return Vec::new();
+        };
+        let expired = |since| now >= since + timeout;
+        match self.oldest_wait().is_some_and(expired) {
+            true => self.fail_while(&error(), expired),
+            false => Vec::new(),
         }
     }
 

@@ -301,8 +301,8 @@ fn waiting_ends_in_time() {
     let late = book.join(now + SECOND);
     assert_eq!(book.next_deadline(now), Some(now + 10 * SECOND));
     assert_eq!(poll(&mut book, early), Poll::Pending);
-    assert!(book.expire_waiters(now + 9 * SECOND, &"late").is_empty());
-    let woken = book.expire_waiters(now + 10 * SECOND, &"late");
+    assert!(book.expire_waiters(now + 9 * SECOND, || "late").is_empty());
+    let woken = book.expire_waiters(now + 10 * SECOND, || "late");
     assert_eq!(woken.len(), 1);
     assert_eq!(poll(&mut book, early), Poll::Ready(Some(Err("late"))));
     assert_eq!(poll(&mut book, late), Poll::Pending);
@@ -361,7 +361,7 @@ fn nothing_is_due_where_nothing_is_set() {
     book.take_idle(|_| true);
     book.join(now);
     assert_eq!(book.next_deadline(now), None);
-    assert!(book.expire_waiters(now + 9999 * SECOND, &"").is_empty());
+    assert!(book.expire_waiters(now + 9999 * SECOND, || "").is_empty());
 }
 
 #[test]

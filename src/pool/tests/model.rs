@@ -202,7 +202,7 @@ proptest! {
                     model.fail_while("failed", |_| true);
                 }
                 Do::Expire => {
-                    book.expire_waiters(now, &"late");
+                    book.expire_waiters(now, || "late");
                     model.fail_while("late", |since| now >= since + 10 * SECOND);
                     let mut gone = Vec::new();
                     for (id, born, since) in std::mem::take(&mut model.idle) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::{Farewell, same_server};
@@ -64,7 +65,7 @@ pub struct Failure {
 struct Told {
     config: PoolConfig,
     welcome: Option<Params>,
-    known: LruCache<Params, Params>,
+    known: LruCache<Params, Params, RandomState>,
 }
 
 impl Greeting {
@@ -83,7 +84,7 @@ impl Greeting {
                 Told {
                     config: config.clone(),
                     welcome: None,
-                    known: LruCache::new(KNOWN_PARAMETERS),
+                    known: LruCache::with_hasher(KNOWN_PARAMETERS, RandomState::default()),
                 },
             );
         }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::{Farewell, Pool};
-use crate::config::PoolConfig;
 use crate::flow::Release;
 use crate::server::cleanup;
 use crate::stats::add;
@@ -34,9 +33,8 @@ impl Pool {
     pub(super) fn maintain(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Instant> {
         let now = Instant::now();
         let mut room = self.watch_idle(cx);
-        let config = self.config();
-        let timeout = self.query_wait_timeout_error(&config);
-        let wakers = self.book.borrow_mut().expire_waiters(now, &timeout);
+        let timeout = || self.query_wait_timeout_error();
+        let wakers = self.book.borrow_mut().expire_waiters(now, timeout);
         add(&self.counters.query_wait_timeout_count, wakers.len() as u64);
         for waker in wakers {
             waker.wake();
@@ -110,7 +108,8 @@ impl Pool {
         any
     }
 
-    pub(super) fn query_wait_timeout_error(&self, config: &PoolConfig) -> Arc<Farewell> {
+    fn query_wait_timeout_error(&self) -> Arc<Farewell> {
+        let config = self.config.borrow();
         let waited = config.query_wait_timeout.unwrap_or_default();
         Farewell::refusal(
             &Refusal::fatal("08P01", "query_wait_timeout")

@@ -140,9 +140,12 @@ impl Pool {
     /// A client has come (+1) or gone (-1): `min_pool_size` is kept while there
     /// are some.
     pub fn count_client(&self, change: isize) {
+        let kept = self.keeps_minimum();
         self.clients
             .set(self.clients.get().saturating_add_signed(change));
-        self.wake();
+        if self.keeps_minimum() != kept {
+            self.wake();
+        }
     }
 
     /// How a connection to the server is to be proved; newer proofs replace
