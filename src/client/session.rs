@@ -148,12 +148,10 @@ impl Client {
         }
     }
 
-    /// Whether more from the client can be dealt with.
+    /// Whether more from the client can be dealt with. What the server has not
+    /// taken yet goes out first, even if the client has said goodbye.
     fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.leaving {
-            return false;
-        }
-        match &mut self.hold {
+        let able = match &mut self.hold {
             Hold::Nothing => self.output.is_empty(),
             Hold::Waiting(_) => self.input.len() < READ_WHILE_WAITING,
             Hold::Linked(lease) => {
@@ -163,7 +161,8 @@ impl Client {
                 let owes_many = server.backend.owes_many();
                 !self.answers_first && !owes_many && self.output.is_empty() && flushed.is_ready()
             }
-        }
+        };
+        able && !self.leaving
     }
 
     // ---- from the client ----

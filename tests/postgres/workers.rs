@@ -81,6 +81,24 @@ fn a_connection_that_is_idle_elsewhere_comes_over() {
     assert_eq!(pooler.show("SERVERS").len(), 1);
 }
 
+/// The socket of a connection that has just come over takes nothing yet.
+#[test]
+fn who_says_goodbye_with_its_request_is_answered_by_one_that_comes_over() {
+    let pooler = workers(2).pool_size(1).start();
+    for round in 0..20 {
+        let (mut first, mut second) = (holds(&pooler), pooler.login());
+        assert_ne!(worker_of(&first, 2), worker_of(&second, 2));
+        let request = Frontend::new().query("select 'farewell'").terminate();
+        second.send(&request);
+        pooler.expect_waiting(1);
+        first.query("commit");
+        let tags: String = second.read_to_end().iter().map(|m| m.tag as char).collect();
+        assert_eq!(tags, "TDCZ", "round {round}");
+        drop(first);
+        eventually("both have left", 1, || pooler.show("CLIENTS").len());
+    }
+}
+
 #[test]
 fn a_statement_is_prepared_once_wherever_its_clients_are() {
     let pooler = workers(3).pool_size(1).start();
