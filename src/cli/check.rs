@@ -80,6 +80,9 @@ fn report(
         line(&mut text, "user", &format!("{name}: {}", set_keys(user)));
     }
     let logins: BTreeSet<String> = users.iter().map(|(name, _)| name.to_owned()).collect();
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let files = config.descriptors(&logins, config.general.worker_count(cores));
+    line(&mut text, "files", &format!("up to {files}"));
     let mut good = true;
     for demand in config.demand(&logins) {
         let server = format!("{}: {demand}", demand.host);
@@ -205,6 +208,7 @@ mod tests {
 listen_addr = '127.0.0.1'
 auth_file = 'users'
 min_pool_size = 2
+workers = 1
 [databases.app]
 hosts = [{ host = 'db1' }, { host = 'db2', port = 7 }]
 reserve_pool_size = 1
@@ -249,6 +253,7 @@ clients   at most 100
 database  app: db1:5432, db2:7 dbname=app session pool_size=20 min_pool_size=2 reserve_pool_size=1
 database  reports: db1:5432 dbname=app session pool_size=20 min_pool_size=2 user=reader
 user      bob: password=*** pool_size=10
+files     up to 190 file descriptors (100 clients, 52 server connections, 38 of its own)
 server    db1:5432: up to 52 connections (app 32, reports 20)
 server    db2:7: up to 32 connections (app 32)
 "

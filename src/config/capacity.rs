@@ -51,12 +51,11 @@ impl Config {
     /// its hosts. `logins`: the users that may log in besides those that have a
     /// section here.
     pub fn demand(&self, logins: &BTreeSet<String>) -> Vec<Demand> {
-        let mut users: BTreeSet<&str> = logins.iter().map(String::as_str).collect();
-        let with_password = self.users.iter().filter(|(_, u)| u.password.is_some());
-        users.extend(with_password.map(|(name, _)| name.as_str()));
         let mut hosts: BTreeMap<String, Demand> = BTreeMap::new();
-        for (name, database) in &self.databases {
-            let most = self.most(name, &users);
+        for (name, most) in self.most_by_database(logins) {
+            let Some(database) = self.databases.get(&name) else {
+                continue;
+            };
             for host in database.hosts(&self.general.unix_socket_dir) {
                 let demand = hosts.entry(host.to_string()).or_insert(Demand {
                     host,
@@ -66,6 +65,18 @@ impl Config {
             }
         }
         hosts.into_values().collect()
+    }
+
+    /// Each database and the server connections that it may open, over all its
+    /// pools and hosts; `None`: without a bound.
+    pub(super) fn most_by_database(&self, logins: &BTreeSet<String>) -> Vec<(String, Option<u64>)> {
+        let mut users: BTreeSet<&str> = logins.iter().map(String::as_str).collect();
+        let with_password = self.users.iter().filter(|(_, u)| u.password.is_some());
+        users.extend(with_password.map(|(name, _)| name.as_str()));
+        let names = self.databases.keys();
+        names
+            .map(|name| (name.clone(), self.most(name, &users)))
+            .collect()
     }
 
     /// Server connections that a database may open. `*` stands for any number of

@@ -7,6 +7,7 @@ use super::choice::{AuthType, LogFormat, LogLevel, SslMode};
 use super::key::table;
 use super::pool_config::PoolMode;
 use super::value::{FileMode, Millis, Timeout};
+use crate::pool::MAX_WORKERS;
 
 const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL \
      ELSE rolpassword END FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
@@ -72,7 +73,7 @@ table! {
             pool_mode: PoolMode = PoolMode::Session, reload, built,
                 "When a server connection goes back to its pool: when the client leaves (`session`), after each transaction or after each statement.";
             max_client_conn: u32 = 100, reload, built,
-                "Client connections in all; further ones are refused.";
+                "Client connections in all; further ones are refused. Each takes a file descriptor: a limit of open files that is too low is an error at start, in an ini a warning.";
             max_unauthenticated_connections: u32 = 1000, reload, built,
                 "Client connections that have not logged in yet; further ones are closed at once.";
             default_pool_size: u32 = 20, reload, built,
@@ -256,6 +257,14 @@ table! {
 }
 
 impl Settings {
+    /// `workers` on a machine with so many cores.
+    pub fn worker_count(&self, cores: usize) -> usize {
+        match self.workers as usize {
+            0 => cores.min(MAX_WORKERS),
+            workers => workers,
+        }
+    }
+
     /// `log_level`, or more where `verbose` asks for more.
     pub fn effective_log_level(&self) -> LogLevel {
         let verbose = match self.verbose {

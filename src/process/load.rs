@@ -1,5 +1,6 @@
 //! From the configuration to what workers need of it, at start and at reload.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::auth::UserList;
@@ -45,6 +46,22 @@ impl Source {
 /// Certificates and keys; those that are as before keep their sessions.
 pub fn tls(config: &Config, old: Option<&Tls>) -> Result<Tls, String> {
     Tls::load(&config.general, old, &|path| std::fs::read(path))
+}
+
+/// Whether the process may open as many files as the configuration needs.
+/// PgBouncer starts regardless, so for an ini what is wrong is only to be logged.
+pub fn check_descriptors(
+    config: &Config,
+    users: &UserList,
+    workers: usize,
+    limit: u64,
+) -> Result<Option<String>, String> {
+    let logins: BTreeSet<String> = users.iter().map(|(name, _)| name.to_owned()).collect();
+    match config.descriptors(&logins, workers).fit(limit) {
+        Ok(()) => Ok(None),
+        Err(few) if config.source == config::Source::Ini => Ok(Some(few.to_string())),
+        Err(few) => Err(few.to_string()),
+    }
 }
 
 /// The user list. PgBouncer reads over a line that it does not understand, so

@@ -26,11 +26,12 @@ use super::pidfile::Pidfile;
 use super::{Command, Handle, ShutdownMode};
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
+use crate::auth::UserList;
 use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
 use crate::http::{self, Health};
 use crate::net::listener::{self, Bound};
-use crate::pool::{Ledger, MAX_WORKERS};
+use crate::pool::Ledger;
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
@@ -144,6 +145,9 @@ impl Process {
         for mistake in mistakes {
             warn!(reason = mistake, "user list");
         }
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let workers = general.worker_count(cores);
+        check_file_limit(&config, &users, workers).map_err(anyhow::Error::msg)?;
         let tls = load::tls(&config, None).map_err(anyhow::Error::msg)?;
         let stats = match &general.stats_listen {
             Some(addr) => Some(
@@ -156,11 +160,6 @@ impl Process {
         // Last: when clients can connect, everything else is there.
         let listeners = bind(&config)?;
         let pidfile = general.pidfile.as_deref().map(Pidfile::write).transpose()?;
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let workers = match general.workers as usize {
-            0 => cores.min(MAX_WORKERS),
-            workers => workers,
-        };
         let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
         let derived_keys = DerivedKeys::new(hashing);
         let auth = AuthContext::new(
@@ -331,7 +330,12 @@ impl Process {
     /// Reads everything again. On any mistake nothing changes at all.
     fn reload(&mut self) -> Result<(), String> {
         let old = self.shown.terms();
-        let (config, users, tls, changes) = match self.source.reload(&old) {
+        let workers = self.threads.len();
+        let new = self.source.reload(&old).and_then(|new| {
+            check_file_limit(&new.0, &new.1, workers)?;
+            Ok(new)
+        });
+        let (config, users, tls, changes) = match new {
             Ok(new) => new,
             Err(mistakes) => {
                 for mistake in mistakes.lines() {
@@ -499,6 +503,17 @@ fn raise_file_limit() {
     {
         warn!(reason = %error, soft, hard, "cannot raise the number of open files");
     }
+}
+
+/// Warns, or refuses, if that is not enough for the configuration.
+fn check_file_limit(config: &Config, users: &UserList, workers: usize) -> Result<(), String> {
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return Ok(());
+    };
+    if let Some(reason) = load::check_descriptors(config, users, workers, soft)? {
+        warn!("{reason}");
+    }
+    Ok(())
 }
 
 /// Derives SCRAM keys ahead of the first logins, in the background.

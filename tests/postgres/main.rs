@@ -13,6 +13,7 @@ mod cancel;
 mod command_line;
 mod console;
 mod crosstalk;
+mod descriptors;
 mod drivers;
 mod hostile;
 mod memory;

@@ -123,6 +123,7 @@ pub struct Setup {
     databases: BTreeMap<String, Settings>,
     users: BTreeMap<String, Settings>,
     database: String,
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -140,6 +141,7 @@ impl Setup {
             databases: BTreeMap::new(),
             users: BTreeMap::new(),
             database: database.clone(),
+            open_files: None,
         }
         .set("pool_mode", "transaction")
         .set("default_pool_size", 2)
@@ -183,6 +185,14 @@ impl Setup {
     /// only: the exact order of waiting and of reuse.
     pub fn one_worker(self) -> Setup {
         self.set("workers", 1)
+    }
+
+    /// The limit of open files that the pooler's process is under.
+    pub fn open_files(self, limit: u32) -> Setup {
+        Setup {
+            open_files: Some(limit),
+            ..self
+        }
     }
 
     /// A setting of the pooler itself.
@@ -278,14 +288,12 @@ impl Setup {
             } => {
                 let path = dir.join("pgweir.toml");
                 fs::write(&path, self.toml(&settings)).expect("config");
-                let mut command = plain(Command::new(program));
-                command.arg("run").arg(&path);
+                let command = self.pgweir(program, &path);
                 (path, command)
             }
             Target::Pgweir { program, ini: true } => {
                 let path = self.write_ini(settings, dir);
-                let mut command = plain(Command::new(program));
-                command.arg("run").arg(&path);
+                let command = self.pgweir(program, &path);
                 (path, command)
             }
             Target::Pgbouncer(program) => {
@@ -296,6 +304,20 @@ impl Setup {
             }
             Target::None => unreachable!("nothing to configure"),
         }
+    }
+
+    fn pgweir(&self, program: &Path, config: &Path) -> Command {
+        let mut command = match self.open_files {
+            Some(limit) => {
+                let mut shell = plain(Command::new("sh"));
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]);
+                shell.arg(program);
+                shell
+            }
+            None => plain(Command::new(program)),
+        };
+        command.arg("run").arg(config);
+        command
     }
 
     fn toml(&self, settings: &Settings) -> String {
@@ -593,6 +615,12 @@ impl Pooler {
             .and_then(|kb| kb.parse::<u64>().ok())
             .expect("VmRSS")
             * 1024
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        let (process, _) = self.process.as_ref().expect("a pooler");
+        process.id()
     }
 
     pub fn signal(&self, signal: Signal) {
