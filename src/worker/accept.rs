@@ -1,7 +1,7 @@
 //! Accepts connections and deals them out.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -13,16 +13,19 @@ use crate::net::{Stream, apply_tcp_options};
 /// Pause after a connection could not be accepted, usually because no file
 /// descriptor is left: they come back as clients leave.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So long without an error, and it works again. With many who want in, each
+/// descriptor that comes back is taken at once, and the next attempt fails.
+const CALM: Duration = Duration::from_secs(1);
 
 /// Accepts until dropped. Errors are logged once, until it works again.
 pub async fn accept(listener: Listener, worker: Rc<Worker>) {
-    let mut failing = false;
+    let mut failed = None::<Instant>;
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                if failing {
+                if failed.is_some_and(|at| at.elapsed() >= CALM) {
                     info!("accepting connections again");
-                    failing = false;
+                    failed = None;
                 }
                 let tcp = worker.terms().config.tcp();
                 if let Stream::Tcp(socket) = &stream
@@ -34,9 +37,8 @@ pub async fn accept(listener: Listener, worker: Rc<Worker>) {
                 deal(stream, &worker);
             }
             Err(error) => {
-                if !failing {
+                if failed.replace(Instant::now()).is_none() {
                     warn!(reason = %error, "cannot accept connections");
-                    failing = true;
                 }
                 tokio::time::sleep(PAUSE).await;
             }
