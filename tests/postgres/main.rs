@@ -25,6 +25,7 @@ mod prepared;
 mod signals;
 mod split;
 mod stats_port;
+mod threads;
 mod tls;
 mod tokio_postgres_client;
 mod waiting;
