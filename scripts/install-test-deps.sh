@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need and is missing: PostgreSQL, Python and Node from
-# the distribution (as root), the drivers into target/venv and target/node.
+# Installs what the tests need and is missing: PostgreSQL, Python, Node and ss
+# from the distribution (as root), the drivers into target/venv and target/node.
 # Quick when everything is there. Without root it says what to install.
 #
 # PG_BIN    directory with initdb, postgres, psql and pgbench, if not installed
@@ -33,6 +33,7 @@ has_postgres || missing="$missing postgresql"
 [ -n "$python" ] || missing="$missing python3 python3-venv"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
+command -v ss >/dev/null || missing="$missing iproute2"
 
 if [ -n "$missing" ]; then
     if [ "$(id -u)" != 0 ]; then

@@ -23,6 +23,7 @@ mod parameters;
 mod pool;
 mod prepared;
 mod signals;
+mod sockets;
 mod split;
 mod stats_port;
 mod threads;
