@@ -1,13 +1,12 @@
 //! What is wrong with a configuration although each value is fine by itself.
 
-use core::net::IpAddr;
-
 use super::choice::{AuthType, Choice, SslMode};
 use super::draft::{Draft, Report, Section};
 use super::key::{Status, Table};
 use super::load::Source;
 use super::mistake::Place;
 use super::objects::DatabaseConfig;
+use super::pool_config::is_loopback;
 use crate::pool::MAX_WORKERS;
 
 /// Names of the console's database.
@@ -273,13 +272,6 @@ impl Check<'_> {
             self.notice(section, "min_pool_size", &message);
         }
     }
-}
-
-fn is_loopback(address: &str) -> bool {
-    address == "localhost"
-        || address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 fn is_host_and_port(address: &str) -> bool {

@@ -40,7 +40,7 @@ pub use key::{Key, Status, Table};
 pub use load::{Config, Inputs, Source};
 pub use mistake::{LoadError, Mistake, Place};
 pub use objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
-pub use pool_config::{Host, PoolConfig, PoolMode, TcpConfig};
+pub use pool_config::{Host, LocalSockets, PoolConfig, PoolMode, TcpConfig};
 pub use reference::{json_schema, sample_ini, sample_toml, settings_markdown};
 pub use settings::Settings;
 pub use show::SettingRow;

@@ -1,6 +1,7 @@
 //! What holds for one pool after user, database and global settings have been
 //! laid over each other (in this order of precedence).
 
+use core::net::IpAddr;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,42 @@ impl fmt::Display for Host {
     }
 }
 
+/// Unix sockets that are preferred to TCP for servers on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalSockets {
+    pub dir: String,
+    /// The port whose socket there is pgweir's own.
+    pub own_port: u16,
+}
+
+impl LocalSockets {
+    /// The socket of a server that is on this machine by its name or address.
+    pub fn of(&self, host: &Host) -> Option<Host> {
+        match host {
+            Host::Tcp { host, port } if is_loopback(host) && *port != self.own_port => {
+                Some(Host::Unix {
+                    dir: self.dir.clone(),
+                    port: *port,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a socket that a process of `user` listens on is the server's, as
+    /// far as users tell: in a directory such as /tmp anybody can have one.
+    pub fn trusts(user: u32, own_user: u32, owner_of_dir: Option<u32>) -> bool {
+        user == 0 || user == own_user || Some(user) == owner_of_dir
+    }
+}
+
+pub(super) fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
 /// Everything a pool (database, user) needs to know. A limit of 0 means "no
 /// limit", a timeout of `None` means "off".
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +96,8 @@ pub struct PoolConfig {
     /// The user whose pool this is (the forced user where there is one).
     pub user: Arc<str>,
     pub hosts: Vec<Host>,
+    /// `prefer_unix_socket`, where it has a meaning.
+    pub local_sockets: Option<LocalSockets>,
     /// `load_balance_hosts=round-robin` (true) or `disable` (stay with a host
     /// until it fails).
     pub load_balance_hosts: bool,
@@ -115,4 +154,38 @@ pub struct TcpConfig {
     pub user_timeout: Option<Duration>,
     /// SO_SNDBUF and SO_RCVBUF in bytes; 0 = the system's default.
     pub socket_buffer: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16) -> Host {
+        let host = host.to_owned();
+        Host::Tcp { host, port }
+    }
+
+    #[test]
+    fn only_servers_on_this_machine_have_a_local_socket() {
+        let sockets = LocalSockets {
+            dir: "/run".to_owned(),
+            own_port: 6432,
+        };
+        for host in ["localhost", "127.0.0.1", "127.1.2.3", "::1"] {
+            let socket = sockets.of(&tcp(host, 5433)).unwrap();
+            assert_eq!(socket.to_string(), "/run/.s.PGSQL.5433");
+        }
+        for host in ["db1", "10.0.0.1", "localhost.example.com", "::2", ""] {
+            assert_eq!(sockets.of(&tcp(host, 5433)), None, "{host}");
+        }
+        assert_eq!(sockets.of(&tcp("localhost", 6432)), None, "pgweir's own");
+    }
+
+    #[test]
+    fn a_socket_of_just_anybody_is_not_trusted() {
+        let trusts = |user| LocalSockets::trusts(user, 1000, Some(70));
+        assert!(trusts(0) && trusts(1000) && trusts(70));
+        assert!(!trusts(1001));
+        assert!(!LocalSockets::trusts(70, 1000, None));
+    }
 }

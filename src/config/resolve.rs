@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::check::CONSOLE;
-use super::choice::LoadBalance;
+use super::choice::{LoadBalance, SslMode};
 use super::load::Config;
 use super::objects::DatabaseConfig;
-use super::pool_config::{Host, PoolConfig, TcpConfig};
+use super::pool_config::{Host, LocalSockets, PoolConfig, TcpConfig};
 use super::value::Timeout;
 
 /// The database for names that are not listed.
@@ -65,6 +65,7 @@ impl Config {
             database: Arc::from(database),
             user: Arc::from(pool_user),
             hosts: db.hosts(&general.unix_socket_dir),
+            local_sockets: self.local_sockets(),
             load_balance_hosts: db.load_balance_hosts != Some(LoadBalance::Disable),
             dbname: db.dbname.clone().unwrap_or_else(|| database.to_owned()),
             password: db.password.clone(),
@@ -100,6 +101,17 @@ impl Config {
             max_prepared_statements: general.max_prepared_statements as usize,
             startup: db.startup(),
             tcp: self.tcp(),
+        })
+    }
+
+    /// Unix sockets are never encrypted: not where TLS is demanded.
+    fn local_sockets(&self) -> Option<LocalSockets> {
+        let general = &self.general;
+        let wanted = general.prefer_unix_socket && !general.unix_socket_dir.is_empty();
+        let demands_tls = general.server_tls_sslmode >= SslMode::Require;
+        (wanted && !demands_tls).then(|| LocalSockets {
+            dir: general.unix_socket_dir.clone(),
+            own_port: general.listen_port,
         })
     }
 

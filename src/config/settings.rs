@@ -28,6 +28,8 @@ table! {
                 "Connections that the kernel holds until they are accepted.";
             unix_socket_dir: String = "/tmp".to_owned(), restart, built,
                 "Directory of the Unix socket, of this process and of servers without a host; `@name` is an abstract socket, empty turns it off.";
+            prefer_unix_socket: bool = false, reload, built,
+                "Reach a server whose host is `localhost`, `127.0.0.1` or `::1` through the Unix socket of its port in `unix_socket_dir`, and over TCP only if there is none. The `local` lines of its pg_hba.conf hold then. The socket must belong to root, to pgweir's own user or to the directory's owner, and `server_tls_sslmode` must not demand TLS.";
             unix_socket_mode: FileMode = FileMode(0o777), restart, built,
                 "Permissions of the Unix socket.";
             unix_socket_group: Option<String> = None, restart, built,

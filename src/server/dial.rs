@@ -1,6 +1,7 @@
 //! Opens sockets to servers, encrypted where `server_tls_sslmode` says so.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
@@ -8,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tracing::info;
 
-use crate::config::{Host, TcpConfig};
+use crate::config::{Host, LocalSockets, TcpConfig};
 use crate::net::tls::{Connector, HandshakeError};
 use crate::net::{Stream, apply_tcp_options};
 use crate::worker::hashing::Hashing;
@@ -68,6 +69,25 @@ pub async fn connect(
             }
         }
         (stream, _) => Ok(stream),
+    }
+}
+
+/// Connects to the preferred Unix socket of a server on this machine.
+pub async fn connect_local(socket: &Host) -> io::Result<Stream> {
+    let stream = connect_plain(socket, &TcpConfig::default()).await?;
+    let (Stream::Unix(unix), Host::Unix { dir, .. }) = (&stream, socket) else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
+    // Who listens, not whose file it is: that could be another one by now.
+    let user = unix.peer_cred()?.uid();
+    let own = nix::unistd::geteuid().as_raw();
+    let owner = std::fs::metadata(dir).ok().map(|dir| dir.uid());
+    match LocalSockets::trusts(user, own, owner) {
+        true => Ok(stream),
+        false => Err(io::Error::other(format!(
+            "user {user} has that socket, who is neither root nor our own user nor the \
+             owner of the directory"
+        ))),
     }
 }
 

@@ -29,6 +29,7 @@ mod stats_port;
 mod threads;
 mod tls;
 mod tokio_postgres_client;
+mod unix_sockets;
 mod waiting;
 mod wire;
 mod workers;

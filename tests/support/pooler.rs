@@ -213,6 +213,14 @@ impl Setup {
         self.database(&database, name, value)
     }
 
+    /// Leaves a setting of the test's own database out.
+    pub fn unset_for_database(mut self, name: &str) -> Setup {
+        if let Some(settings) = self.databases.get_mut(&self.database) {
+            settings.remove(name);
+        }
+        self
+    }
+
     /// A setting of any database.
     pub fn database(mut self, database: &str, name: &str, value: impl Into<Value>) -> Setup {
         let settings = self.databases.entry(database.to_owned()).or_default();

@@ -178,6 +178,7 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
         "log_format",
         "log_level",
         "max_unauthenticated_connections",
+        "prefer_unix_socket",
         "server_max_queries",
         "shutdown_timeout",
         "stats_listen",

@@ -68,6 +68,8 @@ pub struct Pool {
     /// A connection has come under the present terms: the server lets us in.
     proved: Cell<bool>,
     next_host: Cell<usize>,
+    /// `prefer_unix_socket` has found none, and it was said.
+    without_socket: Cell<bool>,
     servers: RefCell<Slab<Rc<ServerInfo>>>,
     clients: Cell<usize>,
     /// Wakes the maintenance task, and when that wakes by itself.
@@ -102,6 +104,7 @@ impl Pool {
             greeting,
             proved: Cell::new(false),
             next_host: Cell::new(0),
+            without_socket: Cell::new(false),
             servers: RefCell::new(Slab::new()),
             clients: Cell::new(0),
             maintenance: RefCell::new(Waker::noop().clone()),
@@ -246,6 +249,7 @@ impl Pool {
 /// Whether connections that were opened under one configuration fit the other.
 fn same_server(old: &PoolConfig, new: &PoolConfig) -> bool {
     old.hosts == new.hosts
+        && old.local_sockets == new.local_sockets
         && old.dbname == new.dbname
         && old.user == new.user
         && old.password == new.password

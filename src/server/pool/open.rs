@@ -221,15 +221,17 @@ async fn open(pool: Rc<Pool>) {
         .skip(first % config.hosts.len().max(1));
     let mut opened = None;
     for (tried, host) in hosts.take(config.hosts.len()).enumerate() {
-        let result = open_at(&pool, &config, host, &connector).await;
+        let local = local_socket(&pool, &config, host).await;
+        let (host, stream) = local.map_or((host.clone(), None), |(at, stream)| (at, Some(stream)));
+        let result = open_at(&pool, &config, (&host, stream), &connector).await;
         let others = tried + 1 < config.hosts.len();
         match result {
             Ok((stream, logged_in)) => {
-                opened = Some((host.clone(), stream, logged_in));
+                opened = Some((host, stream, logged_in));
                 break;
             }
             Err(error) if others && error.farewell().is_none() => {
-                let (db, user, addr) = (&config.database, &config.user, dial::place(host));
+                let (db, user, addr) = (&config.database, &config.user, dial::place(&host));
                 warn!(%db, %user, addr, reason = %error, "trying the next host");
                 if !config.load_balance_hosts {
                     pool.next_host.set(first.wrapping_add(tried + 1));
@@ -240,7 +242,7 @@ async fn open(pool: Rc<Pool>) {
                 pool.book.borrow_mut().open_failed();
                 return pool.after_close();
             }
-            Err(error) => return pool.open_failed(host, &error),
+            Err(error) => return pool.open_failed(&host, &error),
         }
     }
     let Some(opened) = opened else {
@@ -280,14 +282,35 @@ async fn open(pool: Rc<Pool>) {
     pool.arm(pool.book.borrow().next_deadline(now));
 }
 
+/// The Unix socket of this host and a connection to it, where one is preferred
+/// and there is one.
+async fn local_socket(pool: &Pool, config: &PoolConfig, host: &Host) -> Option<(Host, Stream)> {
+    let socket = config.local_sockets.as_ref()?.of(host)?;
+    match dial::connect_local(&socket).await {
+        Ok(stream) => {
+            pool.without_socket.set(false);
+            Some((socket, stream))
+        }
+        Err(error) => {
+            if !pool.without_socket.replace(true) {
+                let (db, user, addr) = (&config.database, &config.user, dial::place(&socket));
+                warn!(%db, %user, addr, reason = %error, "connecting by TCP, in spite of \
+                    prefer_unix_socket");
+            }
+            None
+        }
+    }
+}
+
+/// `stream`: a connection that is there already.
 async fn open_at(
     pool: &Pool,
     config: &PoolConfig,
-    host: &Host,
+    (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.credential.borrow().clone();
-    let attempt = open_stream(pool, config, host, connector, &credential);
+    let attempt = open_stream(pool, config, (host, stream), connector, &credential);
     match config.server_connect_timeout {
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
@@ -300,12 +323,15 @@ async fn open_at(
 async fn open_stream(
     pool: &Pool,
     config: &PoolConfig,
-    host: &Host,
+    (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
     credential: &Credential,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let keys = &pool.local.derived_keys;
-    let mut stream = dial::connect(host, &config.tcp, connector, keys.hashing()).await?;
+    let mut stream = match stream {
+        Some(stream) => stream,
+        None => dial::connect(host, &config.tcp, connector, keys.hashing()).await?,
+    };
     let mut startup = vec![
         ("user", credential.user.as_str()),
         ("database", config.dbname.as_str()),
