@@ -252,9 +252,7 @@ impl Worker {
     fn close_pools(&self) {
         self.draining.set(true);
         let farewell = Farewell::refusal(&Refusal::fatal("57P01", "server shutting down"));
-        for pool in self.pools.each() {
-            pool.close(&farewell);
-        }
+        self.pools.close(&farewell);
     }
 
     fn client_count(&self) -> usize {

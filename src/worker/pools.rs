@@ -22,6 +22,8 @@ pub struct Pools {
     ledger: Arc<Ledger>,
     greetings: Arc<Greetings>,
     all: RefCell<HashMap<PoolName, Rc<Pool>>>,
+    /// What those are told who come when all pools are closed.
+    closed: RefCell<Option<Arc<Farewell>>>,
 }
 
 impl Pools {
@@ -32,6 +34,7 @@ impl Pools {
             ledger,
             greetings,
             all: RefCell::default(),
+            closed: RefCell::default(),
         })
     }
 
@@ -63,7 +66,19 @@ impl Pools {
             (Rc::downgrade(self), self.crew.clone()),
         );
         self.all.borrow_mut().insert(key, pool.clone());
+        if let Some(farewell) = &*self.closed.borrow() {
+            pool.close(farewell);
+        }
         pool
+    }
+
+    /// Closes all pools, those as well that are still to be started for a login
+    /// under way.
+    pub fn close(&self, farewell: &Arc<Farewell>) {
+        *self.closed.borrow_mut() = Some(farewell.clone());
+        for pool in self.each() {
+            pool.close(farewell);
+        }
     }
 
     pub fn each(&self) -> Vec<Rc<Pool>> {

@@ -93,6 +93,36 @@ fn int_waits_for_transactions_not_for_clients() {
 }
 
 #[test]
+fn who_is_logging_in_when_int_comes_gets_no_pool_any_more() {
+    let setup = Setup::new().one_worker().set("auth_type", "plain");
+    let mut pooler = setup.start();
+    let login = |client: &mut RawClient, user: &str| {
+        let password = format!("secret of {user}");
+        client.finish_login(user, Some(&password))
+    };
+    let begin = |user: &str| {
+        let mut client = RawClient::connect(&pooler.address);
+        let parameters = [("user", user), ("database", &*pooler.database)];
+        client.send(&Frontend::new().startup((3, 0), &parameters));
+        client
+    };
+    let mut busy = begin("app");
+    login(&mut busy, "app").expect("login");
+    busy.query("begin");
+    // It is asked for its password.
+    let mut late = begin("app2");
+    eventually("it has begun", 2, || {
+        pooler.log().matches("login attempt").count()
+    });
+    pooler.signal(Signal::SIGINT);
+    refuses_connections(&pooler);
+    let failure = login(&mut late, "app2").expect_err("too late");
+    assert!(failure.message().contains("shutting down"), "{failure:?}");
+    busy.query("commit");
+    assert_eq!(pooler.wait(), 0);
+}
+
+#[test]
 fn second_int_ends_at_once() {
     let mut pooler = Setup::new().start();
     let mut client = pooler.login();
