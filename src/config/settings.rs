@@ -159,7 +159,7 @@ table! {
         }
         "Time limits": {
             server_lifetime: Duration = seconds(3600), reload, built,
-                "An unused server connection that is older is closed; 0 means that each serves one client only.";
+                "An unused server connection that is older is closed; 0 means that each serves one client only. Those of a pool that were opened together are closed one by one, `server_lifetime / pool_size` apart.";
             server_idle_timeout: Timeout = Timeout::seconds(600), reload, built,
                 "A server connection that has been idle for longer is closed.";
             server_max_queries: u64 = 0, reload, built,

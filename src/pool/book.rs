@@ -59,6 +59,8 @@ pub struct Book<S, E> {
     asked: Option<Instant>,
     /// When another one is to be asked.
     ask_at: Option<Instant>,
+    /// When one was last closed for its age.
+    last_aged: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl<S, E: Clone> Book<S, E> {
             last_serial: 0,
             asked: None,
             ask_at: None,
+            last_aged: None,
         }
     }
 
@@ -464,19 +467,14 @@ impl<S, E: Clone> Book<S, E> {
     /// `min_pool_size`), or more than `pool_size`.
     pub fn expire_idle(&mut self, now: Instant) -> Vec<S> {
         let mut gone = Vec::new();
-        let limits = &self.limits;
-        let too_old = |idle: &Idle<S>| {
-            limits
-                .server_lifetime
-                .is_some_and(|max| !max.is_zero() && now >= idle.born + max)
-        };
-        let (min, most) = (limits.min_pool_size, self.most());
+        let (min, most) = (self.limits.min_pool_size, self.most());
         let mut kept = VecDeque::with_capacity(self.idle.len());
-        for idle in self.idle.drain(..) {
-            let unused = limits
+        for idle in std::mem::take(&mut self.idle) {
+            let unused = self
+                .limits
                 .server_idle_timeout
                 .is_some_and(|max| now >= idle.since + max);
-            let goes = if too_old(&idle) {
+            let goes = if self.end_life(idle.born, now) {
                 self.part.free();
                 true
             } else {
@@ -491,6 +489,25 @@ impl<S, E: Clone> Book<S, E> {
         self.idle = kept;
         self.check_invariants();
         gone
+    }
+
+    /// Whether a connection that was `born` then is to be closed for its age. If
+    /// so, the next one is not before a while: those that were opened together
+    /// are closed one after the other, all within another `server_lifetime` (as
+    /// in PgBouncer's janitor.c, `life_over`).
+    pub fn end_life(&mut self, born: Instant, now: Instant) -> bool {
+        let over = self.end_of_life(born).is_some_and(|end| now >= end);
+        if over {
+            self.last_aged = Some(now);
+        }
+        over
+    }
+
+    fn end_of_life(&self, born: Instant) -> Option<Instant> {
+        let life = self.limits.server_lifetime.filter(|t| !t.is_zero())?;
+        let gap = life.checked_div(self.limits.pool_size).unwrap_or_default();
+        let next = self.last_aged.map(|at| at + gap);
+        Some(next.map_or(born + life, |next| next.max(born + life)))
     }
 
     /// Takes out idle connections for which `keep` says no.
@@ -536,9 +553,7 @@ impl<S, E: Clone> Book<S, E> {
             .zip(limits.server_idle_timeout)
             .map(|(i, t)| i.since + t);
         let oldest_born = self.idle.iter().map(|i| i.born).min();
-        let life = oldest_born
-            .zip(limits.server_lifetime.filter(|t| !t.is_zero()))
-            .map(|(born, t)| born + t);
+        let life = oldest_born.and_then(|born| self.end_of_life(born));
         let deadlines = [wait, reserve, idle, life, self.ask_at]
             .into_iter()
             .flatten();
@@ -552,8 +567,7 @@ impl<S, E: Clone> Book<S, E> {
         let limits = &self.limits;
         let above_min = self.total() > limits.min_pool_size;
         let unused = limits.server_idle_timeout.filter(|_| above_min);
-        let age = limits.server_lifetime.filter(|t| !t.is_zero());
-        let deadlines = [unused.map(|t| since + t), age.map(|t| born + t)];
+        let deadlines = [unused.map(|t| since + t), self.end_of_life(born)];
         deadlines.into_iter().flatten().min()
     }
 

@@ -335,10 +335,33 @@ fn old_connections_are_closed_even_below_the_minimum() {
         ..limits(5)
     });
     open(&mut book, 1, now);
-    open(&mut book, 2, now + SECOND);
+    open(&mut book, 2, now + 20 * SECOND);
     assert_eq!(book.next_deadline(now), Some(now + 60 * SECOND));
     assert_eq!(book.expire_idle(now + 60 * SECOND), [1]);
-    assert_eq!(book.next_deadline(now), Some(now + 61 * SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + 80 * SECOND));
+}
+
+#[test]
+fn connections_that_were_opened_together_are_closed_one_by_one() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        server_lifetime: Some(60 * SECOND),
+        ..limits(3)
+    });
+    (1..=3).for_each(|id| open(&mut book, id, now));
+    assert_eq!(book.expire_idle(now + 59 * SECOND), [0; 0]);
+    assert_eq!(book.expire_idle(now + 60 * SECOND), [1]);
+    assert_eq!(
+        book.next_deadline(now + 60 * SECOND),
+        Some(now + 80 * SECOND)
+    );
+    assert_eq!(book.expire_idle(now + 79 * SECOND), [0; 0]);
+    // One that is released counts as well.
+    assert!(book.take_idle(|_| true).is_some());
+    assert!(!book.end_life(now, now + 79 * SECOND));
+    assert!(book.end_life(now, now + 80 * SECOND));
+    assert_eq!(book.expire_idle(now + 99 * SECOND), [0; 0]);
+    assert_eq!(book.expire_idle(now + 100 * SECOND).len(), 1);
 }
 
 #[test]

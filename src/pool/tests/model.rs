@@ -54,6 +54,7 @@ struct Model {
     waiting: VecDeque<(Ticket, Instant)>,
     done: Vec<(Ticket, Result<u32, &'static str>)>,
     last: u32,
+    last_aged: Option<Instant>,
 }
 
 impl Model {
@@ -205,8 +206,13 @@ proptest! {
                     book.expire_waiters(now, || "late");
                     model.fail_while("late", |since| now >= since + 10 * SECOND);
                     let mut gone = Vec::new();
+                    let gap = 60 * SECOND / pool_size.max(1) * u32::from(pool_size > 0);
                     for (id, born, since) in std::mem::take(&mut model.idle) {
-                        let old = now >= born + 60 * SECOND;
+                        let early = model.last_aged.is_some_and(|at| now < at + gap);
+                        let old = now >= born + 60 * SECOND && !early;
+                        if old {
+                            model.last_aged = Some(now);
+                        }
                         let left = book.total() - gone.len() as u32;
                         let unused = now >= since + 20 * SECOND && left > min_pool_size;
                         match old || unused {

@@ -94,9 +94,9 @@ impl Pool {
             Some("server shutting down")
         } else if server.info.close_needed.get() {
             Some("obsolete connection")
-        } else if config
-            .server_lifetime
-            .is_some_and(|max| server.info.was_used() && now >= server.info.born + max)
+        } else if server.info.was_used()
+            && (config.server_lifetime.is_some_and(|max| max.is_zero())
+                || self.book.borrow_mut().end_life(server.info.born, now))
         {
             Some("server lifetime over")
         } else if max > 0 && server.backend.queries() >= max {

@@ -166,8 +166,7 @@ impl World {
 
     pub(super) fn reuse(&mut self, id: u64) {
         let born = self.servers[&id].born;
-        let lifetime = self.book.limits().server_lifetime;
-        if lifetime.is_some_and(|max| self.now >= born + max) || self.book.is_above_size() {
+        if self.book.end_life(born, self.now) || self.book.is_above_size() {
             return self.discard(id);
         }
         match self.book.give_back(id, self.now, born) {
