@@ -244,16 +244,16 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     /// Takes a held connection back: it goes to whoever waits longest, here or
-    /// on another worker, or becomes idle.
-    pub fn give_back(&mut self, server: S, now: Instant, born: Instant) -> Given<S> {
+    /// on another worker, or becomes idle. No client has had it `since` then.
+    pub fn give_back(&mut self, server: S, since: Instant, born: Instant) -> Given<S> {
         debug_assert!(self.held > 0);
-        let given = self.give(server, now, born);
+        let given = self.give(server, since, born);
         self.publish();
         self.check_invariants();
         given
     }
 
-    fn give(&mut self, server: S, now: Instant, born: Instant) -> Given<S> {
+    fn give(&mut self, server: S, since: Instant, born: Instant) -> Given<S> {
         if let Some(passage) = self.part.send_elsewhere(|| self.oldest_wait()) {
             self.held -= 1;
             return Given::Away(server, passage);
@@ -271,12 +271,14 @@ impl<S, E: Clone> Book<S, E> {
         {
             return Given::Away(server, passage);
         }
-        let since = now;
-        self.idle.push_back(Idle {
+        let idle = Idle {
             server,
             since,
             born,
-        });
+        };
+        // Behind all others, unless it was only looked at in the meantime.
+        let before = self.idle.iter().rposition(|other| other.since <= since);
+        self.idle.insert(before.map_or(0, |at| at + 1), idle);
         Given::Here(None)
     }
 

@@ -327,6 +327,25 @@ fn idle_connections_are_closed_in_time_but_not_below_the_minimum() {
 }
 
 #[test]
+fn a_connection_that_was_only_looked_at_keeps_its_place() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        server_idle_timeout: Some(10 * SECOND),
+        round_robin: true,
+        ..limits(5)
+    });
+    (1..=3).for_each(|id| open(&mut book, id, now + id * SECOND));
+    let (looked_at, since) = book.take_idle(|_| true).unwrap();
+    assert_eq!((looked_at, since), (1, now + SECOND));
+    let given = book.give_back(looked_at, since, now);
+    assert!(matches!(given, Given::Here(None)));
+    let order: Vec<_> = book.idle().map(|(id, _)| *id).collect();
+    assert_eq!(order, [1, 2, 3]);
+    assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
+    assert_eq!(book.expire_idle(now + 11 * SECOND), [1]);
+}
+
+#[test]
 fn old_connections_are_closed_even_below_the_minimum() {
     let now = Instant::now();
     let mut book = book(Limits {

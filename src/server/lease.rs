@@ -47,6 +47,10 @@ pub struct ServerInfo {
     pub connect_time: SystemTime,
     /// When a client last took it.
     pub request_time: Cell<Instant>,
+    /// Since when no client has had it; `None` while one has.
+    pub idle_since: Cell<Option<Instant>>,
+    /// When `server_check_query` last found it alive, or it was opened.
+    pub checked: Cell<Instant>,
     pub state: Cell<ServerState>,
     /// To be closed as soon as it is released.
     pub close_needed: Cell<bool>,
@@ -82,6 +86,7 @@ impl Lease {
         server.asked_at = now;
         server.info.state.set(ServerState::Active);
         server.info.request_time.set(now);
+        server.info.idle_since.set(None);
         Lease {
             server: Some(server),
             pool,

@@ -340,6 +340,24 @@ fn server_lifetime_zero_is_one_use() {
 }
 
 #[test]
+fn a_check_is_no_use_of_a_connection() {
+    let setup = Setup::new().pool_size(5).one_worker();
+    let setup = setup.set("server_idle_timeout", secs(2.0));
+    let pooler = setup.set("server_check_delay", secs(0.0)).start();
+    let holders: Vec<_> = (0..5).map(|_| holds(&pooler)).collect();
+    drop(holders);
+    pooler.expect_backends(5);
+    // Each of these is preceded by checks of what is idle; in two seconds
+    // there are two, and so there are connections that nobody has.
+    let mut client = pooler.login();
+    eventually("unused connections are closed", true, || {
+        std::thread::sleep(Duration::from_millis(900));
+        client.query("select 1");
+        pooler.backends().len() <= 3
+    });
+}
+
+#[test]
 fn server_idle_timeout() {
     let pooler = Setup::new().set("server_idle_timeout", secs(0.5)).start();
     let mut holder = holds(&pooler);

@@ -71,6 +71,8 @@ pub struct Parcel {
     born: Instant,
     connect_time: SystemTime,
     request_time: Instant,
+    idle_since: Option<Instant>,
+    checked: Instant,
     application_name: String,
 }
 
@@ -118,6 +120,8 @@ impl Pool {
             born: info.born,
             connect_time: info.connect_time,
             request_time: info.request_time.get(),
+            idle_since: info.idle_since.get(),
+            checked: info.checked.get(),
             application_name: info.application_name.borrow().clone(),
         };
         add(&self.counters.server_handover_count, 1);
@@ -139,6 +143,8 @@ impl Pool {
             born,
             connect_time,
             request_time,
+            idle_since,
+            checked,
             application_name,
         } = parcel;
         let stream = match stream.attach() {
@@ -166,6 +172,8 @@ impl Pool {
             born,
             connect_time,
             request_time: Cell::new(request_time),
+            idle_since: Cell::new(idle_since),
+            checked: Cell::new(checked),
             state: Cell::new(ServerState::Idle),
             close_needed: Cell::new(outdated),
             link: Cell::new(None),

@@ -28,7 +28,7 @@ impl Pool {
             }
             let config = self.config.borrow();
             if let Some(query) = &config.server_check_query
-                && now >= since + config.server_check_delay
+                && now >= since.max(server.info.checked.get()) + config.server_check_delay
             {
                 let query = query.clone();
                 drop(config);

@@ -134,6 +134,8 @@ impl Pool {
             born: now,
             connect_time: SystemTime::now(),
             request_time: Cell::new(now),
+            idle_since: Cell::new(None),
+            checked: Cell::new(now),
             state: Cell::new(ServerState::New),
             close_needed: Cell::new(outdated),
             link: Cell::new(None),

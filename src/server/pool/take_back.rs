@@ -75,14 +75,17 @@ impl Pool {
         }
         server.info.state.set(ServerState::Idle);
         let born = server.info.born;
-        let given = self.book.borrow_mut().give_back(server, now, born);
+        // What looked at it in between was no use of it.
+        let since = server.info.idle_since.get().unwrap_or(now);
+        server.info.idle_since.set(Some(since));
+        let given = self.book.borrow_mut().give_back(server, since, born);
         match given {
             Given::Here(Some(waker)) => waker.wake(),
             Given::Here(None) => {}
             Given::Away(server, passage) => return self.send_away(server, passage),
         }
         if !waiting {
-            self.arm(self.book.borrow().deadline_of(now, born));
+            self.arm(self.book.borrow().deadline_of(since, born));
             self.offer_room();
         }
     }
@@ -162,7 +165,11 @@ impl Pool {
 
     pub(super) fn spawn_check(self: &Rc<Self>, server: Box<Server>, query: String) {
         self.housekeeping(server, Pace::Quick, move |pool, server| {
-            Box::pin(async move { cleanup::run(server, &pool, &query).await })
+            Box::pin(async move {
+                cleanup::run(server, &pool, &query).await?;
+                server.info.checked.set(Instant::now());
+                Ok(())
+            })
         });
     }
 
