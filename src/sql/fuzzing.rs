@@ -1,10 +1,12 @@
 //! Bodies of the fuzz targets: each takes any bytes and panics if a promise
 //! of this room is broken.
 
+use std::sync::LazyLock;
+
 use super::chars::{SPACE, is};
+use super::classify::{self, Catalog, Kind};
 use super::{
-    Command, Dialect, Encoding, Lexer, Statements, Token, TokenKind, classify, quote_ident,
-    quote_literal,
+    Command, Dialect, Encoding, Lexer, Statements, Token, TokenKind, quote_ident, quote_literal,
 };
 
 /// Tokens are in order, cover everything but white space, end the text when
@@ -58,15 +60,38 @@ pub fn fuzz_statements(data: &[u8]) {
                 let mut ended = statement.text.to_vec();
                 ended.extend_from_slice(b" ; -- x");
                 assert_eq!(
-                    format!("{:?}", classify(&ended, dialect)),
-                    format!("{:?}", classify(statement.text, dialect))
+                    format!("{:?}", super::classify(&ended, dialect)),
+                    format!("{:?}", super::classify(statement.text, dialect))
                 );
             }
         }
         assert!(left_out(&data[end..]));
-        let command = classify(data, dialect);
+        let command = super::classify(data, dialect);
         assert_eq!(command == Command::Empty, count == 0);
         assert!(command != Command::Many || count > 1);
+    }
+}
+
+/// A read is one in each of its statements, with anything harmless added, and
+/// where more is known to be harmless.
+pub fn fuzz_classify(data: &[u8]) {
+    static CATALOGS: LazyLock<[Catalog; 2]> =
+        LazyLock::new(|| [Catalog::of_postgresql(), Catalog::assuming_plain_tables()]);
+    let [strict, lax] = &*CATALOGS;
+    for dialect in dialects() {
+        let strictly = classify::classify(data, dialect, strict).kind;
+        let verdict = classify::classify(data, dialect, lax);
+        assert!(!verdict.to_string().is_empty());
+        assert!(strictly != Kind::Read || verdict.kind == Kind::Read);
+        if verdict.kind == Kind::Read {
+            for statement in Statements::new(data, dialect) {
+                assert!(!statement.broken);
+                let alone = classify::classify(statement.text, dialect, lax);
+                assert_eq!(alone.kind, Kind::Read);
+            }
+            let more = [b"/* x */ ;", data, b"\n;; -- y"].concat();
+            assert_eq!(classify::classify(&more, dialect, lax).kind, Kind::Read);
+        }
     }
 }
 

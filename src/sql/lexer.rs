@@ -192,12 +192,10 @@ impl<'a> Lexer<'a> {
             unreadable: dialect.encoding == Encoding::AsciiTrail && !text.is_ascii(),
         }
     }
-}
 
-impl<'a> Iterator for Lexer<'a> {
-    type Item = Token<'a>;
-
-    fn next(&mut self) -> Option<Token<'a>> {
+    /// [`next`](Self::next), for a caller that is fast only with it inside.
+    #[inline(always)]
+    pub(super) fn read(&mut self) -> Option<Token<'a>> {
         let start = if self.unreadable {
             self.pos
         } else {
@@ -216,6 +214,14 @@ impl<'a> Iterator for Lexer<'a> {
         };
         let text = self.text.get(start..self.pos)?;
         Some(Token { kind, start, text })
+    }
+}
+
+impl<'a> Iterator for Lexer<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        self.read()
     }
 }
 

@@ -1,9 +1,11 @@
-//! SQL without a parser: lexer, splitting, first keywords and quoting.
+//! SQL without a parser: lexer, splitting, first keywords, quoting, and whether
+//! a text reads or writes.
 //!
 //! Everything here works on bytes: the text of a query is in whatever
 //! encoding the client chose.
 
 mod chars;
+pub mod classify;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod keyword;
