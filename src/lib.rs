@@ -5,8 +5,8 @@
 //!
 //! - top: [`cli`], [`process`], [`admin`], [`http`]
 //! - I/O: [`client`], [`server`], [`worker`], [`net`]
-//! - pure (no sockets, no clock): [`pool`], [`flow`], [`sql`], [`auth`],
-//!   [`wire`], [`config`], [`stats`]
+//! - pure (no sockets, no clock): [`pool`], [`flow`], [`route`], [`sql`],
+//!   [`auth`], [`wire`], [`config`], [`stats`]
 
 pub mod admin;
 pub mod auth;
@@ -20,6 +20,7 @@ pub mod http;
 pub mod net;
 pub mod pool;
 pub mod process;
+pub mod route;
 pub mod server;
 pub mod sql;
 pub mod stats;

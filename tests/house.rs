@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Rooms without sockets, clock, runtime and files.
-const PURE: [&str; 7] = ["wire", "sql", "auth", "config", "pool", "flow", "stats"];
+const PURE: [&str; 8] = [
+    "wire", "sql", "auth", "config", "pool", "flow", "route", "stats",
+];
 const IMPURE: [&str; 6] = [
     "tokio",
     "std::net",
