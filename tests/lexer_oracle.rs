@@ -7,11 +7,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+#[path = "oracle/mod.rs"]
+mod oracle;
 
+use std::fs;
+use std::path::PathBuf;
+
+use oracle::{number, root};
 use pgweir::sql::{Dialect, Lexer, Token, TokenKind};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -29,8 +31,7 @@ const FRAGMENTS: &[&str] = &[
 #[test]
 fn tokens_are_those_of_postgresql() {
     let cases = cases();
-    let answers = oracle(&cases);
-    assert_eq!(answers.len(), cases.len());
+    let answers = oracle::answers("lexer_oracle.py", &cases);
 
     let mut tally = Tally::default();
     let mut wrong = 0;
@@ -235,66 +236,4 @@ fn sql_files() -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
-}
-
-/// PostgreSQL's answer to each case.
-fn oracle(cases: &[String]) -> Vec<Value> {
-    let mut child = Command::new(python())
-        .arg(root().join("tests/oracle/lexer_oracle.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = BufWriter::new(child.stdin.take().unwrap());
-    let output = BufReader::new(child.stdout.take().unwrap());
-    let answers = std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for case in cases {
-                writeln!(input, "{}", Value::from(case.as_str())).unwrap();
-            }
-        });
-        output
-            .lines()
-            .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
-            .collect()
-    });
-    assert!(child.wait().unwrap().success());
-    answers
-}
-
-/// The Python of `target/venv`, made here if need be, with what the oracle
-/// requires. The test fails, and is not skipped, if that cannot be had.
-fn python() -> PathBuf {
-    let venv = root().join("target/venv");
-    let python = venv.join("bin/python");
-    fs::create_dir_all(root().join("target")).unwrap();
-    let lock = File::create(root().join("target/venv.lock")).unwrap();
-    lock.lock().unwrap();
-    if !python.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-    }
-    let requirements = root().join("tests/oracle/requirements.txt");
-    let installed = venv.join("oracle-requirements.txt");
-    if fs::read(&requirements).unwrap() != fs::read(&installed).unwrap_or_default() {
-        run(Command::new(&python)
-            .args(["-m", "pip", "install", "-q", "-r"])
-            .arg(&requirements));
-        fs::copy(&requirements, &installed).unwrap();
-    }
-    python
-}
-
-fn run(command: &mut Command) {
-    let status = command
-        .status()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
 }

@@ -5,11 +5,14 @@
 // Helpers outside of test functions fail tests by panicking, too.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[path = "../oracle/mod.rs"]
+mod oracle;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod auth;
 mod cancel;
+mod classify;
 mod command_line;
 mod console;
 mod crosstalk;
