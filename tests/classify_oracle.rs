@@ -4,7 +4,8 @@
 //! The cases are statements out of PostgreSQL's regression tests and out of the
 //! tests of SQL tools, as packages in the registry carry them
 //! (`tests/oracle/corpus-requirements.txt`), mutations of these, and queries
-//! put together at random. The grammar tells which names a statement looks up;
+//! put together at random, as they are and with one harmless name turned into
+//! one that writes. The grammar tells which names a statement looks up;
 //! whether it writes by them is said by a catalog that knows some names as
 //! harmless, some as writing, and some not at all. `SEED` and `CASES` choose
 //! other random cases; `MISSED` prints reads that were not recognised.
@@ -37,7 +38,9 @@ const OBJECTS: [(&str, &str); 4] = [
 const SOFT_FUNCTIONS: &[&str] = &[
     "bernoulli",
     "by",
+    "content",
     "cube",
+    "document",
     "filter",
     "first",
     "groups",
@@ -56,7 +59,9 @@ const SOFT_FUNCTIONS: &[&str] = &[
     "system",
     "zone",
 ];
-const SOFT_TYPES: &[&str] = &["by", "escape", "ilike", "like", "zone"];
+const SOFT_TYPES: &[&str] = &[
+    "by", "content", "document", "escape", "ilike", "like", "ref", "uescape", "value", "zone",
+];
 
 #[test]
 fn no_write_is_called_a_read() {
@@ -86,7 +91,13 @@ fn no_write_is_called_a_read() {
         .map(|_| mutate(queries.choose(&mut rng).unwrap(), &mut rng))
         .collect();
     let random: Vec<String> = (0..count)
-        .map(|_| Random { rng: &mut rng }.statement())
+        .map(|n| {
+            let sql = Random { rng: &mut rng }.statement();
+            match n % 2 {
+                0 => sql,
+                _ => poison(&sql, &mut rng),
+            }
+        })
         .collect();
     for (what, cases) in [("mutated", mutated), ("random", random)] {
         let facts = oracle::answers("classify_oracle.py", &cases);
@@ -324,6 +335,15 @@ fn mutate(sql: &str, rng: &mut StdRng) -> String {
     tokens.join(" ")
 }
 
+/// The statement with one of its harmless names turned into one that writes.
+fn poison(sql: &str, rng: &mut StdRng) -> String {
+    let harmless: Vec<_> = sql.match_indices("good_").collect();
+    match harmless.choose(rng) {
+        Some(&(at, good)) => format!("{}bad_{}", &sql[..at], &sql[at + good.len()..]),
+        None => sql.to_owned(),
+    }
+}
+
 /// Queries that the grammar accepts, with something that writes here and there.
 struct Random<'a> {
     rng: &'a mut StdRng,
@@ -352,7 +372,8 @@ impl Random<'_> {
     }
 
     fn statement(&mut self) -> String {
-        let query = self.query(3);
+        let depth = self.rng.random_range(1..4);
+        let query = self.query(depth);
         match self.rng.random_range(0..20) {
             0 => format!("explain {query}"),
             1 => format!("explain (analyze, costs off) {query}"),
@@ -509,7 +530,7 @@ impl Random<'_> {
             return relation + &alias;
         }
         let inner = depth - 1;
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..16) {
             0 => format!("({}){alias}", self.query(inner)),
             1 => format!("lateral ({}) as s(a)", self.query(inner)),
             2 => format!(
@@ -535,6 +556,21 @@ impl Random<'_> {
                 self.one_of(&["", " as q"])
             ),
             7 => format!("{relation} natural join {}", self.item(inner)),
+            8 => format!(
+                "rows from ({}, good_f(1) as (a {})) as x",
+                self.call(inner),
+                self.type_name()
+            ),
+            9 => format!(
+                "good_r tablesample {}({})",
+                self.mostly(&["system", "bernoulli"], &["bad_f", "nobody"]),
+                self.expression(inner)
+            ),
+            10 => format!(
+                "(({}) union ({})) as s",
+                self.query(inner),
+                self.query(inner)
+            ),
             _ => relation + &alias,
         }
     }
@@ -610,7 +646,7 @@ impl Random<'_> {
         }
         let inner = depth - 1;
         let (one, two) = (self.expression(inner), self.expression(inner));
-        match self.rng.random_range(0..24) {
+        match self.rng.random_range(0..32) {
             0 | 1 => self.call(inner),
             2 => format!(
                 "{} filter (where {one}) over (partition by {two})",
@@ -642,6 +678,14 @@ impl Random<'_> {
             20 => format!("percentile_cont(0.5) within group (order by {one})"),
             21 => format!("({one}).x"),
             22 => format!("xmlelement(name foo, {one})"),
+            23 => format!("collation for ({one}) = {two}"),
+            24 => format!("xmlserialize(content {one} as {})", self.type_name()),
+            25 => format!("json_value({one}, '$.a' returning {})", self.type_name()),
+            26 => format!("overlay({one} placing 'x' from 1 for 2)"),
+            27 => format!("({one}) not similar to {two} escape '!'"),
+            28 => format!("current_timestamp(2) - interval '1' second(2) is not null"),
+            29 => format!("{one} = all ({})", self.query(inner)),
+            30 => format!("({one}) is json with unique keys"),
             _ => format!("row({one}, {two})"),
         }
     }

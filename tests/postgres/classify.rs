@@ -78,7 +78,25 @@ create operator !!! (leftarg = int, rightarg = int, function = noting);
 create type loud as (x int);
 create function hear(loud) returns int volatile language sql as 'select 1';
 create cast (loud as int) with function hear(loud);
-create table sounds (s loud)";
+create table sounds (s loud);
+create function given(bigint default nextval('seq')) returns bigint stable language sql as 'select $1';
+create function same(int, int) returns bool immutable language sql as 'select $1 = $2';
+create function differ(int, int) returns bool volatile language sql as 'select $1 <> $2';
+create operator ==== (leftarg = int, rightarg = int, function = same, negator = !===);
+create operator !=== (leftarg = int, rightarg = int, function = differ, negator = ====)";
+
+/// Each makes something volatile that runs without being named.
+const IMPLICIT: &[&str] = &[
+    "create function f(bigint) returns bool volatile language sql as 'select true'; \
+     create cast (bigint as bool) with function f(bigint)",
+    // SIMILAR TO
+    "create function f(varchar, varchar) returns bool volatile language sql as 'select true'; \
+     create operator ~ (leftarg = varchar, rightarg = varchar, function = f)",
+    // There is no `json = json`, so IN takes this one.
+    "create function f(mood, mood) returns bool volatile language sql as 'select true'; \
+     create operator = (leftarg = mood, rightarg = mood, function = f); \
+     create cast (json as mood) with inout as implicit",
+];
 
 #[test]
 fn a_catalog_is_read_from_the_server() {
@@ -125,17 +143,24 @@ fn a_catalog_is_read_from_the_server() {
         "select '(1,2)'::pair",
         "select 1 !!! 2",
         "select s from sounds",
+        "select given()",
+        "select not (1 ==== 2)",
+        "select (id).noted from t",
         "select * from not_there",
     ] {
         assert_eq!(kind(sql, &catalog), Kind::Unknown, "{sql}");
     }
 
     assert_ne!(kind("explain delete from t", &catalog), Kind::Read);
-    client
-        .query("create function evens(bigint) returns bool volatile language sql as 'select true'");
-    client.query("create cast (bigint as bool) with function evens(bigint)");
+    assert_eq!(kind("select 1", &catalog), Kind::Read);
+    for objects in IMPLICIT {
+        client.query(objects);
+        let catalog = self::catalog(&mut client);
+        assert_eq!(kind("select 1", &catalog), Kind::Unknown, "{objects}");
+        client.query("drop function f cascade; drop cast if exists (json as mood)");
+    }
     let catalog = self::catalog(&mut client);
-    assert_eq!(kind("select 1", &catalog), Kind::Unknown);
+    assert_eq!(kind("select 1", &catalog), Kind::Read);
 }
 
 /// A function is called a read only where this server does not call it

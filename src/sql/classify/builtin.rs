@@ -83,17 +83,17 @@ const LOCAL: &[&str] = &[
 /// Words that stand before a parenthesis without being the name of a function,
 /// besides the reserved ones. Where such a word can be such a name too, the
 /// catalog's functions of that name count.
-const CALLS: &str = "between bernoulli bit by char character coalesce cube dec decimal exists extract filter first \
-    float greatest grouping groups ilike interval join json json_array json_arrayagg json_exists json_object \
-    json_objectagg json_query json_scalar json_serialize json_value least like nchar next normalize nullif numeric \
-    operator over overlaps overlay position precision range repeatable rollup row rows second sets similar \
-    substring system time timestamp trim values varchar varying xmlattributes xmlconcat xmlelement xmlexists \
-    xmlforest xmlparse xmlpi xmlroot xmlserialize zone";
+const CALLS: &str = "bernoulli between bit by char character coalesce content cube dec decimal document exists \
+    extract filter first float greatest grouping groups ilike interval join json json_array json_arrayagg \
+    json_exists json_object json_objectagg json_query json_scalar json_serialize json_value least like nchar next \
+    normalize nullif numeric operator over overlaps overlay position precision range repeatable rollup row rows \
+    second sets similar substring system time timestamp trim values varchar varying xmlattributes xmlconcat \
+    xmlelement xmlexists xmlforest xmlparse xmlpi xmlroot xmlserialize zone";
 
 /// The same before a string; and the first words of types that `pg_type` has
 /// under another name.
-const TYPES: &str = "between bigint boolean by character dec decimal double escape float ilike int integer like \
-    national nchar precision real similar smallint varying zone";
+const TYPES: &str = "between bigint boolean by character content dec decimal document double escape float ilike \
+    int integer like national nchar precision real ref similar smallint uescape value varying zone";
 
 /// Each object of PostgreSQL's own: schema (none for words), name, standing.
 pub(super) fn objects(mut found: impl FnMut(Object, Option<&str>, &str, Standing)) {

@@ -28,10 +28,10 @@ pub struct Catalog {
     relations: Names,
     /// Casts or comparisons of built-in types may write.
     pub(super) implicit: bool,
-    /// The functions that a read may not call, see [`bit`].
-    unsafe_functions: [u64; 64],
-    /// A function that may write has a name that texts spell in many ways.
-    odd_function: bool,
+    /// The functions and types that a read may not use, see [`bit`].
+    unsafe_attributes: [u64; 64],
+    /// One of them has a name that texts spell in many ways.
+    odd_attribute: bool,
     /// A type's input, or what else runs without being named, may write.
     pub(super) unsafe_type: bool,
     /// No operator with a built-in name may write.
@@ -217,8 +217,8 @@ impl Catalog {
             types: Names::default(),
             relations: Names::default(),
             implicit: false,
-            unsafe_functions: [0; 64],
-            odd_function: false,
+            unsafe_attributes: [0; 64],
+            odd_attribute: false,
             unsafe_type: false,
             plain_operators: true,
             assuming: false,
@@ -263,12 +263,12 @@ impl Catalog {
             return;
         }
         match object {
-            Object::Function => {
+            Object::Function | Object::Type => {
                 let (row, bit) = bit(name.as_bytes());
-                self.unsafe_functions[row] |= bit;
-                self.odd_function |= is_odd(name);
+                self.unsafe_attributes[row] |= bit;
+                self.odd_attribute |= is_odd(name);
+                self.unsafe_type |= object == Object::Type;
             }
-            Object::Type => self.unsafe_type = true,
             Object::Operator => self.plain_operators = false,
             Object::Relation => {}
         }
@@ -317,20 +317,21 @@ impl Catalog {
         standing.or(self.assuming.then_some(Standing::Safe))
     }
 
-    /// Whether `x.name` may call a function that a read may not call
-    /// (`ParseFuncOrColumn` of parse_func.c): a column is looked for first, but
-    /// what columns there are is not known.
+    /// Whether `x.name` may call a function, or convert to a type, that a read
+    /// may not use (`ParseFuncOrColumn` of parse_func.c): a column is looked for
+    /// first, but what columns there are is not known.
     #[inline]
     pub(super) fn attribute_may_write(&self, name: &[u8]) -> bool {
         let inside = name
             .strip_prefix(b"\"")
             .and_then(|name| name.strip_suffix(b"\""));
         let (row, bit) = bit(inside.unwrap_or(name));
-        (self.unsafe_functions[row] & bit != 0 || self.odd_function)
-            && match self.standing(Object::Function, &Path::of(name)) {
-                Ok(standing) => standing.is_some_and(|standing| standing > Standing::Safe),
-                Err(()) => self.odd_function,
-            }
+        let is_unsafe = |object| match self.standing(object, &Path::of(name)) {
+            Ok(standing) => standing.is_some_and(|standing| standing > Standing::Safe),
+            Err(()) => self.odd_attribute,
+        };
+        (self.unsafe_attributes[row] & bit != 0 || self.odd_attribute)
+            && (is_unsafe(Object::Function) || is_unsafe(Object::Type))
     }
 }
 

@@ -24,9 +24,9 @@ implied as (
     union all
     select array[rngtypid], unnest(array[rngcanonical, rngsubdiff]) from pg_range
     union all
-    -- What LIKE, IN, DISTINCT, GROUP BY, ORDER BY and CASE stand for.
+    -- What LIKE, SIMILAR TO, IN, DISTINCT, GROUP BY, ORDER BY and CASE stand for.
     select array[oprleft, oprright], oprcode from pg_operator
-    where oprname in ('=', '<>', '<', '>', '<=', '>=', '~~', '!~~', '~~*', '!~~*')
+    where oprname in ('=', '<>', '<', '>', '<=', '>=', '~~', '!~~', '~~*', '!~~*', '~', '!~')
     or exists (select from pg_amop where amopopr = pg_operator.oid)
 ),
 hazard as (
@@ -65,9 +65,16 @@ left join volatile v on v.oid = p.oid left join signature s on s.oid = p.oid
 where p.prokind <> 'p' and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
 and (p.oid >= 16384 or n.nspname <> 'pg_catalog' or p.provolatile = 'v')
 union all
-select 'o', n.nspname, o.oprname, case when v.oid is null then 'i' else 'v' end, 'select ' || s.text
-from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
-left join volatile v on v.oid = o.oprcode left join signature s on s.oid = o.oprcode
+-- Arguments that are left out.
+select 'f', n.nspname, p.proname, 'i', 'select ' || pg_get_expr(p.proargdefaults, 0)
+from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where p.proargdefaults is not null and p.prokind <> 'p' and p.oid >= 16384
+union all
+-- The planner may put the commutator or the negator in an operator's place.
+select 'o', n.nspname, o.oprname, case when exists (
+    select from pg_operator i join volatile v on v.oid = i.oprcode where i.oid in (o.oid, o.oprcom, o.oprnegate)
+) then 'v' else 'i' end, 'select ' || s.text
+from pg_operator o join pg_namespace n on n.oid = o.oprnamespace left join signature s on s.oid = o.oprcode
 where o.oid >= 16384 or n.nspname <> 'pg_catalog'
 union all
 select 't', n.nspname, t.typname, 'i', 'select ' || part.text
@@ -78,9 +85,13 @@ select 't', n.nspname, t.typname, 'v', null
 from hazard join own_type on own_type.oid = any (types) join pg_type t on t.oid = own_type.oid
 join pg_namespace n on n.oid = t.typnamespace
 union all
--- Without a type of one's own: its values come only from where it is named.
+-- Values of a type of one's own come only from where it is named, unless it has implicit casts and operators.
 select 'i', '', f::regprocedure::text, 'v', null
-from hazard where not exists (select from own_type where own_type.oid = any (types))
+from hazard where not exists (select from own_type where own_type.oid = any (types)) or exists (
+    select from pg_cast join own_type on own_type.oid = casttarget
+    join pg_operator on casttarget in (oprleft, oprright)
+    where casttarget = any (types) and castcontext = 'i'
+)
 union all
 select 't', n.nspname, t.typname, 'i', 'select ' || pg_get_expr(c.conbin, 0)
 from pg_constraint c join pg_type t on t.oid = c.contypid join pg_namespace n on n.oid = t.typnamespace

@@ -436,15 +436,10 @@ impl<'a> Query<'a, '_> {
                         reason: Reason::Locking,
                     });
                 }
-                self.end_from();
+                self.end_from_unless_called();
             }
             Keyword::Clause => self.end_from(),
-            Keyword::Group => {
-                // WITHIN GROUP (...) may stand in a condition of a JOIN.
-                if !self.tokens.next_is(b'(') {
-                    self.end_from();
-                }
-            }
+            Keyword::Group => self.end_from_unless_called(),
             Keyword::On | Keyword::Joining => {
                 if state.in_from() {
                     self.level().state = State::Joined;
@@ -466,6 +461,14 @@ impl<'a> Query<'a, '_> {
     fn end_from(&mut self) {
         if self.level().state.in_from() {
             self.level().state = State::Query;
+        }
+    }
+
+    /// WITHIN GROUP (...) and COLLATION FOR (...) may stand in a condition of a
+    /// JOIN.
+    fn end_from_unless_called(&mut self) {
+        if !self.tokens.next_is(b'(') {
+            self.end_from();
         }
     }
 
