@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use loom::sync::mpsc::{Receiver, Sender, channel};
 use loom::thread;
 use pool::book::{Book, Given, Ticket};
-use pool::ledger::{Ledger, Passage, Title};
+use pool::ledger::{Ledger, Passage, PoolName, Title};
 use pool::limits::{Limits, SharedBound};
 
 enum Mail {
@@ -71,8 +71,11 @@ fn workers(users: &[&str], pool_size: u32, max_db_connections: u32) -> VecDeque<
     let members = mailboxes.into_iter().zip(users).enumerate();
     let worker = |(number, (mailbox, user)): (usize, (_, &&str))| {
         let title = Title {
-            database: "db".into(),
-            user: (*user).into(),
+            name: PoolName {
+                database: "db".into(),
+                user: (*user).into(),
+                host: None,
+            },
             max_db_connections,
             max_user_connections: 0,
         };

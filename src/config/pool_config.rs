@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Masked;
+use crate::pool::PoolName;
 
 /// When a server connection goes back to the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub struct PoolConfig {
     pub database: Arc<str>,
     /// The user whose pool this is (the forced user where there is one).
     pub user: Arc<str>,
+    /// The only one of `hosts`, if each has a pool of its own (`route_reads`).
+    pub host: Option<Arc<str>>,
     pub hosts: Vec<Host>,
     /// `prefer_unix_socket`, where it has a meaning.
     pub local_sockets: Option<LocalSockets>,
@@ -141,6 +144,17 @@ pub struct PoolConfig {
     pub startup: Vec<(String, String)>,
     /// TCP options for connections to the server.
     pub tcp: TcpConfig,
+}
+
+impl PoolConfig {
+    /// What tells its pool from others.
+    pub fn name(&self) -> PoolName {
+        PoolName {
+            database: self.database.clone(),
+            user: self.user.clone(),
+            host: self.host.clone(),
+        }
+    }
 }
 
 /// Socket options, as in PgBouncer's `tcp_*` settings.

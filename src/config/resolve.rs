@@ -64,6 +64,7 @@ impl Config {
         Some(PoolConfig {
             database: Arc::from(database),
             user: Arc::from(pool_user),
+            host: None,
             hosts: db.hosts(&general.unix_socket_dir),
             local_sockets: self.local_sockets(),
             load_balance_hosts: db.load_balance_hosts != Some(LoadBalance::Disable),

@@ -45,17 +45,25 @@ pub struct Ledger {
 
 #[derive(Debug, Default)]
 struct Pages {
-    pools: HashMap<(Name, Name), Arc<Account>>,
+    pools: HashMap<PoolName, Arc<Account>>,
     databases: HashMap<Name, Arc<Tally>>,
     users: HashMap<Name, Arc<Tally>>,
     sweep_at: usize,
 }
 
-/// Which pool, and the bounds that it shares with others: 0 = no bound.
-#[derive(Clone, Debug)]
-pub struct Title {
+/// Which pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolName {
     pub database: Name,
     pub user: Name,
+    /// The server, if each server of the database has a pool of its own.
+    pub host: Option<Name>,
+}
+
+/// A pool, and the bounds that it shares with others: 0 = no bound.
+#[derive(Clone, Debug)]
+pub struct Title {
+    pub name: PoolName,
     pub max_db_connections: u32,
     pub max_user_connections: u32,
 }
@@ -82,8 +90,7 @@ impl Ledger {
                 .retain(|_, account| Arc::strong_count(account) > 1);
             pages.sweep_at = 64.max(2 * pages.pools.len());
         }
-        let key = (title.database.clone(), title.user.clone());
-        let account = pages.pools.entry(key).or_insert_with(|| {
+        let account = pages.pools.entry(title.name.clone()).or_insert_with(|| {
             let slots = (0..self.workers).map(|_| Slot::new()).collect();
             Arc::new(Account {
                 epoch: self.epoch,
@@ -112,8 +119,8 @@ impl Ledger {
 
     fn bounds(&self, title: &Title) -> (Arc<Tally>, Arc<Tally>) {
         let mut pages = self.pages();
-        let database = tally(&mut pages.databases, &title.database);
-        let user = tally(&mut pages.users, &title.user);
+        let database = tally(&mut pages.databases, &title.name.database);
+        let user = tally(&mut pages.users, &title.name.user);
         drop(pages);
         let _counting = lock(&self.counting);
         database

@@ -17,5 +17,5 @@ mod sync {
 mod tests;
 
 pub use book::{Book, Given, Ticket};
-pub use ledger::{HANDOVER_SLACK, Ledger, MAX_WORKERS, Part, Passage, Title};
+pub use ledger::{HANDOVER_SLACK, Ledger, MAX_WORKERS, Part, Passage, PoolName, Title};
 pub use limits::{Limits, SharedBound};

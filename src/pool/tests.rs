@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::{Book, Given, Ledger, Limits, SharedBound, Ticket, Title};
+use crate::pool::PoolName;
 
 type TestBook = Book<u32, &'static str>;
 
@@ -27,8 +28,11 @@ fn book(limits: Limits) -> TestBook {
 
 fn title(user: &str, max_db_connections: u32, max_user_connections: u32) -> Title {
     Title {
-        database: "database".into(),
-        user: user.into(),
+        name: PoolName {
+            database: "database".into(),
+            user: user.into(),
+            host: None,
+        },
         max_db_connections,
         max_user_connections,
     }
@@ -256,8 +260,9 @@ fn bounds_shared_with_other_pools() {
             SharedBound::Database => (title("one", max, 0), title("other", max, 0)),
             SharedBound::User => {
                 let one = title("same", 0, max);
-                let database = "elsewhere".into();
-                (one.clone(), Title { database, ..one })
+                let mut other = one.clone();
+                other.name.database = "elsewhere".into();
+                (one, other)
             }
         };
         let ledger = Ledger::new(1, now);

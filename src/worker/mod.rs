@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 pub use census::{Admission, Census, Newcomer, Seat};
 pub use crew::Crew;
 pub use local::Local;
-pub use pools::{PoolName, Pools};
+pub use pools::Pools;
 pub use terms::{Terms, View};
 pub use thread::{Command, Start, start};
 

@@ -8,14 +8,11 @@ use std::time::Instant;
 
 use super::{Command, Crew, Local};
 use crate::config::PoolConfig;
-use crate::pool::{Ledger, SharedBound, Title};
+use crate::pool::{Ledger, PoolName, SharedBound, Title};
 use crate::server::login::Credential;
 use crate::server::{Farewell, Greetings, Mail, Pool};
 
-/// A pool's database and user.
-pub type PoolName = (Arc<str>, Arc<str>);
-
-/// The pools by database and user.
+/// The pools by name.
 #[derive(Debug)]
 pub struct Pools {
     crew: Crew,
@@ -38,10 +35,6 @@ impl Pools {
         })
     }
 
-    pub fn get(&self, database: &str, user: &str) -> Option<Rc<Pool>> {
-        self.find(&(Arc::from(database), Arc::from(user)))
-    }
-
     fn find(&self, name: &PoolName) -> Option<Rc<Pool>> {
         self.all.borrow().get(name).cloned()
     }
@@ -53,7 +46,7 @@ impl Pools {
         credential: Credential,
         local: &Rc<Local>,
     ) -> Rc<Pool> {
-        let key = (config.database.clone(), config.user.clone());
+        let key = config.name();
         if let Some(pool) = self.find(&key) {
             return pool;
         }
@@ -114,15 +107,14 @@ impl Pools {
     /// Closes an idle connection of another pool that counts against `bound`
     /// too, the one idle longest. False: there is none.
     pub fn evict_idle(&self, config: &PoolConfig, bound: SharedBound) -> bool {
-        let name = (config.database.clone(), config.user.clone());
-        self.evict_for(&name, bound)
+        self.evict_for(&config.name(), bound)
     }
 
     fn evict_for(&self, name: &PoolName, bound: SharedBound) -> bool {
         let all = self.all.borrow();
-        let shares = |(database, user): &PoolName| match bound {
-            SharedBound::Database => *database == name.0,
-            SharedBound::User => *user == name.1,
+        let shares = |other: &PoolName| match bound {
+            SharedBound::Database => other.database == name.database,
+            SharedBound::User => other.user == name.user,
         };
         let others = all
             .iter()
@@ -202,8 +194,7 @@ impl Pools {
 
 fn title(config: &PoolConfig) -> Title {
     Title {
-        database: config.database.clone(),
-        user: config.user.clone(),
+        name: config.name(),
         max_db_connections: config.max_db_connections,
         max_user_connections: config.max_user_connections,
     }

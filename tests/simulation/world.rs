@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use pgweir::config::PoolMode;
 use pgweir::flow::{Backend, ParamTable, Params, Release, Session, Statements};
-use pgweir::pool::{Book, Ledger, Limits, Ticket, Title};
+use pgweir::pool::{Book, Ledger, Limits, PoolName, Ticket, Title};
 use pgweir::stats::Counters;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -139,8 +139,11 @@ impl World {
         };
         let now = Instant::now();
         let title = Title {
-            database: "db".into(),
-            user: "user".into(),
+            name: PoolName {
+                database: "db".into(),
+                user: "user".into(),
+                host: None,
+            },
             max_db_connections: rng.random_range(0..5),
             max_user_connections: 0,
         };

@@ -14,7 +14,7 @@ use super::{Farewell, same_server};
 use crate::config::PoolConfig;
 use crate::flow::Params;
 use crate::net::tls::Connector;
-use crate::worker::PoolName;
+use crate::pool::PoolName;
 
 /// How many different sets of startup parameters a pool remembers.
 const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);

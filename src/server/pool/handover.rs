@@ -21,11 +21,11 @@ use crate::config::{Host, PoolConfig};
 use crate::flow::PackedBackend;
 use crate::net::tls::{Connector, Encryption};
 use crate::net::{Detached, Outgoing};
-use crate::pool::{Passage, SharedBound};
+use crate::pool::{Passage, PoolName, SharedBound};
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::login::BackendKey;
 use crate::stats::add;
-use crate::worker::{Command, PoolName};
+use crate::worker::Command;
 
 /// What one worker says to another about server connections.
 #[derive(Debug)]
@@ -78,8 +78,7 @@ pub struct Parcel {
 
 impl Pool {
     fn name(&self) -> PoolName {
-        let config = self.config.borrow();
-        (config.database.clone(), config.user.clone())
+        self.config.borrow().name()
     }
 
     fn tell(&self, worker: usize, mail: Mail) {
