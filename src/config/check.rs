@@ -6,7 +6,7 @@ use super::key::{Status, Table};
 use super::load::Source;
 use super::mistake::Place;
 use super::objects::DatabaseConfig;
-use super::pool_config::is_loopback;
+use super::pool_config::{PoolMode, is_loopback};
 use crate::pool::MAX_WORKERS;
 
 /// Names of the console's database.
@@ -248,6 +248,7 @@ impl Check<'_> {
         let pool_size = database.pool_size.unwrap_or(general.default_pool_size);
         let min_pool_size = database.min_pool_size.unwrap_or(general.min_pool_size);
         let anybody = general.auth_type == AuthType::Any;
+        let mode = database.pool_mode.unwrap_or(general.pool_mode);
         if hostless && general.unix_socket_dir.is_empty() {
             let message = format!("database `{name}` has no host, and unix_socket_dir is empty");
             self.mistake(section, "", message);
@@ -263,6 +264,13 @@ impl Check<'_> {
         if database.user.is_none() && anybody {
             let message = format!("auth_type=any needs a `user` for database `{name}`");
             self.strict(section, "", &message);
+        }
+        if database.route_reads && mode == PoolMode::Session {
+            let message = format!(
+                "database `{name}`: `route_reads` has no effect with pool_mode=session, where a \
+                 client keeps one server connection"
+            );
+            self.strict(section, "route_reads", &message);
         }
         if pool_size != 0 && min_pool_size > pool_size {
             let message = format!(

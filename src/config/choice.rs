@@ -152,6 +152,50 @@ choice! {
     }
 }
 
+choice! {
+    /// Where statements that only read may run.
+    Reads {
+        /// On a replica.
+        Replica = "replica",
+        /// On the primary, as everything else.
+        Primary = "primary",
+        /// On any server, the primary included.
+        Any = "any",
+    }
+}
+
+choice! {
+    /// Which writes a read on a replica is certain to see.
+    ReadConsistency {
+        /// None in particular.
+        Eventual = "eventual",
+        /// Those that its own client made before.
+        Session = "session",
+        /// All that were acknowledged through this process before it began.
+        Global = "global",
+    }
+}
+
+choice! {
+    /// What becomes of reads while no replica may have them.
+    WithoutReplica {
+        Primary = "primary",
+        Fail = "fail",
+    }
+}
+
+choice! {
+    /// Which of several replicas gets a read.
+    BalanceReads {
+        /// The one where the fewest are under way or wait, by weight.
+        LeastOutstanding = "least-outstanding",
+        /// One after the other, by weight.
+        RoundRobin = "round-robin",
+        /// The better one of two that chance picks.
+        Random = "random",
+    }
+}
+
 fn find<C: Choice>(text: &str) -> Result<C, String> {
     if let Some(&(_, value)) = C::WORDS
         .iter()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::choice::LoadBalance;
+use super::choice::{LoadBalance, ReadConsistency, Reads};
 use super::key::{Table, table};
 use super::pool_config::PoolMode;
 use super::value::{Timeout, Value, toml_text, unlike};
@@ -63,6 +63,16 @@ table! {
             query_wait_timeout: Option<Timeout> = None, reload, built,
                 "Instead of the global `query_wait_timeout`.";
         }
+        "Replicas": {
+            route_reads: bool = false, reload, built,
+                "Send statements that only read to replicas. Each of the hosts then has a pool of its own; which of them is the primary is found out. Not in session mode.";
+            reads: Option<Reads> = None, reload, built,
+                "Where statements that only read may run: on a `replica` (unless set), on the `primary`, or on `any` of them.";
+            read_consistency: Option<ReadConsistency> = None, reload, built,
+                "Instead of the global `read_consistency`.";
+            replica_pool_size: Option<u32> = None, reload, built,
+                "Server connections of a user to each replica; unset means the size that the primary's pool has.";
+        }
         "Authentication": {
             auth_user: Option<String> = None, reload, not_built,
                 "Instead of the global `auth_user`.";
@@ -94,6 +104,8 @@ table! {
                 "Instead of the global `max_user_client_connections`.";
             query_wait_timeout: Option<Timeout> = None, reload, built,
                 "Instead of the database's and the global `query_wait_timeout`.";
+            reads: Option<Reads> = None, reload, built,
+                "Instead of the database's `reads`.";
         }
         "Time limits": {
             query_timeout: Option<Timeout> = None, reload, not_built,
@@ -130,8 +142,8 @@ table! {
                 "Name, IP address or socket directory.";
             port: u16 = 5432, reload, built,
                 "Port of this server.";
-            weight: u32 = 1, reload, not_built,
-                "Share of the connections that this server gets.";
+            weight: u32 = 1, reload, built,
+                "Share of the reads that this server gets while it is a replica (`route_reads`); 0 means none.";
         }
     }
 }
@@ -167,7 +179,13 @@ impl Value for Vec<HostEntry> {
     fn to_toml(&self) -> Option<String> {
         let texts: Vec<String> = self
             .iter()
-            .map(|e| format!("{{ host = {}, port = {} }}", toml_text(&e.host), e.port))
+            .map(|e| {
+                let (host, port, weight) = (toml_text(&e.host), e.port, e.weight);
+                match weight {
+                    1 => format!("{{ host = {host}, port = {port} }}"),
+                    _ => format!("{{ host = {host}, port = {port}, weight = {weight} }}"),
+                }
+            })
             .collect();
         Some(format!("[{}]", texts.join(", ")))
     }
@@ -175,7 +193,7 @@ impl Value for Vec<HostEntry> {
     fn schema() -> Json {
         json!({ "type": "array", "minItems": 1, "items": {
             "type": "object",
-            "properties": { "host": String::schema(), "port": u16::schema() },
+            "properties": { "host": String::schema(), "port": u16::schema(), "weight": u32::schema() },
             "required": ["host"],
             "additionalProperties": false,
         } })

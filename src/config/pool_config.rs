@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::choice::{BalanceReads, ReadConsistency, Reads, WithoutReplica};
 use crate::auth::Masked;
 use crate::pool::PoolName;
 
@@ -98,6 +99,8 @@ pub struct PoolConfig {
     pub user: Arc<str>,
     /// The only one of `hosts`, if each has a pool of its own (`route_reads`).
     pub host: Option<Arc<str>>,
+    /// How statements are spread over the hosts. `None`: they are not.
+    pub routing: Option<Routing>,
     pub hosts: Vec<Host>,
     /// `prefer_unix_socket`, where it has a meaning.
     pub local_sockets: Option<LocalSockets>,
@@ -155,6 +158,32 @@ impl PoolConfig {
             host: self.host.clone(),
         }
     }
+
+    /// The same for one of the hosts alone.
+    pub fn of_host(&self, host: &Host) -> PoolConfig {
+        PoolConfig {
+            host: Some(Arc::from(host.to_string())),
+            hosts: vec![host.clone()],
+            ..self.clone()
+        }
+    }
+}
+
+/// What statements that only read may expect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Routing {
+    pub reads: Reads,
+    pub consistency: ReadConsistency,
+    pub balance: BalanceReads,
+    pub without_replica: WithoutReplica,
+    /// A replica that is further behind gets none. `None`: no bound.
+    pub max_lag: Option<Duration>,
+    /// Size of a replica's pool.
+    pub replica_pool_size: u32,
+    /// Of each of the hosts, their share.
+    pub weights: Vec<u32>,
+    pub check_period: Duration,
+    pub check_timeout: Duration,
 }
 
 /// Socket options, as in PgBouncer's `tcp_*` settings.

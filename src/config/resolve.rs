@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::check::CONSOLE;
-use super::choice::{LoadBalance, SslMode};
+use super::choice::{LoadBalance, Reads, SslMode};
 use super::load::Config;
 use super::objects::DatabaseConfig;
-use super::pool_config::{Host, LocalSockets, PoolConfig, TcpConfig};
+use super::pool_config::{Host, LocalSockets, PoolConfig, PoolMode, Routing, TcpConfig};
 use super::value::Timeout;
 
 /// The database for names that are not listed.
@@ -60,21 +60,35 @@ impl Config {
         let db = self.database(database)?;
         let pool_user = db.user.as_deref().unwrap_or(login);
         let user = self.users.get(pool_user).cloned().unwrap_or_default();
+        let pool_mode = user.pool_mode.or(db.pool_mode).unwrap_or(general.pool_mode);
+        let pool_size = user
+            .pool_size
+            .or(db.pool_size)
+            .unwrap_or(general.default_pool_size);
+        let hosts = db.hosts(&general.unix_socket_dir);
         let waits = user.query_wait_timeout.or(db.query_wait_timeout);
         Some(PoolConfig {
             database: Arc::from(database),
             user: Arc::from(pool_user),
             host: None,
-            hosts: db.hosts(&general.unix_socket_dir),
+            routing: (db.route_reads && pool_mode != PoolMode::Session).then(|| Routing {
+                reads: user.reads.or(db.reads).unwrap_or(Reads::Replica),
+                consistency: db.read_consistency.unwrap_or(general.read_consistency),
+                balance: general.balance_reads,
+                without_replica: general.reads_without_replica,
+                max_lag: general.replica_max_lag.0,
+                replica_pool_size: db.replica_pool_size.unwrap_or(pool_size),
+                weights: db.weights(hosts.len()),
+                check_period: general.host_check_period,
+                check_timeout: general.host_check_timeout,
+            }),
+            hosts,
             local_sockets: self.local_sockets(),
             load_balance_hosts: db.load_balance_hosts != Some(LoadBalance::Disable),
             dbname: db.dbname.clone().unwrap_or_else(|| database.to_owned()),
             password: db.password.clone(),
-            pool_mode: user.pool_mode.or(db.pool_mode).unwrap_or(general.pool_mode),
-            pool_size: user
-                .pool_size
-                .or(db.pool_size)
-                .unwrap_or(general.default_pool_size),
+            pool_mode,
+            pool_size,
             min_pool_size: db.min_pool_size.unwrap_or(general.min_pool_size),
             forced_user: db.user.is_some(),
             reserve_pool_size: user
@@ -142,6 +156,14 @@ impl DatabaseConfig {
         match &self.host {
             Some(names) => names.iter().map(|name| host(name, port)).collect(),
             None => vec![host(socket_dir, port)],
+        }
+    }
+
+    /// Of each of `count` servers, its share of the reads.
+    fn weights(&self, count: usize) -> Vec<u32> {
+        match &self.hosts {
+            Some(entries) => entries.iter().map(|entry| entry.weight).collect(),
+            None => vec![1; count],
         }
     }
 

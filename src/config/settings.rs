@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choice::{AuthType, LogFormat, LogLevel, SslMode};
+use super::choice::{
+    AuthType, BalanceReads, LogFormat, LogLevel, ReadConsistency, SslMode, WithoutReplica,
+};
 use super::key::table;
 use super::pool_config::PoolMode;
 use super::value::{FileMode, Millis, Timeout};
@@ -100,6 +102,20 @@ table! {
                 "When an unused database that `*` has made is forgotten.";
             pool_idle_timeout: Timeout = Timeout(None), reload, not_built,
                 "When an empty pool is forgotten; 0 means never.";
+        }
+        "Replicas": {
+            read_consistency: ReadConsistency = ReadConsistency::Session, reload, built,
+                "Which writes a read on a replica is certain to see: those that its own client made before (`session`), all that were acknowledged through this process (`global`), or none in particular (`eventual`).";
+            balance_reads: BalanceReads = BalanceReads::LeastOutstanding, reload, built,
+                "Which replica gets a read: the one where the fewest are under way or wait (`least-outstanding`), one after the other (`round-robin`), or the better of two that chance picks (`random`).";
+            reads_without_replica: WithoutReplica = WithoutReplica::Primary, reload, built,
+                "What becomes of reads while no replica may have them: they go to the `primary`, or `fail`.";
+            host_check_period: Duration = seconds(1), reload, built,
+                "How often each host of a database with `route_reads` is asked for its role and its position in the WAL.";
+            host_check_timeout: Duration = seconds(2), reload, built,
+                "A host that takes longer to answer such a question gets no more statements.";
+            replica_max_lag: Timeout = Timeout(None), reload, built,
+                "A replica that is further behind the primary gets no reads; 0 means that it may be any time behind.";
         }
         "Protocol and session state": {
             track_extra_parameters: Vec<String> = vec!["IntervalStyle".to_owned()], restart, built,

@@ -26,7 +26,7 @@ pub use backend::{Backend, PackedBackend, Release, ServerFault};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
 pub use replies::OwnQuery;
-pub use session::{ClientFault, Session, Stop};
+pub use session::{ClientFault, Purpose, Session, Stop};
 pub use statements::{Statement, Statements, Text, Texts};
 
 use crate::stats::Counters;

@@ -1,6 +1,7 @@
 //! The client's half of a link.
 
 mod prepared;
+mod request;
 
 use std::rc::Rc;
 
@@ -15,6 +16,8 @@ use super::{Output, Params, Shared};
 use crate::config::PoolMode;
 use crate::wire::names::{self, Target};
 use crate::wire::{FrameError, FrontendTag, HEADER_LEN, Header, TxStatus, build};
+
+pub use request::Purpose;
 
 /// Stands on the server for a statement that the client does not have, so
 /// that the server itself raises the error.

@@ -23,6 +23,11 @@ pub struct Text {
 }
 
 impl Text {
+    /// The `client_encoding` that the text is in; empty if it is plain ASCII.
+    pub fn encoding(&self) -> &[u8] {
+        &self.encoding
+    }
+
     fn is(&self, hash: u64, definition: &[u8], encoding: &[u8]) -> bool {
         self.hash == hash && *self.definition == *definition && *self.encoding == *encoding
     }

@@ -1,9 +1,15 @@
-//! Where a statement goes.
+//! Which server gets a statement: what is known of a database's servers, what
+//! a statement asks for, and what texts were found to be. No sockets and no
+//! clock.
 
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hint;
-pub mod verdicts;
+mod survey;
+mod topology;
+mod verdicts;
 
-pub use hint::{HintError, Role, hint};
+pub use hint::{HintError, hint};
+pub use survey::{Finding, QUESTION, Survey};
+pub use topology::{Member, Role, Topology};
 pub use verdicts::Verdicts;

@@ -1,0 +1,130 @@
+//! What the client asks for next, before it is decided who is asked.
+
+use super::super::statements::Statement;
+use super::Session;
+use crate::sql::Encoding;
+use crate::wire::names::{self, Target};
+use crate::wire::{FrontendTag, HEADER_LEN, Header};
+
+/// Types with a number below this are PostgreSQL's own (access/transam.h,
+/// `FirstNormalObjectId`); those of others may run anything as they are read.
+const FIRST_TYPE_OF_OTHERS: u32 = 16_384;
+
+/// What a text is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It only reads what every server has.
+    Read,
+    /// It begins a transaction that only reads.
+    BeginReadOnly,
+    /// It may be anything.
+    Other,
+}
+
+impl Session {
+    /// The request that `input` begins with, a simple query or everything up to
+    /// Sync: how long it is and what it is there for. `None`: its end has not
+    /// arrived. `judge` is asked about each text in it.
+    pub fn request(
+        &self,
+        input: &[u8],
+        judge: &dyn Fn(&[u8]) -> Purpose,
+    ) -> Option<(usize, Purpose)> {
+        let mut whole = Some(Purpose::Read);
+        let mut unnamed = false;
+        let mut at = 0;
+        loop {
+            let bytes = input.get(at..)?;
+            let header = Header::peek(bytes).ok()??;
+            let message = bytes.get(..header.total)?;
+            let body = message.get(HEADER_LEN..)?;
+            let before = input.get(..at)?;
+            at += header.total;
+            let purpose = match FrontendTag::from_byte(header.tag) {
+                Some(FrontendTag::Query) => {
+                    let purpose = names::split_nul(body).map_or(Purpose::Other, |(text, _)| judge(text));
+                    return Some((at, if before.is_empty() { purpose } else { Purpose::Other }));
+                }
+                Some(FrontendTag::Sync) => return Some((at, whole.unwrap_or(Purpose::Other))),
+                Some(FrontendTag::Parse) => {
+                    let parse = names::parse(body);
+                    unnamed |= parse.as_ref().is_some_and(|parse| parse.name.is_empty());
+                    parse.map_or(Purpose::Other, |parse| definition(parse.definition, judge))
+                }
+                Some(FrontendTag::Bind) => match names::bind(body) {
+                    Some(bind) => self.statement(bind.statement, unnamed, before, judge),
+                    None => Purpose::Other,
+                },
+                Some(FrontendTag::Describe | FrontendTag::Close) => match names::target(body) {
+                    Some(Target::Statement(name)) => self.statement(name, unnamed, before, judge),
+                    Some(Target::Portal(_)) => Purpose::Read,
+                    None => Purpose::Other,
+                },
+                Some(FrontendTag::Execute | FrontendTag::Flush) => Purpose::Read,
+                _ => Purpose::Other,
+            };
+            whole = whole.filter(|_| purpose == Purpose::Read);
+        }
+    }
+
+    /// A statement by the client's name for it; `before`: what the request has
+    /// parsed already, `unnamed`: that was the unnamed one too.
+    fn statement(
+        &self,
+        name: &[u8],
+        unnamed: bool,
+        before: &[u8],
+        judge: &dyn Fn(&[u8]) -> Purpose,
+    ) -> Purpose {
+        let known = match name.is_empty() {
+            true if unnamed => return Purpose::Read,
+            true => self.unnamed.as_deref(),
+            false => self.names.as_ref().and_then(|names| names.get(name)).map(|s| &**s),
+        };
+        match known {
+            Some(statement) if is_plain(statement) => definition(&statement.definition, judge),
+            // Whatever was parsed has been looked at.
+            None if is_parsed(name, before) => Purpose::Read,
+            _ => Purpose::Other,
+        }
+    }
+}
+
+/// Whether its bytes look as ASCII wherever they are below 128.
+fn is_plain(statement: &Statement) -> bool {
+    let encoding = statement.encoding();
+    encoding.is_empty() || Encoding::of_client_encoding(encoding) == Encoding::AsciiSafe
+}
+
+/// Body of a Parse message after the name.
+fn definition(definition: &[u8], judge: &dyn Fn(&[u8]) -> Purpose) -> Purpose {
+    let Some((text, types)) = names::split_nul(definition) else {
+        return Purpose::Other;
+    };
+    let mut types = types.get(2..).unwrap_or_default().chunks(4);
+    let own = types.all(|oid| {
+        oid.try_into()
+            .is_ok_and(|oid| u32::from_be_bytes(oid) < FIRST_TYPE_OF_OTHERS)
+    });
+    match own {
+        true => judge(text),
+        false => Purpose::Other,
+    }
+}
+
+/// Whether one of these messages parses a statement of this name.
+fn is_parsed(name: &[u8], mut messages: &[u8]) -> bool {
+    while let Ok(Some(header)) = Header::peek(messages) {
+        let Some((message, rest)) = messages.split_at_checked(header.total) else {
+            return false;
+        };
+        if FrontendTag::from_byte(header.tag) == Some(FrontendTag::Parse) {
+            let body = message.get(HEADER_LEN..).unwrap_or_default();
+            if names::parse(body).is_some_and(|parse| parse.name == name) {
+                return true;
+            }
+        }
+        messages = rest;
+    }
+    false
+}
