@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::PoolMode;
 use crate::net::tls::Encryption;
+use crate::route::Role;
 use crate::stats::Totals;
 
 /// State of a client, PgBouncer's words.
@@ -111,6 +112,25 @@ impl PoolRow {
     }
 }
 
+/// One row of SHOW HOSTS.
+#[derive(Clone, Debug)]
+pub struct HostRow {
+    pub database: String,
+    pub host: String,
+    pub port: u16,
+    pub role: Role,
+    pub weight: u32,
+    /// Reads that it got, as a replica or in place of one.
+    pub reads: u64,
+    /// Clients that have a connection to it or wait for one.
+    pub outstanding: usize,
+    /// How far it is behind the primary, in bytes of WAL, and for how long.
+    pub lag: u64,
+    pub delay: Duration,
+    /// Why it has its role; empty if there is nothing to say.
+    pub reason: String,
+}
+
 /// Everything that is to be seen at one moment, merged over the workers.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -120,6 +140,8 @@ pub struct Snapshot {
     pub servers: Vec<SocketRow<ServerState>>,
     /// Without the console's own, which SHOW adds.
     pub pools: Vec<PoolRow>,
+    /// The servers of databases that route statements.
+    pub hosts: Vec<HostRow>,
     /// Clients that have not logged in yet.
     pub login_clients: usize,
     /// Totals of pools that are gone and of logins to the console, by database.
@@ -132,7 +154,17 @@ impl Snapshot {
     pub fn merge(parts: impl IntoIterator<Item = Snapshot>) -> Snapshot {
         let mut all = Snapshot::default();
         let mut pools: BTreeMap<(String, String), PoolRow> = BTreeMap::new();
+        let mut hosts: BTreeMap<(String, String, u16), HostRow> = BTreeMap::new();
         for part in parts {
+            for row in part.hosts {
+                let key = (row.database.clone(), row.host.clone(), row.port);
+                match hosts.entry(key) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(row);
+                    }
+                    Entry::Occupied(mut entry) => entry.get_mut().add(&row),
+                }
+            }
             all.clients.extend(part.clients);
             all.servers.extend(part.servers);
             all.login_clients += part.login_clients;
@@ -146,10 +178,19 @@ impl Snapshot {
                 }
             }
         }
+        all.hosts = hosts.into_values().collect();
         all.pools = pools.into_values().collect();
         all.clients.sort_by_key(|row| row.id);
         all.servers.sort_by_key(|row| row.id);
         all
+    }
+}
+
+impl HostRow {
+    /// Adds what another user's clients, or another worker's, do there.
+    fn add(&mut self, other: &HostRow) {
+        self.reads += other.reads;
+        self.outstanding += other.outstanding;
     }
 }
 

@@ -69,6 +69,9 @@ pub struct ClientInfo {
     pub request_time: Cell<Instant>,
     pub state: Cell<ClientState>,
     pub prepared_statements: Cell<u32>,
+    /// What covers its last write, where statements are routed
+    /// ([`crate::route::Topology::covering_sample`]).
+    pub last_write: Cell<u32>,
     /// The server connection that it holds.
     pub link: Slot<Rc<ServerInfo>>,
     /// As of the end of its last transaction.
@@ -141,6 +144,7 @@ impl ClientInfo {
             request_time: Cell::new(Instant::now()),
             state: Cell::new(ClientState::Idle),
             prepared_statements: Cell::new(0),
+            last_write: Cell::new(0),
             link: Slot::new(None),
             params: Slot::new(Some(params)),
             order: Cell::default(),

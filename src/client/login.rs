@@ -110,8 +110,19 @@ pub(super) async fn login(
     let pool = worker.pool(config, credential);
     let asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
     // Waiting for a server connection is of no use to a client that has gone.
-    let params = tokio::select! {
-        agreed = agree_on_parameters(&pool, &asked) => agreed?,
+    let agreed = async {
+        let pool = match pool.family() {
+            Some(family) => {
+                family.ready().await;
+                family.primary()
+            }
+            None => pool,
+        };
+        let params = agree_on_parameters(&pool, &asked).await?;
+        Ok::<_, Failure>((pool, params))
+    };
+    let (pool, params) = tokio::select! {
+        agreed = agreed => agreed?,
         () = stream.closed() => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
     };
 

@@ -48,7 +48,7 @@ pub struct Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if let Hold::Waiting(ticket) = self.hold {
+        if let Hold::Waiting(ticket, _) = self.hold {
             self.pool.leave(ticket);
         }
         self.worker.delist(&self.info);
@@ -57,7 +57,8 @@ impl Drop for Client {
 
 enum Hold {
     Nothing,
-    Waiting(Ticket),
+    /// And whether what follows may belong elsewhere.
+    Waiting(Ticket, bool),
     Linked(Lease),
 }
 
@@ -112,13 +113,18 @@ impl Client {
                 progress = self.poll_server(cx)?.is_ready();
                 server_drained = !progress;
             }
-            if let Hold::Waiting(ticket) = self.hold
+            if let Hold::Waiting(ticket, one_by_one) = self.hold
                 && let Poll::Ready(outcome) = self.pool.poll_wait(ticket, cx.waker())
             {
                 self.hold = Hold::Nothing;
-                let lease = outcome.map_err(End::Farewell)?;
-                self.link(lease);
-                self.go_on(true, cx)?;
+                match outcome {
+                    Ok(lease) => {
+                        self.link(lease, one_by_one);
+                        self.go_on(true, cx)?;
+                    }
+                    Err(farewell) if farewell.reroute => self.input_due = true,
+                    Err(farewell) => return Err(End::Farewell(farewell)),
+                }
                 server_drained = false;
                 progress = true;
             }
@@ -143,7 +149,7 @@ impl Client {
     fn is_served(&self) -> bool {
         match &self.hold {
             Hold::Nothing => false,
-            Hold::Waiting(_) => true,
+            Hold::Waiting(..) => true,
             Hold::Linked(lease) => lease.backend.is_busy(),
         }
     }
@@ -153,7 +159,7 @@ impl Client {
     fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
         let able = match &mut self.hold {
             Hold::Nothing => self.output.is_empty(),
-            Hold::Waiting(_) => self.input.len() < READ_WHILE_WAITING,
+            Hold::Waiting(..) => self.input.len() < READ_WHILE_WAITING,
             Hold::Linked(lease) => {
                 let server = &mut **lease;
                 // An error shows when the server is read.
@@ -188,7 +194,7 @@ impl Client {
         front.copy_from_slice(&self.input);
         let bytes = buffer.get(..carried + n).unwrap_or_default();
         let taken = match self.hold {
-            Hold::Waiting(_) => 0,
+            Hold::Waiting(..) => 0,
             _ => self.take_input(bytes, false, cx)?,
         };
         self.keep_input(bytes, taken);
@@ -214,7 +220,7 @@ impl Client {
             Poll::Ready(Ok(_)) => {}
         }
         add(&self.pool.counters.bytes_received, n as u64);
-        if !matches!(self.hold, Hold::Waiting(_)) {
+        if !matches!(self.hold, Hold::Waiting(..)) {
             let input = std::mem::take(&mut self.input);
             match self.take_input(&input, false, cx)? {
                 0 => self.input = input,
@@ -257,14 +263,26 @@ impl Client {
         mut fresh: bool,
         cx: &mut Context<'_>,
     ) -> Result<usize, End> {
-        let pool = self.pool.clone();
-        let local = pool.local();
+        let first_pool = self.pool.clone();
+        let local = first_pool.local();
         let mut buffer = local.empty_write_buffer();
         let mut to_client = Vec::new();
         let mut at = 0;
         loop {
             buffer.clear();
-            let rest = bytes.get(at..).unwrap_or_default();
+            let mut rest = bytes.get(at..).unwrap_or_default();
+            if let Hold::Linked(lease) = &self.hold
+                && lease.one_by_one
+                && !rest.is_empty()
+            {
+                let more = self.session.is_inside_message() || lease.backend.takes_more();
+                if lease.backend.is_busy() && !more {
+                    self.answers_first = true;
+                    return Ok(at);
+                }
+                rest = rest.get(..self.session.request_end(rest)).unwrap_or(rest);
+            }
+            let pool = self.pool.clone();
             let mut out = Output::new(rest, &mut buffer);
             let mut shared = Shared {
                 statements: &mut local.statements.borrow_mut(),
@@ -313,6 +331,7 @@ impl Client {
             let (taken, stop) = result.map_err(End::Fault)?;
             at += taken;
             match stop {
+                Stop::More { .. } if self.is_one_by_one() && taken > 0 && at < bytes.len() => {}
                 Stop::More { .. } => return Ok(at),
                 Stop::Terminate => {
                     self.leaving = true;
@@ -322,15 +341,25 @@ impl Client {
                     self.answers_first = true;
                     return Ok(at);
                 }
-                Stop::NeedServer => match self.pool.try_lease(self.session.params()) {
-                    Some(lease) => {
-                        self.link(lease);
+                Stop::NeedServer => match self.next_lease(bytes.get(at..).unwrap_or_default()) {
+                    Err(refusal) => {
+                        let mut error = Vec::new();
+                        refusal.encode(&mut error);
+                        let rest = bytes.get(at..).unwrap_or_default();
+                        at += self.session.refuse(rest, &error, &mut to_client);
+                        self.output
+                            .write(&mut self.stream, cx, &to_client)
+                            .map_err(gone)?;
+                        to_client.clear();
+                    }
+                    Ok((Some(lease), one_by_one)) => {
+                        self.link(lease, one_by_one);
                         fresh = true;
                     }
-                    None => {
+                    Ok((None, one_by_one)) => {
                         let now = Instant::now();
-                        self.hold =
-                            Hold::Waiting(self.pool.join(now, false).map_err(End::Farewell)?);
+                        let ticket = self.pool.join(now, false).map_err(End::Farewell)?;
+                        self.hold = Hold::Waiting(ticket, one_by_one);
                         self.info.state.set(ClientState::Waiting);
                         self.info.request_time.set(now);
                         return Ok(at);
@@ -340,7 +369,24 @@ impl Client {
         }
     }
 
-    fn link(&mut self, mut lease: Lease) {
+    /// A server connection for the request that `input` begins with, if one is
+    /// idle. Where statements are routed, this decides which pool it has to be
+    /// of, and whether what follows goes there too.
+    fn next_lease(&mut self, input: &[u8]) -> Result<(Option<Lease>, bool), Refusal> {
+        let mut one_by_one = false;
+        if let Some(family) = self.pool.family() {
+            let way = family.route(&self.session, input, self.info.last_write.get())?;
+            (self.pool, one_by_one) = (way.pool, way.one_by_one);
+        }
+        Ok((self.pool.try_lease(self.session.params()), one_by_one))
+    }
+
+    fn is_one_by_one(&self) -> bool {
+        matches!(&self.hold, Hold::Linked(lease) if lease.one_by_one)
+    }
+
+    fn link(&mut self, mut lease: Lease, one_by_one: bool) {
+        lease.one_by_one = one_by_one;
         if self.session.mode() == PoolMode::Session {
             lease.for_session();
         }
@@ -442,6 +488,12 @@ impl Client {
         }
         if !to_client.is_empty() {
             add(&pool.counters.bytes_sent, to_client.len() as u64);
+            // Before the client knows of it.
+            if !server.one_by_one
+                && let Some(family) = pool.family()
+            {
+                self.info.last_write.set(family.note_write());
+            }
             self.output
                 .write(&mut self.stream, cx, to_client)
                 .map_err(gone)?;
@@ -475,7 +527,7 @@ impl Client {
 
     fn obey(&mut self) -> Result<(), End> {
         if self.info.take_cancelled()
-            && let Hold::Waiting(ticket) = self.hold
+            && let Hold::Waiting(ticket, _) = self.hold
         {
             self.pool.leave(ticket);
             self.hold = Hold::Nothing;
@@ -487,7 +539,7 @@ impl Client {
             Order::Drain => {
                 let between = match &self.hold {
                     Hold::Nothing => self.input.is_empty() && self.session.is_between_requests(),
-                    Hold::Waiting(_) => false,
+                    Hold::Waiting(..) => false,
                     Hold::Linked(lease) => lease.backend.release() == Release::Ready,
                 };
                 if between {
@@ -518,7 +570,7 @@ impl Client {
     /// left to be said to the client comes out.
     pub(super) fn finish(&mut self, end: &End) -> Goodbye {
         let (refusal, reason) = end.last_words(self.ending());
-        if let Hold::Waiting(ticket) = self.hold {
+        if let Hold::Waiting(ticket, _) = self.hold {
             self.pool.leave(ticket);
         }
         if let (Hold::Linked(lease), End::Terminate) = (&mut self.hold, end) {

@@ -147,6 +147,11 @@ impl Backend {
         self.replies.len() >= MANY_OWED && !self.uploading
     }
 
+    /// Whether the client is in the middle of a request, as far as it was sent.
+    pub fn takes_more(&self) -> bool {
+        self.unsynced || self.uploading || self.copy_in
+    }
+
     /// Whether nothing is owed and no message is half sent, in either
     /// direction. (A transaction may be open.)
     pub fn is_settled(&self) -> bool {

@@ -55,7 +55,7 @@ macro_rules! pool_counter {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 28] = [
+pub static FAMILIES: [Family; 30] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -184,6 +184,16 @@ pub static FAMILIES: [Family; 28] = [
         "pgweir_server_handovers_total",
         server_handover_count,
         "Server connections handed over to another worker."
+    ),
+    pool_counter!(
+        "pgweir_replica_reads_total",
+        replica_read_count,
+        "Reads that were sent to a replica (route_reads)."
+    ),
+    pool_counter!(
+        "pgweir_primary_reads_total",
+        primary_read_count,
+        "Reads that went to the primary because no replica could have them."
     ),
     pool_counter!(
         "pgweir_parameter_syncs_total",

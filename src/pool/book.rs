@@ -120,6 +120,11 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     /// Clients that wait and were not served yet.
+    /// Connections that somebody has.
+    pub fn held_count(&self) -> u32 {
+        self.held
+    }
+
     pub fn waiting_count(&self) -> usize {
         self.waiting
     }

@@ -197,6 +197,7 @@ impl Process {
             crew: crew.clone(),
             ledger: Ledger::new(workers, Instant::now()),
             greetings: Arc::default(),
+            topologies: Arc::default(),
             texts: Arc::default(),
             terms: terms.clone(),
             census: census.clone(),

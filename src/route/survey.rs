@@ -31,8 +31,14 @@ const MOST_SAMPLES: usize = 1024;
 /// What a server has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    Writable { timeline: u32, position: u64 },
-    Recovering { timeline: u32, position: u64 },
+    Writable {
+        timeline: u32,
+        position: u64,
+    },
+    Recovering {
+        timeline: u32,
+        position: u64,
+    },
     /// It did not answer, for this reason.
     Silent(String),
 }
@@ -146,7 +152,11 @@ impl Survey {
     }
 
     fn take_sample(&mut self, number: u32, position: u64, begun: Instant) {
-        if self.samples.back().is_some_and(|last| last.position > position) {
+        if self
+            .samples
+            .back()
+            .is_some_and(|last| last.position > position)
+        {
             // It was set back in time.
             self.samples.clear();
         }

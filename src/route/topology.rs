@@ -1,11 +1,12 @@
 //! The servers of one database as the whole process knows them. A survey
 //! writes here, every worker reads: a choice costs a few loads and no lock.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Host;
+use crate::sql::classify::Catalog;
 
 /// What a server is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,13 @@ pub struct Topology {
     sample: AtomicU32,
     /// The first sample that covers every write acknowledged so far.
     last_write: AtomicU32,
+    /// Whether somebody asks the servers.
+    watched: AtomicBool,
+    catalog: Mutex<Arc<Catalog>>,
+    /// How often the catalog was replaced.
+    edition: AtomicU32,
+    /// Something was met that is not in the catalog.
+    outdated: AtomicBool,
 }
 
 /// One server.
@@ -91,12 +99,19 @@ impl Topology {
             members: members.collect(),
             sample: AtomicU32::new(0),
             last_write: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+            catalog: Mutex::new(Arc::new(Catalog::of_postgresql())),
+            edition: AtomicU32::new(0),
+            outdated: AtomicBool::new(false),
         }
     }
 
     /// Whether it is of these servers, with these weights.
     pub fn is_of(&self, hosts: &[Host], weights: &[u32]) -> bool {
-        let own = self.members.iter().map(|member| (&member.host, member.weight));
+        let own = self
+            .members
+            .iter()
+            .map(|member| (&member.host, member.weight));
         own.eq(hosts.iter().zip(weights.iter().copied()))
     }
 
@@ -131,6 +146,47 @@ impl Topology {
         self.last_write.load(Ordering::SeqCst)
     }
 
+    /// True: the caller is to ask the servers from now on, until
+    /// [`Topology::leave`]; nobody else does.
+    pub fn watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::AcqRel)
+    }
+
+    /// Nobody asks the servers any more.
+    pub fn leave(&self) {
+        self.watched.store(false, Ordering::Release);
+    }
+
+    /// What is known of the objects in the database.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Changes whenever the catalog does.
+    pub fn edition(&self) -> u32 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    /// A text could not be judged: there may be news in the database.
+    pub fn miss(&self) {
+        if !self.outdated.load(Ordering::Relaxed) {
+            self.outdated.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether that was so since last asked.
+    pub fn was_missed(&self) -> bool {
+        self.outdated.swap(false, Ordering::Relaxed)
+    }
+
+    pub fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.edition.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// A sample begins; returns its number.
     pub(super) fn begin_sample(&self) -> u32 {
         self.sample.fetch_add(1, Ordering::SeqCst).saturating_add(1)
@@ -162,7 +218,10 @@ impl Member {
 
     /// Why it has its role; empty if there is nothing to say.
     pub fn why(&self) -> String {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.why
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// True: it is another one than before.

@@ -30,6 +30,9 @@ pub struct Server {
     /// query was sent. Of a linked connection only.
     pub linked_at: Instant,
     pub asked_at: Instant,
+    /// What its client asks next may belong to another server: it is sent on only
+    /// when everything before has been answered.
+    pub one_by_one: bool,
 }
 
 /// What others may know of a server connection while somebody uses it.
@@ -52,6 +55,8 @@ pub struct ServerInfo {
     /// When `server_check_query` last found it alive, or it was opened.
     pub checked: Cell<Instant>,
     pub state: Cell<ServerState>,
+    /// It was opened so that it cannot write.
+    pub read_only: bool,
     /// To be closed as soon as it is released.
     pub close_needed: Cell<bool>,
     /// Id of the client that holds it.
@@ -84,6 +89,7 @@ impl Lease {
     pub(super) fn new(mut server: Box<Server>, pool: Rc<Pool>, now: Instant) -> Lease {
         server.linked_at = now;
         server.asked_at = now;
+        server.one_by_one = false;
         server.info.state.set(ServerState::Active);
         server.info.request_time.set(now);
         server.info.idle_since.set(None);

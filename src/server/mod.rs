@@ -4,10 +4,13 @@
 pub mod cancel;
 pub mod cleanup;
 pub mod dial;
+mod family;
 mod lease;
 pub mod login;
 pub mod login_error;
 pub mod pool;
+pub mod watch;
 
+pub use family::{Family, Topologies, Way};
 pub use lease::{Lease, Server, ServerInfo};
 pub use pool::{Farewell, Greetings, Mail, Pool};

@@ -83,6 +83,10 @@ counters! {
     cleanup_failed_count,
     /// Cancel requests forwarded to a server.
     cancel_count,
+    /// Reads that were sent to a replica (`route_reads`).
+    replica_read_count,
+    /// Reads that went to the primary because no replica could have them.
+    primary_read_count,
     /// ErrorResponse messages that servers sent to clients.
     server_error_count,
 }

@@ -32,7 +32,7 @@ use crate::config::PoolConfig;
 use crate::pool::Ledger;
 use crate::process::Handle;
 use crate::server::login::Credential;
-use crate::server::{Farewell, Greetings, Pool};
+use crate::server::{Farewell, Greetings, Pool, Topologies};
 use crate::stats::Totals;
 use crate::wire::build::Refusal;
 
@@ -61,7 +61,7 @@ pub struct Worker {
 impl Worker {
     fn new(
         crew: Crew,
-        (ledger, greetings): (Arc<Ledger>, Arc<Greetings>),
+        shared: (Arc<Ledger>, Arc<Greetings>, Arc<Topologies>),
         local: Local,
         terms: Arc<Terms>,
         census: Arc<Census>,
@@ -69,7 +69,7 @@ impl Worker {
         view: View,
     ) -> Rc<Worker> {
         Rc::new(Worker {
-            pools: Pools::new(crew.clone(), ledger, greetings),
+            pools: Pools::new(crew.clone(), shared),
             crew,
             local: Rc::new(local),
             terms: RefCell::new(terms),
@@ -116,8 +116,10 @@ impl Worker {
         let fresh = credential.scram_keys.is_some() || credential.password.is_some();
         let again = credential.clone();
         let pool = self.pools.get_or_start(config, credential, &self.local);
-        if fresh {
-            pool.set_credential(again);
+        match pool.family() {
+            _ if !fresh => {}
+            Some(family) => family.set_credential(&again),
+            None => pool.set_credential(again),
         }
         pool
     }
@@ -221,8 +223,12 @@ impl Worker {
         let totals = |pool: &Rc<Pool>| (pool.config().database.to_string(), pool.counters.totals());
         self.past.borrow_mut().extend(removed.iter().map(totals));
         for client in self.clients.borrow().values() {
+            let pool = client.pool();
             if terms.config.database(client.database()).is_none() {
                 client.order(Order::DatabaseRemoved);
+            } else if pool.is_some_and(|pool| removed.iter().any(|gone| Rc::ptr_eq(gone, pool))) {
+                // Its hosts are others now: what it comes back to is as it should be.
+                client.order(Order::Drain);
             }
         }
     }

@@ -10,7 +10,10 @@ use super::{Command, Crew, Local};
 use crate::config::PoolConfig;
 use crate::pool::{Ledger, PoolName, SharedBound, Title};
 use crate::server::login::Credential;
-use crate::server::{Farewell, Greetings, Mail, Pool};
+use crate::server::{Family, Farewell, Greetings, Mail, Pool, Topologies, watch};
+
+/// By database and user.
+type Families = HashMap<(Arc<str>, Arc<str>), Rc<Family>>;
 
 /// The pools by name.
 #[derive(Debug)]
@@ -18,18 +21,26 @@ pub struct Pools {
     crew: Crew,
     ledger: Arc<Ledger>,
     greetings: Arc<Greetings>,
+    topologies: Arc<Topologies>,
+    /// Where statements are routed.
+    families: RefCell<Families>,
     all: RefCell<HashMap<PoolName, Rc<Pool>>>,
     /// What those are told who come when all pools are closed.
     closed: RefCell<Option<Arc<Farewell>>>,
 }
 
 impl Pools {
-    /// No pools yet. Ledger and greetings are those of the process.
-    pub fn new(crew: Crew, ledger: Arc<Ledger>, greetings: Arc<Greetings>) -> Rc<Pools> {
+    /// No pools yet. Ledger, greetings and topologies are those of the process.
+    pub fn new(
+        crew: Crew,
+        (ledger, greetings, topologies): (Arc<Ledger>, Arc<Greetings>, Arc<Topologies>),
+    ) -> Rc<Pools> {
         Rc::new(Pools {
             crew,
             ledger,
             greetings,
+            topologies,
+            families: RefCell::default(),
             all: RefCell::default(),
             closed: RefCell::default(),
         })
@@ -39,8 +50,47 @@ impl Pools {
         self.all.borrow().get(name).cloned()
     }
 
-    /// The pool for this configuration, started if it is new.
+    /// The pool for this configuration, started if it is new; where there is one
+    /// for each host, that of the primary as far as it is known.
     pub fn get_or_start(
+        self: &Rc<Self>,
+        config: PoolConfig,
+        credential: Credential,
+        local: &Rc<Local>,
+    ) -> Rc<Pool> {
+        let Some(routing) = config.routing.clone() else {
+            return self.pool(config, credential, local);
+        };
+        let key = (config.database.clone(), config.user.clone());
+        let known = self.families.borrow().get(&key).cloned();
+        let family = known.unwrap_or_else(|| {
+            let topology = self.topologies.of(&config, &routing);
+            let hosts = config.hosts.iter();
+            let pool = |host| self.pool(config.of_host(host), credential.clone(), local);
+            let pools = hosts.map(pool).collect();
+            let family = Family::new(topology, config, routing, pools);
+            self.families.borrow_mut().insert(key, family.clone());
+            family
+        });
+        // Whoever asked before may have gone.
+        watch::start(&family, &self.crew);
+        family.primary()
+    }
+
+    /// Servers of this database have other roles than before.
+    pub fn follow_roles(&self, database: &str) {
+        let families = self.families.borrow();
+        for (_, family) in families.iter().filter(|((of, _), _)| &**of == database) {
+            family.follow_roles();
+        }
+    }
+
+    /// Where statements are routed, between which pools.
+    pub fn families(&self) -> Vec<Rc<Family>> {
+        self.families.borrow().values().cloned().collect()
+    }
+
+    fn pool(
         self: &Rc<Self>,
         config: PoolConfig,
         credential: Credential,
@@ -78,13 +128,40 @@ impl Pools {
         self.all.borrow().values().cloned().collect()
     }
 
-    /// Takes over new configurations; pools whose database is gone are closed.
+    /// Takes over new configurations; pools whose database is gone are closed,
+    /// and all pools of one whose hosts have changed, if statements are routed
+    /// between them.
     pub fn reconfigure(
         &self,
         config: impl Fn(&PoolConfig) -> Option<PoolConfig>,
         farewell: &Arc<Farewell>,
     ) -> Vec<Rc<Pool>> {
         let mut gone = Vec::new();
+        self.families.borrow_mut().retain(|_, family| {
+            let new = config(&family.config());
+            let Some((new, routing)) = new.and_then(|new| Some((new.clone(), new.routing?))) else {
+                return false;
+            };
+            let stays = family.topology().is_of(&new.hosts, &routing.weights);
+            if stays {
+                family.reconfigure(new, routing);
+            }
+            stays
+        });
+        let config = |old: &PoolConfig| {
+            let new = config(old)?;
+            let Some(name) = &old.host else {
+                return new.routing.is_none().then_some(new);
+            };
+            let key = (old.database.clone(), old.user.clone());
+            let family = self.families.borrow().get(&key).cloned()?;
+            let host = family
+                .topology()
+                .members()
+                .iter()
+                .find(|m| m.name == *name)?;
+            Some(new.of_host(&host.host))
+        };
         self.all
             .borrow_mut()
             .retain(|_, pool| match config(&pool.config()) {

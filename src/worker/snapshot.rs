@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Worker;
-use crate::admin::snapshot::{ClientState, PoolRow, ServerState, Snapshot, SocketRow};
+use crate::admin::snapshot::{ClientState, HostRow, PoolRow, ServerState, Snapshot, SocketRow};
 use crate::client::ClientInfo;
+use crate::config::Host;
 use crate::flow::Params;
-use crate::server::{Pool, ServerInfo};
+use crate::route::Member;
+use crate::server::{Family, Pool, ServerInfo};
 
 impl Worker {
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -48,6 +50,12 @@ impl Worker {
             clients: rows,
             servers,
             pools,
+            hosts: self
+                .pools
+                .families()
+                .iter()
+                .flat_map(|f| host_rows(f))
+                .collect(),
             login_clients: 0,
             past: self.past.borrow().clone(),
         }
@@ -102,6 +110,30 @@ fn pool_row(pool: &Pool, clients: ClientCounts, now: &Moment) -> PoolRow {
         pool_size: config.pool_size,
         totals: pool.counters.totals(),
     }
+}
+
+fn host_rows(family: &Family) -> Vec<HostRow> {
+    let database = family.config().database.to_string();
+    let row = |(member, pool): (&Member, &Rc<Pool>)| {
+        let (host, port) = match &member.host {
+            Host::Tcp { host, port } => (host.clone(), *port),
+            Host::Unix { dir, port } => (dir.clone(), *port),
+        };
+        let totals = pool.counters.totals();
+        HostRow {
+            database: database.clone(),
+            host,
+            port,
+            role: member.role(),
+            weight: member.weight,
+            reads: totals.replica_read_count + totals.primary_read_count,
+            outstanding: pool.outstanding(),
+            lag: member.lag(),
+            delay: member.delay(),
+            reason: member.why(),
+        }
+    };
+    family.members().map(row).collect()
 }
 
 /// One moment on both clocks.

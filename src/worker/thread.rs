@@ -20,7 +20,7 @@ use crate::net::Detached;
 use crate::net::listener::{Bound, Listener};
 use crate::pool::Ledger;
 use crate::process::Handle;
-use crate::server::{Greetings, Mail};
+use crate::server::{Greetings, Mail, Topologies};
 
 /// How often a worker that is to leave looks whether it may.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
@@ -52,6 +52,8 @@ pub enum Command {
     WaitForServers(oneshot::Sender<()>),
     /// Disconnects all clients, and tells them why. Answers when they have gone.
     Disconnect(oneshot::Sender<()>),
+    /// Servers of this database have other roles than before.
+    Roles(Arc<str>),
     /// Another worker's word about server connections.
     Servers(Mail),
     /// Says goodbye to idle servers and ends the thread.
@@ -63,6 +65,7 @@ pub struct Start {
     pub crew: Crew,
     pub ledger: Arc<Ledger>,
     pub greetings: Arc<Greetings>,
+    pub topologies: Arc<Topologies>,
     pub texts: Arc<Texts>,
     pub listeners: Vec<Bound>,
     pub terms: Arc<Terms>,
@@ -83,6 +86,7 @@ impl Start {
             crew: self.crew.clone(),
             ledger: self.ledger.clone(),
             greetings: self.greetings.clone(),
+            topologies: self.topologies.clone(),
             texts: self.texts.clone(),
             terms: self.terms.clone(),
             census: self.census.clone(),
@@ -128,7 +132,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
     let local = Local::new(start.ids, start.texts, start.derived_keys, connector);
     let worker = Worker::new(
         start.crew,
-        (start.ledger, start.greetings),
+        (start.ledger, start.greetings, start.topologies),
         local,
         start.terms,
         start.census,
@@ -185,6 +189,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                     let _ = done.send(());
                 });
             }
+            Command::Roles(database) => worker.pools.follow_roles(&database),
             Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,
         }

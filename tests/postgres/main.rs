@@ -25,6 +25,7 @@ mod ownership;
 mod parameters;
 mod pool;
 mod prepared;
+mod replicas;
 mod signals;
 mod sockets;
 mod split;

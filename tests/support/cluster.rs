@@ -34,6 +34,7 @@ struct Server {
 
 const HBA: &str = "\
 local all postgres trust
+local replication postgres trust
 local all app,app2,app3 trust
 local all plain password
 local all md5 md5
@@ -125,6 +126,58 @@ impl Cluster {
             }
         }
         panic!("PostgreSQL does not start");
+    }
+
+    /// A streaming replica of this one.
+    pub fn replica(&self) -> Cluster {
+        let dir = temp_dir("pg").keep();
+        let data = dir.join("data");
+        let mut replica = Cluster {
+            port: 0,
+            dir,
+            server: None,
+        };
+        let mut base_backup = run_as_server(Command::new(pg_bin().join("pg_basebackup")));
+        base_backup
+            .args([
+                "--username=postgres",
+                "--checkpoint=fast",
+                "--write-recovery-conf",
+            ])
+            .args(["--no-sync", "--wal-method=stream", "--pgdata"])
+            .arg(&data)
+            .arg("--host")
+            .arg(&self.dir)
+            .arg("--port")
+            .arg(self.port.to_string())
+            .current_dir(&replica.dir)
+            .output_or_panic();
+        for _ in 0..5 {
+            replica.port = free_port();
+            replica.configure(&format!(
+                "port = {}\nunix_socket_directories = '{}'\n",
+                replica.port,
+                replica.dir.display()
+            ));
+            if replica.start() {
+                return replica;
+            }
+        }
+        panic!("the replica does not start");
+    }
+
+    /// Adds lines to its configuration, of which the last counts.
+    pub fn configure(&self, lines: &str) {
+        let path = self.dir.join("data/postgresql.auto.conf");
+        let before = fs::read_to_string(&path).expect("settings");
+        fs::write(&path, before + lines).expect("settings");
+    }
+
+    /// Sends the server and its processes a signal.
+    pub fn signal(&self, signal: Signal) {
+        let server = self.server.as_ref().expect("a running server");
+        let pid = Pid::from_raw(server.process.id() as i32);
+        kill(pid, signal).expect("kill");
     }
 
     /// Starts the server on its port; false if it ended instead of answering

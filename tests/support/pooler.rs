@@ -337,7 +337,11 @@ impl Setup {
             if let Some(host) = settings.remove("host") {
                 let port = settings.remove("port").map_or(5432.into(), |port| port);
                 let (hosts, port) = (host.ini(), port.toml());
-                let entry = |host: &str| format!("{{ host = {host:?}, port = {port} }}");
+                // Only here may each have a port of its own.
+                let entry = |host: &str| {
+                    let (host, port) = host.split_once(':').unwrap_or((host, &port));
+                    format!("{{ host = {host:?}, port = {port} }}")
+                };
                 let hosts: Vec<_> = hosts.split(',').map(entry).collect();
                 writeln!(text, "hosts = [{}]", hosts.join(", ")).expect("write");
             }

@@ -4,6 +4,7 @@
 
 mod config;
 mod databases;
+mod hosts;
 mod lists;
 mod pools;
 mod sockets;
@@ -26,6 +27,7 @@ pub enum Show {
     Clients,
     Config,
     Databases,
+    Hosts,
     Lists,
     Pools,
     Servers,
@@ -40,10 +42,11 @@ pub enum Show {
 
 impl Show {
     /// Every table.
-    pub const ALL: [Show; 13] = [
+    pub const ALL: [Show; 14] = [
         Show::Clients,
         Show::Config,
         Show::Databases,
+        Show::Hosts,
         Show::Lists,
         Show::Pools,
         Show::Servers,
@@ -62,6 +65,7 @@ impl Show {
             Show::Clients => "CLIENTS",
             Show::Config => "CONFIG",
             Show::Databases => "DATABASES",
+            Show::Hosts => "HOSTS",
             Show::Lists => "LISTS",
             Show::Pools => "POOLS",
             Show::Servers => "SERVERS",
@@ -93,6 +97,7 @@ impl Show {
             Show::Clients => sockets::clients(snapshot),
             Show::Config => config::config(view),
             Show::Databases => databases::databases(snapshot, view),
+            Show::Hosts => hosts::hosts(snapshot),
             Show::Lists => lists::lists(snapshot, view),
             Show::Pools => pools::pools(snapshot),
             Show::Servers => sockets::servers(snapshot),

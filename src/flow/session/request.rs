@@ -42,8 +42,16 @@ impl Session {
             at += header.total;
             let purpose = match FrontendTag::from_byte(header.tag) {
                 Some(FrontendTag::Query) => {
-                    let purpose = names::split_nul(body).map_or(Purpose::Other, |(text, _)| judge(text));
-                    return Some((at, if before.is_empty() { purpose } else { Purpose::Other }));
+                    let purpose =
+                        names::split_nul(body).map_or(Purpose::Other, |(text, _)| judge(text));
+                    return Some((
+                        at,
+                        if before.is_empty() {
+                            purpose
+                        } else {
+                            Purpose::Other
+                        },
+                    ));
                 }
                 Some(FrontendTag::Sync) => return Some((at, whole.unwrap_or(Purpose::Other))),
                 Some(FrontendTag::Parse) => {
@@ -67,6 +75,31 @@ impl Session {
         }
     }
 
+    /// Where in `input`, which goes on from what was taken before, the present
+    /// request or COPY ends; its length, if the end has not arrived.
+    pub fn request_end(&self, input: &[u8]) -> usize {
+        let mut at = self.rest as usize;
+        while let Some(Ok(Some(header))) = input.get(at..).map(Header::peek) {
+            at += header.total;
+            if let Some(
+                FrontendTag::Query
+                | FrontendTag::FunctionCall
+                | FrontendTag::Sync
+                | FrontendTag::CopyDone
+                | FrontendTag::CopyFail,
+            ) = FrontendTag::from_byte(header.tag)
+            {
+                break;
+            }
+        }
+        at.min(input.len())
+    }
+
+    /// Whether the beginning of a message was taken and its rest is to come.
+    pub fn is_inside_message(&self) -> bool {
+        self.rest > 0
+    }
+
     /// A statement by the client's name for it; `before`: what the request has
     /// parsed already, `unnamed`: that was the unnamed one too.
     fn statement(
@@ -79,7 +112,11 @@ impl Session {
         let known = match name.is_empty() {
             true if unnamed => return Purpose::Read,
             true => self.unnamed.as_deref(),
-            false => self.names.as_ref().and_then(|names| names.get(name)).map(|s| &**s),
+            false => self
+                .names
+                .as_ref()
+                .and_then(|names| names.get(name))
+                .map(|s| &**s),
         };
         match known {
             Some(statement) if is_plain(statement) => definition(&statement.definition, judge),

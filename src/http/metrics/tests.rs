@@ -41,6 +41,8 @@ fn distinct() -> Totals {
         cancel_count: 120,
         server_error_count: 121,
         server_handover_count: 122,
+        replica_read_count: 123,
+        primary_read_count: 124,
     }
 }
 

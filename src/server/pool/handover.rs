@@ -67,6 +67,7 @@ pub struct Parcel {
     host: Host,
     key: Option<BackendKey>,
     encryption: Option<Encryption>,
+    read_only: bool,
     connector: Arc<Connector>,
     born: Instant,
     connect_time: SystemTime,
@@ -115,6 +116,7 @@ impl Pool {
             host: info.host.clone(),
             key: info.key.clone(),
             encryption: info.encryption,
+            read_only: info.read_only,
             connector: info.connector.clone(),
             born: info.born,
             connect_time: info.connect_time,
@@ -138,6 +140,7 @@ impl Pool {
             host,
             key,
             encryption,
+            read_only,
             connector,
             born,
             connect_time,
@@ -159,7 +162,7 @@ impl Pool {
             let mut statements = self.local.statements.borrow_mut();
             backend.unpack(&mut statements, &mut params)
         };
-        let outdated = self.is_outdated(&config, &connector);
+        let outdated = self.is_outdated(&config, &connector) || read_only != self.read_only.get();
         let info = Rc::new(ServerInfo {
             id,
             host,
@@ -177,6 +180,7 @@ impl Pool {
             close_needed: Cell::new(outdated),
             link: Cell::new(None),
             application_name: RefCell::new(application_name),
+            read_only,
             prepared_statements: Cell::new(backend.prepared_statements()),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),
@@ -194,6 +198,7 @@ impl Pool {
             output: Outgoing::default(),
             linked_at: request_time,
             asked_at: request_time,
+            one_by_one: false,
         }));
         self.ask_others(Instant::now());
     }

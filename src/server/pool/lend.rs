@@ -105,6 +105,14 @@ impl Pool {
             if poll.is_ready() {
                 place.ticket = None;
             }
+            if let Poll::Ready(Err(farewell)) = &poll
+                && farewell.reroute
+            {
+                // What a login needs any server can tell.
+                place.ticket = Some(self.join(Instant::now(), true)?);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             poll
         })
         .await

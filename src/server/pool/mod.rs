@@ -26,6 +26,8 @@ use crate::config::PoolConfig;
 use crate::flow::Params;
 use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
+use crate::route::Role;
+use crate::server::family::Family;
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::login::Credential;
 use crate::stats::Counters;
@@ -42,6 +44,8 @@ use maintain::Maintenance;
 pub struct Farewell {
     pub message: Vec<u8>,
     pub reason: String,
+    /// Instead: its request is to be sent to another server.
+    pub reroute: bool,
 }
 
 impl Farewell {
@@ -51,6 +55,7 @@ impl Farewell {
         Arc::new(Farewell {
             message,
             reason: refusal.message.clone(),
+            reroute: false,
         })
     }
 }
@@ -77,6 +82,13 @@ pub struct Pool {
     armed: Cell<Option<Instant>>,
     /// Other workers are being asked to make room.
     evicting: Cell<bool>,
+    /// The pools of the other hosts, if there are any.
+    family: RefCell<Weak<Family>>,
+    /// What the server is good for; unknown where nothing is routed.
+    role: Cell<Role>,
+    /// Connections are opened so that they cannot write: the server is a
+    /// replica, or was one when it last answered.
+    read_only: Cell<bool>,
     /// Why nothing is opened any more.
     closing: RefCell<Option<Arc<Farewell>>>,
 }
@@ -109,6 +121,9 @@ impl Pool {
             clients: Cell::new(0),
             maintenance: RefCell::new(Waker::noop().clone()),
             armed: Cell::new(None),
+            family: RefCell::new(Weak::new()),
+            role: Cell::new(Role::Unknown),
+            read_only: Cell::new(false),
             closing: RefCell::new(None),
         });
         tokio::task::spawn_local(Maintenance {
@@ -167,6 +182,72 @@ impl Pool {
         };
     }
 
+    /// The pools of all hosts, where statements are routed.
+    pub fn family(&self) -> Option<Rc<Family>> {
+        self.family.borrow().upgrade()
+    }
+
+    pub(in crate::server) fn join_family(&self, family: &Rc<Family>) {
+        *self.family.borrow_mut() = Rc::downgrade(family);
+    }
+
+    /// Clients that have a connection or wait for one.
+    pub fn outstanding(&self) -> usize {
+        let book = self.book.borrow();
+        book.held_count() as usize + book.waiting_count()
+    }
+
+    /// What its server is good for now. Who waits looks for a server anew;
+    /// connections are renewed unless they are fit for the new role.
+    pub(in crate::server) fn set_role(&self, role: Role) {
+        if self.role.replace(role) == role {
+            return;
+        }
+        let before = self.read_only.get();
+        let read_only = match role {
+            Role::Primary | Role::Fenced => false,
+            Role::Replica => true,
+            Role::Unknown | Role::Down => before,
+        };
+        self.read_only.set(read_only);
+        self.book.borrow_mut().set_limits(self.limits());
+        if read_only != before || role == Role::Fenced {
+            for (_, info) in self.servers.borrow().iter() {
+                info.close_needed.set(true);
+            }
+        }
+        self.greeting.forgive();
+        self.reroute();
+    }
+
+    /// Has those who wait look for a server anew.
+    pub(in crate::server) fn reroute(&self) {
+        let reroute = Arc::new(Farewell {
+            message: Vec::new(),
+            reason: "the server has another role now".to_owned(),
+            reroute: true,
+        });
+        let wakers = self.book.borrow_mut().fail_all(&reroute);
+        for waker in wakers {
+            waker.wake();
+        }
+        self.wake();
+    }
+
+    /// Whether its connections cannot write.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.get()
+    }
+
+    fn limits(&self) -> Limits {
+        let config = self.config.borrow();
+        let mut limits = limits(&config);
+        if let Some(routing) = config.routing.as_ref().filter(|_| self.read_only.get()) {
+            limits.pool_size = routing.replica_pool_size;
+        }
+        limits
+    }
+
     /// TLS towards servers has changed: connections that were opened before are
     /// closed as they are released.
     pub fn renew_tls(&self) {
@@ -182,7 +263,7 @@ impl Pool {
     pub fn reconfigure(&self, config: PoolConfig) {
         let old = self.config.replace(Rc::new(config));
         let new = self.config.borrow().clone();
-        self.book.borrow_mut().set_limits(limits(&new));
+        self.book.borrow_mut().set_limits(self.limits());
         if !same_server(&old, &new) {
             for (_, info) in self.servers.borrow().iter() {
                 info.close_needed.set(true);
@@ -222,7 +303,7 @@ impl Pool {
         Some(failure).filter(|_| !outdated)
     }
 
-    fn is_closing(&self) -> bool {
+    pub(in crate::server) fn is_closing(&self) -> bool {
         self.closing.borrow().is_some()
     }
 

@@ -111,12 +111,22 @@ impl Pool {
         config: &PoolConfig,
         connector: Arc<Connector>,
         (host, stream, logged_in): (Host, Stream, LoggedIn),
+        read_only: bool,
     ) -> Box<Server> {
         let mut params = Params::default();
         for (name, value) in &logged_in.parameters {
             params.set(name.as_bytes(), value, true);
         }
-        let outdated = self.is_outdated(config, &connector);
+        if read_only {
+            // It is the pooler's doing, and nothing that a client has to know or
+            // that must be set back.
+            for name in [&b"in_hot_standby"[..], b"default_transaction_read_only"] {
+                if params.get(name).is_some() {
+                    params.set(name, b"off", true);
+                }
+            }
+        }
+        let outdated = self.is_outdated(config, &connector) || read_only != self.read_only.get();
         if !outdated {
             self.greeting.set_welcome(config, params.clone());
             self.proved.set(true);
@@ -130,6 +140,7 @@ impl Pool {
             local: stream.local_addr(),
             key: logged_in.backend_key,
             encryption: stream.encryption(),
+            read_only,
             connector,
             born: now,
             connect_time: SystemTime::now(),
@@ -159,7 +170,18 @@ impl Pool {
             output: Outgoing::default(),
             linked_at: now,
             asked_at: now,
+            one_by_one: false,
         })
+    }
+
+    /// A connection to its host that is in no book.
+    pub(in crate::server) async fn open_aside(self: &Rc<Self>) -> Result<Stream, String> {
+        let config = self.config();
+        let host = config.hosts.first().ok_or("no host")?;
+        let opened = open_at(self, &config, (host, None), &self.local.connector(), false).await;
+        opened
+            .map(|(stream, _)| stream)
+            .map_err(|error| error.text())
     }
 
     fn open_failed(self: &Rc<Self>, host: &Host, error: &OpenError) {
@@ -212,6 +234,7 @@ impl Pool {
 async fn open(pool: Rc<Pool>) {
     let config = pool.config();
     let connector = pool.local.connector();
+    let read_only = pool.read_only.get();
     let first = match config.load_balance_hosts {
         true => pool.next_host.replace(pool.next_host.get().wrapping_add(1)),
         false => pool.next_host.get(),
@@ -225,7 +248,7 @@ async fn open(pool: Rc<Pool>) {
     for (tried, host) in hosts.take(config.hosts.len()).enumerate() {
         let local = local_socket(&pool, &config, host).await;
         let (host, stream) = local.map_or((host.clone(), None), |(at, stream)| (at, Some(stream)));
-        let result = open_at(&pool, &config, (&host, stream), &connector).await;
+        let result = open_at(&pool, &config, (&host, stream), &connector, read_only).await;
         let others = tried + 1 < config.hosts.len();
         match result {
             Ok((stream, logged_in)) => {
@@ -250,7 +273,7 @@ async fn open(pool: Rc<Pool>) {
     let Some(opened) = opened else {
         return pool.book.borrow_mut().open_failed();
     };
-    let server = pool.admit(&config, connector, opened);
+    let server = pool.admit(&config, connector, opened, read_only);
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);
     let addr = dial::place(&server.info.host);
@@ -310,9 +333,10 @@ async fn open_at(
     config: &PoolConfig,
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
+    read_only: bool,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.credential.borrow().clone();
-    let attempt = open_stream(pool, config, (host, stream), connector, &credential);
+    let attempt = open_stream(pool, config, (host, stream), connector, &credential, read_only);
     match config.server_connect_timeout {
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
@@ -328,6 +352,7 @@ async fn open_stream(
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
     credential: &Credential,
+    read_only: bool,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let keys = &pool.local.derived_keys;
     let mut stream = match stream {
@@ -339,6 +364,9 @@ async fn open_stream(
         ("database", config.dbname.as_str()),
     ];
     startup.extend(config.startup.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    if read_only {
+        startup.push(("default_transaction_read_only", "on"));
+    }
     let logged_in = login::login(&mut stream, &startup, credential, keys).await?;
     Ok((stream, logged_in))
 }
@@ -389,6 +417,7 @@ impl OpenError {
                 Some(Arc::new(Farewell {
                     message,
                     reason: server.message().into_owned(),
+                    reroute: false,
                 }))
             }
             other => {

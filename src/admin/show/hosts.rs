@@ -1,0 +1,40 @@
+//! SHOW HOSTS, which PgBouncer has not.
+
+use crate::admin::snapshot::Snapshot;
+use crate::admin::table::Type::{Int4, Numeric, Text};
+use crate::admin::table::{Column, Table, row};
+
+const COLUMNS: [Column; 10] = [
+    ("database", Text),
+    ("host", Text),
+    ("port", Int4),
+    ("role", Text),
+    ("weight", Int4),
+    ("reads", Numeric),
+    ("outstanding", Int4),
+    ("lag_bytes", Numeric),
+    ("lag_us", Numeric),
+    ("reason", Text),
+];
+
+/// The servers of databases with `route_reads`, once a client has come.
+pub fn hosts(snapshot: &Snapshot) -> Table<'_> {
+    let rows = snapshot.hosts.iter().map(|host| {
+        row![
+            host.database.as_str(),
+            host.host.as_str(),
+            u64::from(host.port),
+            host.role.word(),
+            u64::from(host.weight),
+            host.reads,
+            host.outstanding,
+            host.lag,
+            host.delay.as_micros() as u64,
+            host.reason.as_str(),
+        ]
+    });
+    Table {
+        columns: &COLUMNS,
+        rows: rows.collect(),
+    }
+}

@@ -1,0 +1,324 @@
+//! The pools of one user to each server of a database, and which of them gets
+//! a request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::login::Credential;
+use super::pool::Pool;
+use crate::config::{BalanceReads, PoolConfig, ReadConsistency, Reads, Routing, WithoutReplica};
+use crate::flow::{Params, Purpose, Session};
+use crate::route::{Member, Topology, Verdicts, hint};
+use crate::sql::classify::{Catalog, Isolation, Kind, Transaction};
+use crate::sql::{Dialect, Encoding};
+use crate::stats::add;
+use crate::wire::build::Refusal;
+
+/// Texts that a family remembers the meaning of, of at most so many bytes each.
+const TEXTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+const LONGEST_TEXT: usize = 4096;
+
+/// What the process knows of the servers of its databases.
+#[derive(Debug, Default)]
+pub struct Topologies(Mutex<HashMap<Arc<str>, Arc<Topology>>>);
+
+impl Topologies {
+    /// A database's, which the workers share.
+    pub fn of(&self, config: &PoolConfig, routing: &Routing) -> Arc<Topology> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&config.database).cloned();
+        let known = known.filter(|known| known.is_of(&config.hosts, &routing.weights));
+        known.unwrap_or_else(|| {
+            let fresh = Arc::new(Topology::new(&config.hosts, &routing.weights));
+            all.insert(config.database.clone(), fresh.clone());
+            fresh
+        })
+    }
+}
+
+/// One worker's pools of one database and user, in the order of the hosts.
+#[derive(Debug)]
+pub struct Family {
+    topology: Arc<Topology>,
+    config: RefCell<(Rc<PoolConfig>, Routing)>,
+    pools: Vec<Rc<Pool>>,
+    /// Where the primary was last.
+    home: Cell<usize>,
+    /// Counts on with each choice in turn.
+    turn: Cell<usize>,
+    judge: RefCell<Judge>,
+    /// Some role has changed.
+    news: Notify,
+}
+
+/// Finds out what texts do.
+#[derive(Debug)]
+struct Judge {
+    catalog: Arc<Catalog>,
+    edition: u32,
+    verdicts: Verdicts,
+    /// Of these parameters.
+    dialect: (Rc<Params>, Dialect),
+}
+
+/// Where a request goes.
+pub struct Way {
+    pub pool: Rc<Pool>,
+    /// What its client asks next may belong elsewhere: it is sent on only when
+    /// this has been answered.
+    pub one_by_one: bool,
+}
+
+impl Family {
+    /// `pools`: one for each member of the topology.
+    pub fn new(
+        topology: Arc<Topology>,
+        config: PoolConfig,
+        routing: Routing,
+        pools: Vec<Rc<Pool>>,
+    ) -> Rc<Family> {
+        let judge = Judge {
+            catalog: topology.catalog(),
+            edition: topology.edition(),
+            verdicts: Verdicts::new(TEXTS, LONGEST_TEXT),
+            dialect: Default::default(),
+        };
+        let family = Rc::new(Family {
+            topology,
+            config: RefCell::new((Rc::new(config), routing)),
+            pools,
+            home: Cell::new(0),
+            turn: Cell::new(0),
+            judge: RefCell::new(judge),
+            news: Notify::new(),
+        });
+        for pool in &family.pools {
+            pool.join_family(&family);
+        }
+        family.follow_roles();
+        family
+    }
+
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    /// The configuration with all hosts.
+    pub fn config(&self) -> Rc<PoolConfig> {
+        self.config.borrow().0.clone()
+    }
+
+    pub fn routing(&self) -> Routing {
+        self.config.borrow().1.clone()
+    }
+
+    pub fn pools(&self) -> &[Rc<Pool>] {
+        &self.pools
+    }
+
+    /// Servers and pools with their places.
+    pub fn members(&self) -> impl Iterator<Item = (&Member, &Rc<Pool>)> {
+        self.topology.members().iter().zip(&self.pools)
+    }
+
+    /// How a user proves itself to every server.
+    pub fn set_credential(&self, credential: &Credential) {
+        for pool in &self.pools {
+            pool.set_credential(credential.clone());
+        }
+    }
+
+    /// A new configuration with the same hosts.
+    pub fn reconfigure(&self, config: PoolConfig, routing: Routing) {
+        *self.config.borrow_mut() = (Rc::new(config), routing);
+    }
+
+    /// Returns when it is known who the primary is, or that there is none.
+    /// Cancel safe.
+    pub async fn ready(&self) {
+        loop {
+            let news = self.news.notified();
+            if self.topology.primary().is_some() || self.topology.is_known() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// The servers may have other roles than before.
+    pub fn follow_roles(&self) {
+        for (member, pool) in self.members() {
+            pool.set_role(member.role());
+        }
+        if let Some(primary) = self.topology.primary() {
+            let former = self.home.replace(primary);
+            if let Some(former) = self.pools.get(former).filter(|_| former != primary) {
+                former.reroute();
+            }
+        }
+        self.news.notify_waiters();
+    }
+
+    /// The pool of the primary, or of who was it last.
+    pub fn primary(&self) -> Rc<Pool> {
+        let place = self.topology.primary();
+        let pool = self.pools.get(place.unwrap_or(self.home.get()));
+        // There is a host at least.
+        pool.unwrap_or(&self.pools[0]).clone()
+    }
+
+    /// Which pool gets what the client asks for next. `last_write`: what
+    /// [`Topology::covering_sample`] was at its last write.
+    pub fn route(&self, session: &Session, input: &[u8], last_write: u32) -> Result<Way, Refusal> {
+        let config = self.config.borrow();
+        let routing = &config.1;
+        let judge = |text: &[u8]| self.purpose(text, session.params(), routing.reads);
+        let purpose = session.request(input, &judge);
+        let purpose = purpose.map_or(Purpose::Other, |(_, purpose)| purpose);
+        if purpose == Purpose::Other {
+            return Ok(Way {
+                pool: self.primary(),
+                one_by_one: false,
+            });
+        }
+        let sample = match routing.consistency {
+            ReadConsistency::Eventual => 0,
+            ReadConsistency::Session => last_write,
+            ReadConsistency::Global => self.topology.last_write(),
+        };
+        let pool = match self.reader(routing, sample) {
+            Some(pool) => {
+                add(&pool.counters.replica_read_count, 1);
+                pool.clone()
+            }
+            None if routing.without_replica == WithoutReplica::Primary => {
+                let pool = self.primary();
+                add(&pool.counters.primary_read_count, 1);
+                pool
+            }
+            None => return Err(no_replica(&config.0.database)),
+        };
+        // Only a replica keeps a transaction from becoming READ WRITE.
+        let one_by_one = purpose == Purpose::Read || pool.is_read_only();
+        Ok(Way { pool, one_by_one })
+    }
+
+    /// The client has been told of something that may have been a write, up to
+    /// the sample that is returned.
+    pub fn note_write(&self) -> u32 {
+        let sample = self.topology.covering_sample();
+        if self.config.borrow().1.consistency == ReadConsistency::Global {
+            self.topology.note_write(sample);
+        }
+        sample
+    }
+
+    fn reader(&self, routing: &Routing, sample: u32) -> Option<&Rc<Pool>> {
+        let primary = (routing.reads == Reads::Any).then(|| self.topology.primary());
+        let primary = primary.flatten();
+        let members = self.topology.members().iter().zip(&self.pools);
+        let able = members.enumerate().filter(|(place, (member, _))| {
+            primary == Some(*place) || member.may_read(sample, routing.max_lag)
+        });
+        let mut able = able.map(|(_, candidate)| candidate);
+        // By weight: two under way at a server of weight two are one at another.
+        let load = |(member, pool): &(&Member, &Rc<Pool>)| {
+            let weight = u64::from(member.weight.max(1));
+            pool.outstanding() as u64 * 1_000_000 / weight
+        };
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let best = match routing.balance {
+            BalanceReads::LeastOutstanding => {
+                // Among equals everybody has a turn.
+                let able: Vec<_> = able.collect();
+                let start = turn % able.len().max(1);
+                let (front, back) = able.split_at(start);
+                back.iter().chain(front).copied().min_by_key(load)
+            }
+            BalanceReads::RoundRobin => {
+                let weight = |member: &Member| member.weight.max(1) as usize;
+                let able: Vec<_> = able.collect();
+                let all: usize = able.iter().map(|(member, _)| weight(member)).sum();
+                let mut left = turn % all.max(1);
+                let mut able = able.into_iter();
+                able.find(|(member, _)| match left.checked_sub(weight(member)) {
+                    Some(rest) => {
+                        left = rest;
+                        false
+                    }
+                    None => true,
+                })
+            }
+            BalanceReads::Random => {
+                let able: Vec<_> = able.by_ref().collect();
+                let pick = || able.get(rand::random_range(0..able.len().max(1))).copied();
+                pick().into_iter().chain(pick()).min_by_key(load)
+            }
+        };
+        best.map(|(_, pool)| pool)
+    }
+
+    fn purpose(&self, text: &[u8], params: &Rc<Params>, reads: Reads) -> Purpose {
+        let mut judge = self.judge.borrow_mut();
+        let judge = &mut *judge;
+        let edition = self.topology.edition();
+        if judge.edition != edition {
+            judge.edition = edition;
+            judge.catalog = self.topology.catalog();
+            judge.verdicts.clear();
+        }
+        if !Rc::ptr_eq(&judge.dialect.0, params) {
+            judge.dialect = (params.clone(), dialect(params));
+        }
+        let dialect = judge.dialect.1;
+        // A comment in front is rare, and what stands in it may be wrong: then
+        // the statement is as good as without.
+        let hint = match text.trim_ascii_start().starts_with(b"/*") {
+            true => hint(text, dialect).ok().flatten(),
+            false => None,
+        };
+        match hint {
+            Some(hint::Role::Primary) => return Purpose::Other,
+            None if reads == Reads::Primary => return Purpose::Other,
+            _ => {}
+        }
+        match judge.verdicts.kind(text, dialect, &judge.catalog) {
+            Kind::Read | Kind::Empty => Purpose::Read,
+            // A server in recovery refuses serializable ones.
+            Kind::Transaction(Transaction::Begin(modes))
+                if modes.read_only == Some(true)
+                    && modes.isolation != Some(Isolation::Serializable) =>
+            {
+                Purpose::BeginReadOnly
+            }
+            Kind::Unknown => {
+                self.topology.miss();
+                Purpose::Other
+            }
+            _ => Purpose::Other,
+        }
+    }
+}
+
+/// How the texts of a session with these parameters are to be read.
+fn dialect(params: &Params) -> Dialect {
+    let encoding = params.get(b"client_encoding").unwrap_or_default();
+    Dialect {
+        standard_conforming_strings: params.get(b"standard_conforming_strings") == Some(b"on"),
+        encoding: Encoding::of_client_encoding(encoding),
+    }
+}
+
+fn no_replica(database: &str) -> Refusal {
+    Refusal::error("08006", "no replica may have this read")
+        .detail(format!(
+            "Each replica of database \"{database}\" is down or too far behind (SHOW HOSTS)."
+        ))
+        .hint("With reads_without_replica = primary it would have gone to the primary.")
+}

@@ -1,0 +1,252 @@
+//! Asks the servers of a database for their roles and positions, again and
+//! again: one task for each, on the worker whose client needed it first.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tracing::{info, warn};
+
+use super::family::Family;
+use super::login_error::ErrorResponse;
+use super::pool::Pool;
+use crate::net::Stream;
+use crate::net::message_io::{FrameError, read_frame};
+use crate::route::{Finding, QUESTION, Role, Survey, Topology};
+use crate::sql::classify::catalog;
+use crate::wire::build;
+use crate::worker::{Command, Crew};
+
+/// Longest message of an answer.
+const LONGEST: usize = 1 << 20;
+/// How often the catalog is read anew: at the latest, and if something was met
+/// that is not in it.
+const CATALOG_PERIOD: Duration = Duration::from_secs(60);
+const CATALOG_PAUSE: Duration = Duration::from_secs(2);
+
+/// Begins to ask the servers of this family's database, unless somebody does
+/// already. Must be called inside a local runtime. Ends with the family.
+pub fn start(family: &Rc<Family>, crew: &Crew) {
+    let topology = family.topology();
+    if !topology.watch() {
+        return;
+    }
+    let survey = Rc::new(RefCell::new(Survey::new(topology.clone())));
+    let left = Rc::new(Watched(topology.clone()));
+    for place in 0..topology.members().len() {
+        let watch = Watch {
+            family: Rc::downgrade(family),
+            survey: survey.clone(),
+            place,
+            crew: crew.clone(),
+            _left: left.clone(),
+        };
+        tokio::task::spawn_local(watch.run());
+    }
+}
+
+/// Somebody else may ask when this is dropped.
+struct Watched(Arc<Topology>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+struct Watch {
+    family: Weak<Family>,
+    survey: Rc<RefCell<Survey>>,
+    place: usize,
+    crew: Crew,
+    _left: Rc<Watched>,
+}
+
+impl Watch {
+    async fn run(self) {
+        let mut connection = None;
+        let mut catalog_at = None;
+        while let Some(family) = self.family.upgrade() {
+            let routing = family.routing();
+            let Some(pool) = family.pools().get(self.place).cloned() else {
+                return;
+            };
+            drop(family);
+            if pool.is_closing() {
+                return;
+            }
+            let begun = Instant::now();
+            let sample = self.survey.borrow().ask();
+            let asked = tokio::time::timeout(routing.check_timeout, ask(&pool, &mut connection));
+            let finding = match asked.await {
+                Ok(Ok(finding)) => finding,
+                Ok(Err(error)) => {
+                    connection = None;
+                    Finding::Silent(error.to_string())
+                }
+                Err(_) => {
+                    connection = None;
+                    let limit = routing.check_timeout.as_secs_f64();
+                    Finding::Silent(format!("no answer within {limit} s (host_check_timeout)"))
+                }
+            };
+            let found = |survey: &mut Survey| survey.found(self.place, sample, begun, &finding);
+            let before = roles(self.survey.borrow().topology());
+            if found(&mut self.survey.borrow_mut()) {
+                self.tell(&pool, &before);
+            }
+            let is_primary = matches!(finding, Finding::Writable { .. });
+            if let Some(stream) = connection.as_mut().filter(|_| is_primary)
+                && catalog_at.is_none_or(|at: Instant| {
+                    let age = begun - at;
+                    age >= CATALOG_PERIOD
+                        || age >= CATALOG_PAUSE && self.survey.borrow().topology().was_missed()
+                })
+            {
+                catalog_at = Some(begun);
+                match read_catalog(stream).await {
+                    Ok(catalog) => {
+                        self.survey.borrow().topology().set_catalog(catalog);
+                    }
+                    Err(error) => {
+                        connection = None;
+                        let db = &pool.config().database;
+                        warn!(%db, reason = %error, "cannot read the catalog: what statements \
+                            do is not known, so they go to the primary");
+                    }
+                }
+            }
+            let next = begun + routing.check_period.max(Duration::from_millis(10));
+            tokio::time::sleep_until(next.into()).await;
+        }
+    }
+
+    /// Servers have other roles than `before`.
+    fn tell(&self, pool: &Pool, before: &[Role]) {
+        let config = pool.config();
+        let db = &config.database;
+        let survey = self.survey.borrow();
+        let members = survey.topology().members().iter().zip(before);
+        for (member, _) in members.filter(|(member, before)| member.role() != **before) {
+            let (addr, role, reason) = (&member.name, member.role().word(), member.why());
+            match member.role() {
+                Role::Down | Role::Fenced => warn!(%db, %addr, role, %reason, "role of host"),
+                _ => info!(%db, %addr, role, "role of host"),
+            }
+        }
+        for worker in self.crew.everyone() {
+            let _ = self.crew.tell(worker, Command::Roles(db.clone()));
+        }
+    }
+}
+
+fn roles(topology: &Topology) -> Vec<Role> {
+    topology
+        .members()
+        .iter()
+        .map(|member| member.role())
+        .collect()
+}
+
+/// Why a server did not answer.
+#[derive(Debug, Error)]
+enum WatchError {
+    #[error("{0}")]
+    Open(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Server(String),
+    #[error("the answer was not understood")]
+    Answer,
+}
+
+async fn ask(pool: &Rc<Pool>, connection: &mut Option<Stream>) -> Result<Finding, WatchError> {
+    let stream = match connection {
+        Some(stream) => stream,
+        None => {
+            let opened = pool.open_aside().await.map_err(WatchError::Open)?;
+            connection.insert(opened)
+        }
+    };
+    let rows = query(stream, QUESTION).await?;
+    let row = rows.first().ok_or(WatchError::Answer)?;
+    Finding::of_row(row).ok_or(WatchError::Answer)
+}
+
+async fn read_catalog(stream: &mut Stream) -> Result<catalog::Catalog, WatchError> {
+    query(stream, "SET search_path = pg_catalog").await?;
+    let rows = query(stream, catalog::QUERY).await?;
+    let mut builder = catalog::Builder::default();
+    for row in &rows {
+        let [object, schema, name, standing, definition] = row.as_slice() else {
+            return Err(WatchError::Answer);
+        };
+        let text = |field: &Option<Vec<u8>>| {
+            let field = field.as_deref().unwrap_or_default();
+            String::from_utf8(field.to_vec()).map_err(|_| WatchError::Answer)
+        };
+        let definition = match definition {
+            Some(_) => Some(text(definition)?),
+            None => None,
+        };
+        let added = builder.add(catalog::Row {
+            object: &text(object)?,
+            schema: &text(schema)?,
+            name: &text(name)?,
+            standing: &text(standing)?,
+            definition: definition.as_deref(),
+        });
+        added.map_err(|error| WatchError::Server(error.to_string()))?;
+    }
+    Ok(builder.build())
+}
+
+type Row = Vec<Option<Vec<u8>>>;
+
+/// Runs a query and returns its rows.
+async fn query(stream: &mut Stream, sql: &str) -> Result<Vec<Row>, WatchError> {
+    let mut out = Vec::new();
+    build::query(&mut out, sql.as_bytes());
+    stream.write_all(&out).await?;
+    let mut rows = Vec::new();
+    let mut failure = None;
+    loop {
+        let frame = read_frame(stream, LONGEST).await?;
+        match frame.tag {
+            b'D' => rows.push(data_row(&frame.body).ok_or(WatchError::Answer)?),
+            b'E' => failure = Some(ErrorResponse::new(&frame.body).message().into_owned()),
+            b'Z' => break,
+            _ => {}
+        }
+    }
+    match failure {
+        Some(failure) => Err(WatchError::Server(failure)),
+        None => Ok(rows),
+    }
+}
+
+/// Body of a DataRow.
+fn data_row(body: &[u8]) -> Option<Row> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    let mut row = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        rest = after;
+        match usize::try_from(i32::from_be_bytes(*length)) {
+            Err(_) => row.push(None),
+            Ok(length) => {
+                let (field, after) = rest.split_at_checked(length)?;
+                row.push(Some(field.to_vec()));
+                rest = after;
+            }
+        }
+    }
+    Some(row)
+}
