@@ -122,6 +122,9 @@ pub struct HostRow {
     pub weight: u32,
     /// Reads that it got, as a replica or in place of one.
     pub reads: u64,
+    /// Of these, repeated elsewhere because it refused them or was lost.
+    pub refused_reads: u64,
+    pub lost_reads: u64,
     /// Clients that have a connection to it or wait for one.
     pub outstanding: usize,
     /// How far it is behind the primary, in bytes of WAL, and for how long.
@@ -190,6 +193,8 @@ impl HostRow {
     /// Adds what another user's clients, or another worker's, do there.
     fn add(&mut self, other: &HostRow) {
         self.reads += other.reads;
+        self.refused_reads += other.refused_reads;
+        self.lost_reads += other.lost_reads;
         self.outstanding += other.outstanding;
     }
 }

@@ -12,10 +12,10 @@ use super::farewell::{End, Goodbye};
 use super::info::{ClientInfo, Order};
 use crate::admin::snapshot::ClientState;
 use crate::config::PoolMode;
-use crate::flow::{Output, Release, Session, Shared, Stop};
+use crate::flow::{Outlook, Output, Release, Session, Setback, Shared, Stop};
 use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
-use crate::server::{Lease, Pool};
+use crate::server::{Again, Course, Lease, Pool, Way};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
 use crate::worker::Worker;
@@ -40,6 +40,8 @@ pub struct Client {
     /// `input` begins with a message that can be dealt with now.
     input_due: bool,
     hold: Hold,
+    /// Where what `input` begins with has been already.
+    again: Again,
     log_disconnections: bool,
     /// The client has said goodbye; what it asked for before is still answered.
     leaving: bool,
@@ -57,8 +59,7 @@ impl Drop for Client {
 
 enum Hold {
     Nothing,
-    /// And whether what follows may belong elsewhere.
-    Waiting(Ticket, bool),
+    Waiting(Ticket, Course),
     Linked(Lease),
 }
 
@@ -80,6 +81,7 @@ impl Client {
             answers_first: false,
             input_due: false,
             hold: Hold::Nothing,
+            again: Again::No,
             log_disconnections,
             leaving: false,
             worker,
@@ -113,13 +115,15 @@ impl Client {
                 progress = self.poll_server(cx)?.is_ready();
                 server_drained = !progress;
             }
-            if let Hold::Waiting(ticket, one_by_one) = self.hold
+            if let Hold::Waiting(ticket, course) = self.hold
                 && let Poll::Ready(outcome) = self.pool.poll_wait(ticket, cx.waker())
             {
                 self.hold = Hold::Nothing;
                 match outcome {
                     Ok(lease) => {
-                        self.link(lease, one_by_one);
+                        let input = std::mem::take(&mut self.input);
+                        self.link(lease, course, &input);
+                        self.input = input;
                         self.go_on(true, cx)?;
                     }
                     Err(farewell) if farewell.reroute => self.input_due = true,
@@ -270,7 +274,7 @@ impl Client {
         let mut at = 0;
         loop {
             buffer.clear();
-            let mut rest = bytes.get(at..).unwrap_or_default();
+            let mut rest = rest_of(bytes, at);
             if let Hold::Linked(lease) = &self.hold
                 && lease.one_by_one
                 && !rest.is_empty()
@@ -322,10 +326,17 @@ impl Client {
                 }
             }
             if !to_client.is_empty() {
-                add(&pool.counters.bytes_sent, to_client.len() as u64);
-                self.output
-                    .write(&mut self.stream, cx, &to_client)
-                    .map_err(gone)?;
+                match &mut self.hold {
+                    Hold::Linked(lease) if lease.backend.outlook() == Outlook::Open => {
+                        lease.attempt.withheld.extend_from_slice(&to_client);
+                    }
+                    _ => {
+                        add(&pool.counters.bytes_sent, to_client.len() as u64);
+                        self.output
+                            .write(&mut self.stream, cx, &to_client)
+                            .map_err(gone)?;
+                    }
+                }
                 to_client.clear();
             }
             let (taken, stop) = result.map_err(End::Fault)?;
@@ -341,25 +352,25 @@ impl Client {
                     self.answers_first = true;
                     return Ok(at);
                 }
-                Stop::NeedServer => match self.next_lease(bytes.get(at..).unwrap_or_default()) {
+                Stop::NeedServer => match self.next_lease(rest_of(bytes, at)) {
                     Err(refusal) => {
                         let mut error = Vec::new();
                         refusal.encode(&mut error);
-                        let rest = bytes.get(at..).unwrap_or_default();
+                        let rest = rest_of(bytes, at);
                         at += self.session.refuse(rest, &error, &mut to_client);
                         self.output
                             .write(&mut self.stream, cx, &to_client)
                             .map_err(gone)?;
                         to_client.clear();
                     }
-                    Ok((Some(lease), one_by_one)) => {
-                        self.link(lease, one_by_one);
+                    Ok((Some(lease), course)) => {
+                        self.link(lease, course, rest_of(bytes, at));
                         fresh = true;
                     }
-                    Ok((None, one_by_one)) => {
+                    Ok((None, course)) => {
                         let now = Instant::now();
                         let ticket = self.pool.join(now, false).map_err(End::Farewell)?;
-                        self.hold = Hold::Waiting(ticket, one_by_one);
+                        self.hold = Hold::Waiting(ticket, course);
                         self.info.state.set(ClientState::Waiting);
                         self.info.request_time.set(now);
                         return Ok(at);
@@ -371,22 +382,30 @@ impl Client {
 
     /// A server connection for the request that `input` begins with, if one is
     /// idle. Where statements are routed, this decides which pool it has to be
-    /// of, and whether what follows goes there too.
-    fn next_lease(&mut self, input: &[u8]) -> Result<(Option<Lease>, bool), Refusal> {
-        let mut one_by_one = false;
+    /// of, and what else goes there.
+    fn next_lease(&mut self, input: &[u8]) -> Result<(Option<Lease>, Course), Refusal> {
+        let mut course = Course::All;
         if let Some(family) = self.pool.family() {
-            let way = family.route(&self.session, input, self.info.last_write.get())?;
-            (self.pool, one_by_one) = (way.pool, way.one_by_one);
+            let last_write = self.info.last_write.get();
+            let way = family.route(&self.session, input, last_write, self.again)?;
+            Way { pool: self.pool, course } = way;
         }
-        Ok((self.pool.try_lease(self.session.params()), one_by_one))
+        Ok((self.pool.try_lease(self.session.params()), course))
     }
 
     fn is_one_by_one(&self) -> bool {
         matches!(&self.hold, Hold::Linked(lease) if lease.one_by_one)
     }
 
-    fn link(&mut self, mut lease: Lease, one_by_one: bool) {
-        lease.one_by_one = one_by_one;
+    /// `input`: what it is for.
+    fn link(&mut self, mut lease: Lease, course: Course, input: &[u8]) {
+        let again = std::mem::take(&mut self.again);
+        if let Course::Request(length) = course {
+            lease.one_by_one = true;
+            if self.pool.is_read_only() && again == Again::No {
+                lease.begin_attempt(input.get(..length as usize).unwrap_or_default());
+            }
+        }
         if self.session.mode() == PoolMode::Session {
             lease.for_session();
         }
@@ -408,8 +427,15 @@ impl Client {
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
         let read = self.read_server(cx);
-        if let (Err(End::ServerGone(_)), Hold::Linked(lease)) = (&read, &mut self.hold) {
+        let gone = matches!(read, Err(End::ServerGone(_)));
+        if let Hold::Linked(lease) = &mut self.hold
+            && gone
+        {
             lease.backend.set_lost();
+        }
+        if let Some(setback) = self.setback().filter(|_| gone || read.is_ok()) {
+            self.start_over(setback);
+            return Ok(Poll::Ready(()));
         }
         let read = read?;
         // The buffers are free again here: a lease that is dropped may need
@@ -486,6 +512,26 @@ impl Client {
         {
             server.input = bytes.get(taken..).unwrap_or_default().to_vec();
         }
+        match server.backend.outlook() {
+            Outlook::Served => {}
+            Outlook::Open if result.is_ok() => {
+                server.attempt.withheld.extend_from_slice(to_client);
+                self.input_due |= std::mem::take(&mut self.answers_first);
+                return Ok(Poll::Ready(()));
+            }
+            Outlook::Failed(_) if result.is_ok() => return Ok(Poll::Ready(())),
+            _ => {}
+        }
+        if !server.attempt.request.is_empty() {
+            let withheld = &server.attempt.withheld;
+            if !withheld.is_empty() {
+                add(&pool.counters.bytes_sent, withheld.len() as u64);
+                self.output
+                    .write(&mut self.stream, cx, withheld)
+                    .map_err(gone)?;
+            }
+            server.attempt.end();
+        }
         if !to_client.is_empty() {
             add(&pool.counters.bytes_sent, to_client.len() as u64);
             // Before the client knows of it.
@@ -511,6 +557,50 @@ impl Client {
             }
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// Why what was asked is to be asked elsewhere, as soon as that is possible.
+    fn setback(&self) -> Option<Setback> {
+        let Hold::Linked(lease) = &self.hold else {
+            return None;
+        };
+        let setback = match lease.backend.outlook() {
+            Outlook::Served => return None,
+            Outlook::Open => Setback::Lost,
+            Outlook::Failed(setback) => setback,
+        };
+        match lease.backend.release() {
+            // The rest of the answer is still to come.
+            Release::Dirty => None,
+            Release::Ready | Release::Broken => Some(setback),
+        }
+    }
+
+    /// Takes the request back, to ask it elsewhere: once, and the client has been
+    /// told nothing of it.
+    fn start_over(&mut self, setback: Setback) {
+        let Hold::Linked(lease) = &mut self.hold else {
+            return;
+        };
+        let mut request = std::mem::take(&mut lease.attempt.request);
+        self.session.take_back_request(&request);
+        let counters = &self.pool.counters;
+        let family = self.pool.family();
+        if setback == Setback::Lost {
+            add(&counters.lost_read_count, 1);
+            self.again = family.map_or(Again::OnPrimary, |family| family.not_at(&self.pool));
+        } else {
+            add(&counters.refused_read_count, 1);
+            self.again = Again::OnPrimary;
+            if let Some(family) = family.filter(|_| setback == Setback::Unable) {
+                family.refused(&self.session, &request);
+            }
+        }
+        self.unlink();
+        request.extend_from_slice(&self.input);
+        self.input = request;
+        self.answers_first = false;
+        self.input_due = true;
     }
 
     /// Gives the server connection back.
@@ -600,4 +690,8 @@ impl Client {
 
 fn gone(error: io::Error) -> End {
     End::Gone(Some(error))
+}
+
+fn rest_of(bytes: &[u8], at: usize) -> &[u8] {
+    bytes.get(at..).unwrap_or_default()
 }

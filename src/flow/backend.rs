@@ -12,7 +12,7 @@ use super::params::set_statement;
 use super::replies::{OwnQuery, Replies, Reply};
 use super::session::MISSING;
 use super::statements::Statement;
-use super::{Output, Params, Session, Shared};
+use super::{Outlook, Output, Params, Session, Shared};
 use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
 
@@ -83,6 +83,8 @@ pub struct Backend {
     ending: bool,
     /// Its socket is dead.
     lost: bool,
+    /// Of the present request.
+    outlook: Outlook,
     queries: u64,
 }
 
@@ -108,6 +110,7 @@ impl Backend {
             own_error: None,
             ending: false,
             lost: false,
+            outlook: Outlook::Served,
             queries: 0,
         }
     }
@@ -150,6 +153,22 @@ impl Backend {
     /// Whether the client is in the middle of a request, as far as it was sent.
     pub fn takes_more(&self) -> bool {
         self.unsynced || self.uploading || self.copy_in
+    }
+
+    /// Whether the present request could still be repeated on another server.
+    pub fn outlook(&self) -> Outlook {
+        self.outlook
+    }
+
+    /// A request begins; the client is told nothing while its outlook is
+    /// [`Outlook::Open`].
+    pub fn begin_attempt(&mut self) {
+        self.outlook = Outlook::Open;
+    }
+
+    /// Whatever comes is for the client.
+    pub fn end_attempt(&mut self) {
+        self.outlook = Outlook::Served;
     }
 
     /// Whether nothing is owed and no message is half sent, in either

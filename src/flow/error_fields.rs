@@ -31,6 +31,12 @@ pub fn severity(body: &[u8]) -> Severity {
     }
 }
 
+/// Its SQLSTATE; empty if there is none.
+pub fn sqlstate(body: &[u8]) -> &[u8] {
+    let code = fields(body).find(|(kind, _)| *kind == b'C');
+    code.map_or(b"", |(_, value)| value)
+}
+
 /// Message and SQLSTATE, for people.
 pub fn summary(body: &[u8]) -> String {
     let get = |wanted: u8| {

@@ -13,6 +13,7 @@ mod backend;
 pub mod error_fields;
 #[doc(hidden)]
 pub mod fuzzing;
+mod outlook;
 mod output;
 mod params;
 mod replies;
@@ -23,6 +24,7 @@ mod statements;
 mod tests;
 
 pub use backend::{Backend, PackedBackend, Release, ServerFault};
+pub use outlook::{Outlook, Setback};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
 pub use replies::OwnQuery;

@@ -55,7 +55,7 @@ macro_rules! pool_counter {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 30] = [
+pub static FAMILIES: [Family; 32] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -194,6 +194,16 @@ pub static FAMILIES: [Family; 30] = [
         "pgweir_primary_reads_total",
         primary_read_count,
         "Reads that went to the primary because no replica could have them."
+    ),
+    pool_counter!(
+        "pgweir_refused_reads_total",
+        refused_read_count,
+        "Reads that a replica refused (25006, recovery conflict, ...), repeated on the primary."
+    ),
+    pool_counter!(
+        "pgweir_lost_reads_total",
+        lost_read_count,
+        "Reads whose replica was lost before it answered, repeated on another server."
     ),
     pool_counter!(
         "pgweir_parameter_syncs_total",

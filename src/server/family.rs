@@ -69,9 +69,29 @@ struct Judge {
 /// Where a request goes.
 pub struct Way {
     pub pool: Rc<Pool>,
-    /// What its client asks next may belong elsewhere: it is sent on only when
-    /// this has been answered.
-    pub one_by_one: bool,
+    pub course: Course,
+}
+
+/// What goes the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Whatever the client asks next, as long as it holds the server connection.
+    All,
+    /// A request of so many bytes. What follows may belong elsewhere: it is sent
+    /// on only when this has been answered.
+    Request(u32),
+}
+
+/// Where a request has been already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// Nowhere.
+    #[default]
+    No,
+    /// A replica cannot do it.
+    OnPrimary,
+    /// The host in this place was lost over it.
+    NotAt(u16),
 }
 
 impl Family {
@@ -174,16 +194,33 @@ impl Family {
 
     /// Which pool gets what the client asks for next. `last_write`: what
     /// [`Topology::covering_sample`] was at its last write.
-    pub fn route(&self, session: &Session, input: &[u8], last_write: u32) -> Result<Way, Refusal> {
+    pub fn route(
+        &self,
+        session: &Session,
+        input: &[u8],
+        last_write: u32,
+        again: Again,
+    ) -> Result<Way, Refusal> {
         let config = self.config.borrow();
         let routing = &config.1;
-        let judge = |text: &[u8]| self.purpose(text, session.params(), routing.reads);
-        let purpose = session.request(input, &judge);
-        let purpose = purpose.map_or(Purpose::Other, |(_, purpose)| purpose);
-        if purpose == Purpose::Other {
+        let judge = |text: &[u8]| match again {
+            // It has been found to be a read, even if it is not any more.
+            Again::OnPrimary => Purpose::Read,
+            _ => self.purpose(text, session.params(), routing.reads),
+        };
+        let request = session.request(input, &judge);
+        let request = request.filter(|(_, purpose)| *purpose != Purpose::Other);
+        let request = request.and_then(|(length, purpose)| Some((length.try_into().ok()?, purpose)));
+        let Some((length, purpose)) = request else {
             return Ok(Way {
                 pool: self.primary(),
-                one_by_one: false,
+                course: Course::All,
+            });
+        };
+        if again == Again::OnPrimary {
+            return Ok(Way {
+                pool: self.primary(),
+                course: Course::Request(length),
             });
         }
         let sample = match routing.consistency {
@@ -191,7 +228,7 @@ impl Family {
             ReadConsistency::Session => last_write,
             ReadConsistency::Global => self.topology.last_write(),
         };
-        let pool = match self.reader(routing, sample) {
+        let pool = match self.reader(routing, sample, again) {
             Some(pool) => {
                 add(&pool.counters.replica_read_count, 1);
                 pool.clone()
@@ -204,8 +241,11 @@ impl Family {
             None => return Err(no_replica(&config.0.database)),
         };
         // Only a replica keeps a transaction from becoming READ WRITE.
-        let one_by_one = purpose == Purpose::Read || pool.is_read_only();
-        Ok(Way { pool, one_by_one })
+        let course = match purpose == Purpose::Read || pool.is_read_only() {
+            true => Course::Request(length),
+            false => Course::All,
+        };
+        Ok(Way { pool, course })
     }
 
     /// The client has been told of something that may have been a write, up to
@@ -218,12 +258,33 @@ impl Family {
         sample
     }
 
-    fn reader(&self, routing: &Routing, sample: u32) -> Option<&Rc<Pool>> {
+    /// What is to be done about a request that was lost at this pool.
+    pub fn not_at(&self, pool: &Rc<Pool>) -> Again {
+        let place = self.pools.iter().position(|own| Rc::ptr_eq(own, pool));
+        let place = place.and_then(|place| place.try_into().ok());
+        place.map_or(Again::OnPrimary, Again::NotAt)
+    }
+
+    /// A replica cannot do what `request` asks: its texts are not for replicas any
+    /// more.
+    pub fn refused(&self, session: &Session, request: &[u8]) {
+        session.request(request, &|text| {
+            self.judge.borrow_mut().verdicts.refused(text);
+            Purpose::Read
+        });
+    }
+
+    fn reader(&self, routing: &Routing, sample: u32, again: Again) -> Option<&Rc<Pool>> {
         let primary = (routing.reads == Reads::Any).then(|| self.topology.primary());
         let primary = primary.flatten();
         let members = self.topology.members().iter().zip(&self.pools);
+        let lost = match again {
+            Again::NotAt(place) => Some(usize::from(place)),
+            _ => None,
+        };
         let able = members.enumerate().filter(|(place, (member, _))| {
-            primary == Some(*place) || member.may_read(sample, routing.max_lag)
+            (primary == Some(*place) || member.may_read(sample, routing.max_lag))
+                && lost != Some(*place)
         });
         let mut able = able.map(|(_, candidate)| candidate);
         // By weight: two under way at a server of weight two are one at another.

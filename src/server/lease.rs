@@ -33,6 +33,29 @@ pub struct Server {
     /// What its client asks next may belong to another server: it is sent on only
     /// when everything before has been answered.
     pub one_by_one: bool,
+    pub attempt: Attempt,
+}
+
+/// A request that another server can be asked again, until this one answers.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    /// What the client sent; empty if it is not to be repeated.
+    pub request: Vec<u8>,
+    /// What of the answer the client has not been told yet.
+    pub withheld: Vec<u8>,
+}
+
+/// Room that a server connection keeps for the next attempt.
+const ATTEMPT: usize = 4096;
+
+impl Attempt {
+    /// There is nothing to repeat any more.
+    pub fn end(&mut self) {
+        for buffer in [&mut self.request, &mut self.withheld] {
+            buffer.clear();
+            buffer.shrink_to(ATTEMPT);
+        }
+    }
 }
 
 /// What others may know of a server connection while somebody uses it.
@@ -90,6 +113,8 @@ impl Lease {
         server.linked_at = now;
         server.asked_at = now;
         server.one_by_one = false;
+        server.attempt.end();
+        server.backend.end_attempt();
         server.info.state.set(ServerState::Active);
         server.info.request_time.set(now);
         server.info.idle_since.set(None);
@@ -105,6 +130,12 @@ impl Lease {
     /// PostgreSQL would let it, instead of being cancelled.
     pub fn let_finish(&mut self) {
         self.let_finish = true;
+    }
+
+    /// Should this server not answer `request`, another is asked.
+    pub fn begin_attempt(&mut self, request: &[u8]) {
+        self.attempt.request.extend_from_slice(request);
+        self.backend.begin_attempt();
     }
 
     /// The client keeps it for its session, and may leave anything behind. (The

@@ -11,6 +11,6 @@ pub mod login_error;
 pub mod pool;
 pub mod watch;
 
-pub use family::{Family, Topologies, Way};
-pub use lease::{Lease, Server, ServerInfo};
+pub use family::{Again, Course, Family, Topologies, Way};
+pub use lease::{Attempt, Lease, Server, ServerInfo};
 pub use pool::{Farewell, Greetings, Mail, Pool};

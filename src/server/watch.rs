@@ -7,6 +7,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tracing::{info, warn};
@@ -70,6 +71,7 @@ impl Watch {
     async fn run(self) {
         let mut connection = None;
         let mut catalog_at = None;
+        let mut known = None;
         while let Some(family) = self.family.upgrade() {
             let routing = family.routing();
             let Some(pool) = family.pools().get(self.place).cloned() else {
@@ -108,10 +110,10 @@ impl Watch {
                 })
             {
                 catalog_at = Some(begun);
-                match read_catalog(stream).await {
-                    Ok(catalog) => {
-                        self.survey.borrow().topology().set_catalog(catalog);
-                    }
+                match read_catalog(stream, &mut known).await {
+                    // A new one makes every worker judge all texts again.
+                    Ok(Some(catalog)) => self.survey.borrow().topology().set_catalog(catalog),
+                    Ok(None) => {}
                     Err(error) => {
                         connection = None;
                         let db = &pool.config().database;
@@ -180,9 +182,24 @@ async fn ask(pool: &Rc<Pool>, connection: &mut Option<Stream>) -> Result<Finding
     Finding::of_row(row).ok_or(WatchError::Answer)
 }
 
-async fn read_catalog(stream: &mut Stream) -> Result<catalog::Catalog, WatchError> {
+/// The catalog, unless its rows are the `known` ones, of which a digest is kept.
+async fn read_catalog(
+    stream: &mut Stream,
+    known: &mut Option<[u8; 32]>,
+) -> Result<Option<catalog::Catalog>, WatchError> {
     query(stream, "SET search_path = pg_catalog").await?;
-    let rows = query(stream, catalog::QUERY).await?;
+    let mut rows = query(stream, catalog::QUERY).await?;
+    // The server gives them in any order.
+    rows.sort_unstable();
+    let mut digest = Sha256::new();
+    for field in rows.iter().flatten() {
+        digest.update(field.as_ref().map_or(-1, |f| f.len() as i64).to_be_bytes());
+        digest.update(field.as_deref().unwrap_or_default());
+    }
+    let digest = digest.finalize().into();
+    if known.replace(digest) == Some(digest) {
+        return Ok(None);
+    }
     let mut builder = catalog::Builder::default();
     for row in &rows {
         let [object, schema, name, standing, definition] = row.as_slice() else {
@@ -205,7 +222,7 @@ async fn read_catalog(stream: &mut Stream) -> Result<catalog::Catalog, WatchErro
         });
         added.map_err(|error| WatchError::Server(error.to_string()))?;
     }
-    Ok(builder.build())
+    Ok(Some(builder.build()))
 }
 
 type Row = Vec<Option<Vec<u8>>>;

@@ -87,6 +87,10 @@ counters! {
     replica_read_count,
     /// Reads that went to the primary because no replica could have them.
     primary_read_count,
+    /// Reads that a replica could not do, and that went to the primary then.
+    refused_read_count,
+    /// Reads that were repeated elsewhere because their replica was lost.
+    lost_read_count,
     /// ErrorResponse messages that servers sent to clients.
     server_error_count,
 }

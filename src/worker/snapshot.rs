@@ -127,6 +127,8 @@ fn host_rows(family: &Family) -> Vec<HostRow> {
             role: member.role(),
             weight: member.weight,
             reads: totals.replica_read_count + totals.primary_read_count,
+            refused_reads: totals.refused_read_count,
+            lost_reads: totals.lost_read_count,
             outstanding: pool.outstanding(),
             lag: member.lag(),
             delay: member.delay(),

@@ -26,6 +26,7 @@ mod parameters;
 mod pool;
 mod prepared;
 mod replicas;
+mod replicas_repeat;
 mod signals;
 mod sockets;
 mod split;

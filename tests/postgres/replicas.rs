@@ -10,30 +10,30 @@ use crate::support::{Cluster, Frontend, Pooler, RawClient, Setup, eventually, pa
 
 /// Where it runs: the server's port. What tells servers apart is no read that
 /// any of them may do; but a function is what its owner says that it is.
-const PORT: &str = "select port()";
+pub const PORT: &str = "select port()";
 const FUNCTION: &str = "create function port() returns text stable language sql
     return current_setting('port')";
 
 /// A primary and two replicas.
-struct Trio {
-    primary: Cluster,
-    replicas: [Cluster; 2],
+pub struct Trio {
+    pub primary: Cluster,
+    pub replicas: [Cluster; 2],
 }
 
 impl Trio {
-    fn fresh() -> Trio {
+    pub fn fresh() -> Trio {
         let primary = Cluster::fresh();
         let replicas = [primary.replica(), primary.replica()];
         Trio { primary, replicas }
     }
 
-    fn shared() -> &'static Trio {
+    pub fn shared() -> &'static Trio {
         static SHARED: OnceLock<Trio> = OnceLock::new();
         SHARED.get_or_init(Trio::fresh)
     }
 
     /// Waits until the replicas have what the primary has.
-    fn catch_up(&self) {
+    pub fn catch_up(&self) {
         let now = "select pg_current_wal_insert_lsn()";
         let there = self.primary.admin("postgres").value(now);
         let replayed = format!("select pg_last_wal_replay_lsn() >= '{there}'");
@@ -45,7 +45,7 @@ impl Trio {
         }
     }
 
-    fn setup(&self) -> Setup {
+    pub fn setup(&self) -> Setup {
         let hosts = [&self.primary, &self.replicas[0], &self.replicas[1]];
         let hosts = hosts.map(|cluster| format!("127.0.0.1:{}", cluster.port));
         Setup::with(&self.primary)
@@ -57,7 +57,7 @@ impl Trio {
 }
 
 /// A pooler that knows of the database, its tables and all servers.
-fn start(trio: &Trio, setup: Setup) -> Pooler {
+pub fn start(trio: &Trio, setup: Setup) -> Pooler {
     let pooler = setup.start();
     let mut admin = pooler.admin();
     admin.query("create table t (n int primary key)");
@@ -79,7 +79,7 @@ fn ready(trio: &Trio, pooler: &Pooler) {
     }
 }
 
-fn port(cluster: &Cluster) -> String {
+pub fn port(cluster: &Cluster) -> String {
     cluster.port.to_string()
 }
 

@@ -4,13 +4,15 @@ use crate::admin::snapshot::Snapshot;
 use crate::admin::table::Type::{Int4, Numeric, Text};
 use crate::admin::table::{Column, Table, row};
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 12] = [
     ("database", Text),
     ("host", Text),
     ("port", Int4),
     ("role", Text),
     ("weight", Int4),
     ("reads", Numeric),
+    ("refused_reads", Numeric),
+    ("lost_reads", Numeric),
     ("outstanding", Int4),
     ("lag_bytes", Numeric),
     ("lag_us", Numeric),
@@ -27,6 +29,8 @@ pub fn hosts(snapshot: &Snapshot) -> Table<'_> {
             host.role.word(),
             u64::from(host.weight),
             host.reads,
+            host.refused_reads,
+            host.lost_reads,
             host.outstanding,
             host.lag,
             host.delay.as_micros() as u64,

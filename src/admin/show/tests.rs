@@ -326,6 +326,7 @@ fn snapshot() -> Snapshot {
         ..PoolRow::idle("app", "alice")
     };
     Snapshot {
+        hosts: Vec::new(),
         // Not in order, and one that has not logged in yet.
         clients: vec![
             waiting,

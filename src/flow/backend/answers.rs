@@ -6,7 +6,7 @@ use super::{Backend, ServerFault};
 use crate::flow::error_fields::{self, Severity};
 use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
-use crate::flow::{Output, Session, Shared};
+use crate::flow::{Outlook, Output, Session, Shared};
 use crate::stats::add;
 use crate::wire::{BackendTag, HEADER_LEN, Header, TxStatus};
 
@@ -121,6 +121,7 @@ impl Backend {
                 };
                 let deliver = self.ready(status, &mut session)?;
                 if matches!(deliver, Some(Deliver::Forward)) {
+                    self.served();
                     add(&shared.counters.query_count, 1);
                     let ended = status == TxStatus::Idle;
                     add(&shared.counters.xact_count, u64::from(ended));
@@ -175,9 +176,19 @@ impl Backend {
         if last {
             self.replies.pop();
         }
+        if !own && !is_said_again(tag) {
+            self.served();
+        }
         // The answer to a Sync before this would have come before it.
         self.ambiguous = 0;
         Some(Deliver::forward_unless(own))
+    }
+
+    /// An answer that counts has come.
+    fn served(&mut self) {
+        if self.outlook == Outlook::Open {
+            self.outlook = Outlook::Served;
+        }
     }
 
     fn begin_copy_in(&mut self) {
@@ -263,6 +274,9 @@ impl Backend {
             *error = Some(body.to_vec());
             // The server's farewell is for the client.
             return Deliver::forward_unless(!self.ending);
+        }
+        if self.outlook == Outlook::Open {
+            self.outlook = Outlook::of_error(body);
         }
         self.copy_in = false;
         self.ambiguous = std::mem::take(&mut self.syncs_ignored);
@@ -424,6 +438,19 @@ impl Deliver {
             Deliver::Forward
         }
     }
+}
+
+/// Whether another server gives this, too, if it is asked the same.
+fn is_said_again(tag: BackendTag) -> bool {
+    matches!(
+        tag,
+        BackendTag::ParseComplete
+            | BackendTag::CloseComplete
+            | BackendTag::BindComplete
+            | BackendTag::ParameterDescription
+            | BackendTag::RowDescription
+            | BackendTag::NoData
+    )
 }
 
 fn must_be_whole(tag: BackendTag) -> bool {

@@ -32,6 +32,7 @@ impl Session {
     ) -> Option<(usize, Purpose)> {
         let mut whole = Some(Purpose::Read);
         let mut unnamed = false;
+        let (mut bound, mut closed) = (false, false);
         let mut at = 0;
         loop {
             let bytes = input.get(at..)?;
@@ -55,10 +56,12 @@ impl Session {
                 }
                 Some(FrontendTag::Sync) => return Some((at, whole.unwrap_or(Purpose::Other))),
                 Some(FrontendTag::Parse) => {
-                    let parse = names::parse(body);
+                    let parse = names::parse(body).filter(|parse| !self.has(parse.name));
                     unnamed |= parse.as_ref().is_some_and(|parse| parse.name.is_empty());
                     parse.map_or(Purpose::Other, |parse| definition(parse.definition, judge))
                 }
+                // What was bound and closed could not be bound again.
+                Some(FrontendTag::Bind | FrontendTag::Execute) if closed => Purpose::Other,
                 Some(FrontendTag::Bind) => match names::bind(body) {
                     Some(bind) => self.statement(bind.statement, unnamed, before, judge),
                     None => Purpose::Other,
@@ -71,6 +74,9 @@ impl Session {
                 Some(FrontendTag::Execute | FrontendTag::Flush) => Purpose::Read,
                 _ => Purpose::Other,
             };
+            let tag = FrontendTag::from_byte(header.tag);
+            bound |= tag == Some(FrontendTag::Bind);
+            closed |= bound && tag == Some(FrontendTag::Close);
             whole = whole.filter(|_| purpose == Purpose::Read);
         }
     }
@@ -95,9 +101,31 @@ impl Session {
         at.min(input.len())
     }
 
+    /// Undoes what `request` has changed in the client's names, so that it can be
+    /// asked again. It is one that only reads ([`Session::request`]) and has not
+    /// got to its first Execute, so what it parsed had no such name before.
+    pub fn take_back_request(&mut self, request: &[u8]) {
+        let Some(names) = &mut self.names else {
+            return;
+        };
+        for (tag, body) in messages(request) {
+            if tag == Some(FrontendTag::Parse)
+                && let Some(parse) = names::parse(body)
+            {
+                names.remove(parse.name);
+            }
+        }
+    }
+
     /// Whether the beginning of a message was taken and its rest is to come.
     pub fn is_inside_message(&self) -> bool {
         self.rest > 0
+    }
+
+    /// Whether the client has a statement of this name, not counting the unnamed.
+    fn has(&self, name: &[u8]) -> bool {
+        let mut names = self.names.iter();
+        names.any(|names| names.contains_key(name))
     }
 
     /// A statement by the client's name for it; `before`: what the request has
@@ -150,18 +178,19 @@ fn definition(definition: &[u8], judge: &dyn Fn(&[u8]) -> Purpose) -> Purpose {
 }
 
 /// Whether one of these messages parses a statement of this name.
-fn is_parsed(name: &[u8], mut messages: &[u8]) -> bool {
-    while let Ok(Some(header)) = Header::peek(messages) {
-        let Some((message, rest)) = messages.split_at_checked(header.total) else {
-            return false;
-        };
-        if FrontendTag::from_byte(header.tag) == Some(FrontendTag::Parse) {
-            let body = message.get(HEADER_LEN..).unwrap_or_default();
-            if names::parse(body).is_some_and(|parse| parse.name == name) {
-                return true;
-            }
-        }
-        messages = rest;
-    }
-    false
+fn is_parsed(name: &[u8], before: &[u8]) -> bool {
+    messages(before).any(|(tag, body)| {
+        tag == Some(FrontendTag::Parse) && names::parse(body).is_some_and(|p| p.name == name)
+    })
+}
+
+/// Whole messages: what they are, and their bodies.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Option<FrontendTag>, &[u8])> {
+    std::iter::from_fn(move || {
+        let header = Header::peek(bytes).ok()??;
+        let (message, rest) = bytes.split_at_checked(header.total)?;
+        bytes = rest;
+        let body = message.get(HEADER_LEN..)?;
+        Some((FrontendTag::from_byte(header.tag), body))
+    })
 }

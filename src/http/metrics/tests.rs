@@ -43,6 +43,8 @@ fn distinct() -> Totals {
         server_handover_count: 122,
         replica_read_count: 123,
         primary_read_count: 124,
+        refused_read_count: 125,
+        lost_read_count: 126,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::flow::PackedBackend;
 use crate::net::tls::{Connector, Encryption};
 use crate::net::{Detached, Outgoing};
 use crate::pool::{Passage, PoolName, SharedBound};
-use crate::server::lease::{Server, ServerInfo};
+use crate::server::lease::{Attempt, Server, ServerInfo};
 use crate::server::login::BackendKey;
 use crate::stats::add;
 use crate::worker::Command;
@@ -199,6 +199,7 @@ impl Pool {
             linked_at: request_time,
             asked_at: request_time,
             one_by_one: false,
+            attempt: Attempt::default(),
         }));
         self.ask_others(Instant::now());
     }

@@ -17,7 +17,7 @@ use crate::net::tls::Connector;
 use crate::net::{Outgoing, Stream};
 use crate::pool::SharedBound;
 use crate::server::dial::DialError;
-use crate::server::lease::{Server, ServerInfo};
+use crate::server::lease::{Attempt, Server, ServerInfo};
 use crate::server::login::{Credential, LoggedIn};
 use crate::server::login_error::ServerLoginError;
 use crate::server::{cleanup, dial, login};
@@ -171,6 +171,7 @@ impl Pool {
             linked_at: now,
             asked_at: now,
             one_by_one: false,
+            attempt: Attempt::default(),
         })
     }
 
