@@ -274,4 +274,35 @@ mod tests {
         assert_eq!((row.totals.query_count, row.pool_size), (30, 20));
         assert_eq!(all.login_clients, 3);
     }
+
+    #[test]
+    fn a_host_is_one_row_for_all_users_and_workers() {
+        let part = |port, reads, outstanding| HostRow {
+            database: "app".to_owned(),
+            host: "db".to_owned(),
+            port,
+            role: Role::Replica,
+            weight: 1,
+            reads,
+            refused_reads: 1,
+            lost_reads: 2,
+            outstanding,
+            lag: 5,
+            delay: Duration::from_secs(6),
+            reason: String::new(),
+        };
+        let snapshot = |hosts| Snapshot {
+            hosts,
+            ..Snapshot::default()
+        };
+        let all = Snapshot::merge([
+            snapshot(vec![part(2, 10, 1), part(1, 20, 2)]),
+            snapshot(vec![part(2, 30, 3)]),
+        ]);
+        let counts = |row: &HostRow| (row.port, row.reads, row.outstanding, row.lag);
+        let rows: Vec<_> = all.hosts.iter().map(counts).collect();
+        assert_eq!(rows, [(1, 20, 2, 5), (2, 40, 4, 5)]);
+        let both = &all.hosts[1];
+        assert_eq!((both.refused_reads, both.lost_reads), (2, 4));
+    }
 }

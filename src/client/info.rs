@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::snapshot::ClientState;
 use crate::config::CONSOLE;
@@ -64,7 +64,8 @@ pub struct ClientInfo {
     pub local: PeerAddr,
     pub peer_pid: u32,
     pub encryption: Option<Encryption>,
-    pub connect_time: SystemTime,
+    /// Microseconds since the Unix epoch.
+    connected: u64,
     /// Of its last request.
     pub request_time: Cell<Instant>,
     pub state: Cell<ClientState>,
@@ -140,7 +141,9 @@ impl ClientInfo {
             local: stream.local_addr(),
             peer_pid: stream.peer_pid(),
             encryption: stream.encryption(),
-            connect_time: SystemTime::now(),
+            connected: SystemTime::UNIX_EPOCH
+                .elapsed()
+                .map_or(0, |age| age.as_micros() as u64),
             request_time: Cell::new(Instant::now()),
             state: Cell::new(ClientState::Idle),
             prepared_statements: Cell::new(0),
@@ -151,6 +154,10 @@ impl ClientInfo {
             cancelled: Cell::default(),
             waker: Slot::new(None),
         }
+    }
+
+    pub fn connect_time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_micros(self.connected)
     }
 
     pub fn user(&self) -> &str {

@@ -670,7 +670,7 @@ impl Client {
         // message.
         self.unlink();
         let info = &self.info;
-        let age = info.connect_time.elapsed().unwrap_or_default().as_secs();
+        let age = info.connect_time().elapsed().unwrap_or_default().as_secs();
         let conn = format!("C-{}", info.id);
         let (db, user, addr) = (info.database(), info.user(), info.peer);
         if self.log_disconnections {

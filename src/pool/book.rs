@@ -17,8 +17,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(1);
 /// [`Book::poll`] has returned ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    slot: usize,
-    serial: u64,
+    slot: u32,
+    serial: u32,
 }
 
 /// What becomes of a connection that was given back.
@@ -54,7 +54,7 @@ pub struct Book<S, E> {
     /// to the front; their serial fits no waiter.
     queue: VecDeque<Ticket>,
     waiting: usize,
-    last_serial: u64,
+    last_serial: u32,
     /// When another worker was asked for a connection, until one arrives.
     asked: Option<Instant>,
     /// When another one is to be asked.
@@ -72,7 +72,7 @@ struct Idle<S> {
 
 #[derive(Debug)]
 struct Waiter<S, E> {
-    serial: u64,
+    serial: u32,
     since: Instant,
     outcome: Option<Result<S, E>>,
     waker: Option<Waker>,
@@ -193,7 +193,7 @@ impl<S, E: Clone> Book<S, E> {
 
     /// Joins the queue.
     pub fn join(&mut self, now: Instant) -> Ticket {
-        self.last_serial += 1;
+        self.last_serial = self.last_serial.wrapping_add(1);
         let serial = self.last_serial;
         let slot = self.waiters.insert(Waiter {
             serial,
@@ -201,6 +201,7 @@ impl<S, E: Clone> Book<S, E> {
             outcome: None,
             waker: None,
         });
+        let slot = slot as u32;
         let ticket = Ticket { slot, serial };
         self.queue.push_back(ticket);
         self.waiting += 1;
@@ -217,7 +218,7 @@ impl<S, E: Clone> Book<S, E> {
         };
         match waiter.outcome.take() {
             Some(outcome) => {
-                self.waiters.remove(ticket.slot);
+                self.waiters.remove(ticket.slot as usize);
                 Poll::Ready(Some(outcome))
             }
             None => {
@@ -234,7 +235,7 @@ impl<S, E: Clone> Book<S, E> {
     /// and must be returned with [`Book::give_back`] or [`Book::closed`].
     pub fn leave(&mut self, ticket: Ticket) -> Option<S> {
         self.waiter(ticket)?;
-        let waiter = self.waiters.remove(ticket.slot);
+        let waiter = self.waiters.remove(ticket.slot as usize);
         let given = match waiter.outcome {
             None => {
                 self.waiting -= 1;
@@ -609,13 +610,13 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     fn waiter(&mut self, ticket: Ticket) -> Option<&mut Waiter<S, E>> {
-        let waiter = self.waiters.get_mut(ticket.slot)?;
+        let waiter = self.waiters.get_mut(ticket.slot as usize)?;
         (waiter.serial == ticket.serial).then_some(waiter)
     }
 
     /// The waiter of a ticket, if it still waits.
     fn live(&self, ticket: Ticket) -> Option<&Waiter<S, E>> {
-        let waiter = self.waiters.get(ticket.slot)?;
+        let waiter = self.waiters.get(ticket.slot as usize)?;
         (waiter.serial == ticket.serial && waiter.outcome.is_none()).then_some(waiter)
     }
 
@@ -627,7 +628,7 @@ impl<S, E: Clone> Book<S, E> {
                 break ticket;
             }
         };
-        self.waiters.get_mut(ticket.slot)
+        self.waiters.get_mut(ticket.slot as usize)
     }
 
     /// Dead tickets at the front are dropped, so that a queue that only sees
@@ -639,7 +640,7 @@ impl<S, E: Clone> Book<S, E> {
         if self.queue.len() > 2 * self.waiting + 64 {
             let waiters = &self.waiters;
             self.queue.retain(|t| {
-                let waiter = waiters.get(t.slot);
+                let waiter = waiters.get(t.slot as usize);
                 waiter.is_some_and(|w| w.serial == t.serial && w.outcome.is_none())
             });
         }

@@ -206,3 +206,6 @@ impl Survey {
         member.map_or("", |member| &member.name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,3 +237,6 @@ impl Member {
         self.replayed.store(replayed, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,7 +162,7 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
         port: info.peer.port(),
         local_addr: info.local.host(),
         local_port: info.local.port(),
-        connect_time: info.connect_time,
+        connect_time: info.connect_time(),
         request_time: now.system_time(since),
         wait: match state {
             ClientState::Waiting => now.instant.saturating_duration_since(since),

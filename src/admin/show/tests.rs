@@ -2,10 +2,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::admin::snapshot::{ClientState, PoolRow, ServerState, SocketRow};
+use crate::admin::snapshot::{ClientState, HostRow, PoolRow, ServerState, SocketRow};
 use crate::admin::table::Value;
 use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
 use crate::config::PoolMode;
+use crate::route::Role;
 use crate::stats::{Averages, Totals};
 
 /// Names with PgBouncer's type letters: s text, i int4, N numeric.
@@ -78,6 +79,13 @@ fn columns_are_pgbouncers() {
          avg_bind_count,avg_client_login_count"
     );
     assert_eq!(columns(Show::Totals), "sN name,value");
+    // pgweir's own.
+    assert_eq!(
+        columns(Show::Hosts),
+        "ssisiNNNiNNs \
+         database,host,port,role,weight,reads,refused_reads,lost_reads,outstanding,lag_bytes,\
+         lag_us,reason"
+    );
     assert_eq!(columns(Show::Lists), "si list,items");
     assert_eq!(columns(Show::Config), "ssss key,value,default,changeable");
     assert_eq!(columns(Show::State), "ss key,value");
@@ -157,6 +165,14 @@ fn users_with_what_is_connected() {
             "bob|||NULL|0|1|0|1",
             "pgbouncer|||NULL|0|0|0|0",
         ]
+    );
+}
+
+#[test]
+fn hosts_with_what_is_known_of_them() {
+    assert_eq!(
+        printed(Show::Hosts),
+        ["app|db2|5433|replica|2|30|2|1|4|500|6000|"]
     );
 }
 
@@ -326,7 +342,6 @@ fn snapshot() -> Snapshot {
         ..PoolRow::idle("app", "alice")
     };
     Snapshot {
-        hosts: Vec::new(),
         // Not in order, and one that has not logged in yet.
         clients: vec![
             waiting,
@@ -336,6 +351,20 @@ fn snapshot() -> Snapshot {
         ],
         servers: vec![server],
         pools: vec![quiet_pool(), busy],
+        hosts: vec![HostRow {
+            database: "app".to_owned(),
+            host: "db2".to_owned(),
+            port: 5433,
+            role: Role::Replica,
+            weight: 2,
+            reads: 30,
+            refused_reads: 2,
+            lost_reads: 1,
+            outstanding: 4,
+            lag: 500,
+            delay: Duration::from_millis(6),
+            reason: String::new(),
+        }],
         login_clients: 5,
         past: vec![
             (

@@ -79,7 +79,7 @@ host = 'h'
 x = 1
 [databases.a]
 host = 'h'
-hosts = [{ host = 'h', weight = 2 }]
+hosts = [{ host = 'h', wieght = 2 }]
 pasword = 'x'
 [databases.b]
 url = 'postgres://u@h/db?sslmode=require&gssencmode=disable'
@@ -104,7 +104,7 @@ p.toml:11: `unix_socket_mode`: found integer where it does not fit: write it in 
 p.toml:12: `tcp_user_timeout`: 30 has no unit: write \"30ms\"
 p.toml:13: unknown section `database`, did you mean `databases`?
 p.toml:16: `x`: found integer where it does not fit: write a table of settings
-p.toml:19: `hosts`: `weight` is not built yet
+p.toml:19: `hosts`: unknown key `wieght` of a host
 p.toml:20: unknown key `pasword`, did you mean `password`?
 p.toml:22: `url`: sslmode=require is more than server_tls_sslmode=prefer, which holds for all servers
 p.toml:22: `url`: the parameter `gssencmode` is not supported

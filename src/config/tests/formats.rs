@@ -98,7 +98,7 @@ admin_users = ["alice", "bob"]
 auth_type = "scram-sha-256"
 
 [databases.app]
-hosts = [{ host = "db1" }, { host = "db2", port = 5433 }]
+hosts = [{ host = "db1" }, { host = "db2", port = 5433, weight = 2 }]
 pool_size = 20
 
 [databases.url]
@@ -175,10 +175,16 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
     assert_eq!(config.notices.len(), 9);
 
     let own = [
+        "balance_reads",
+        "host_check_period",
+        "host_check_timeout",
         "log_format",
         "log_level",
         "max_unauthenticated_connections",
         "prefer_unix_socket",
+        "read_consistency",
+        "reads_without_replica",
+        "replica_max_lag",
         "server_max_queries",
         "shutdown_timeout",
         "stats_listen",
