@@ -1,6 +1,7 @@
 //! In steady state a transaction costs no allocation: neither in the simple nor
 //! in the extended protocol, nor with a prepared statement, nor when clients
-//! wait for each other's server connection.
+//! wait for each other's server connection, nor when it is found out that it
+//! goes to a replica, and to which.
 //!
 //! pgweir runs inside this process, whose allocator counts; the client's side
 //! of the measured part allocates nothing itself.
@@ -31,8 +32,9 @@ const ROUNDS: usize = 1000;
 
 #[test]
 fn transactions_allocate_nothing() {
-    let cluster = Cluster::shared();
+    let cluster = Cluster::fresh();
     let database = cluster.create_database();
+    let replicas = [cluster.replica(), cluster.replica()];
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pgweir.toml");
     let port = TcpListener::bind("127.0.0.1:0")
@@ -40,12 +42,18 @@ fn transactions_allocate_nothing() {
         .local_addr()
         .unwrap()
         .port();
+    let hosts = [&cluster, &replicas[0], &replicas[1]];
+    let hosts = hosts.map(|host| format!("{{ host = \"127.0.0.1\", port = {} }}", host.port));
     let config = format!(
         "[pgweir]\nlisten_addr = \"127.0.0.1\"\nlisten_port = {port}\nunix_socket_dir = \"\"\n\
          auth_type = \"trust\"\npool_mode = \"transaction\"\ndefault_pool_size = {POOL_SIZE}\n\
          log_level = \"error\"\nworkers = 1\n\
-         [databases.{database}]\nhost = \"127.0.0.1\"\nport = {}\n[users.app]\n",
-        cluster.port
+         host_check_period = \"1h\"\n\
+         [databases.{database}]\nhost = \"127.0.0.1\"\nport = {}\n\
+         [databases.routed]\ndbname = \"{database}\"\nroute_reads = true\nhosts = [{}]\n\
+         [users.app]\n",
+        cluster.port,
+        hosts.join(", ")
     );
     std::fs::write(&file, config).unwrap();
     std::thread::spawn(move || {
@@ -54,7 +62,8 @@ fn transactions_allocate_nothing() {
         let source = process::Source::new(Some(file), Vec::new());
         process::run(config, source, log)
     });
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| log_in(port, &database)).collect();
+    let mut plain: Vec<_> = (0..CLIENTS).map(|_| log_in(port, &database)).collect();
+    let mut routed: Vec<_> = (0..CLIENTS).map(|_| log_in(port, "routed")).collect();
 
     let simple = Frontend::new().query("select 1");
     let extended = Frontend::new().run("select $1", &["x"]).sync();
@@ -64,7 +73,7 @@ fn transactions_allocate_nothing() {
         .describe(b'P', "")
         .execute("", 0)
         .sync();
-    for client in &mut clients {
+    for client in plain.iter_mut().chain(&mut routed) {
         client.write_all(&parse.bytes).unwrap();
         until_ready(client);
     }
@@ -73,22 +82,30 @@ fn transactions_allocate_nothing() {
         ("extended", extended),
         ("prepared", prepared),
     ];
-    for (name, request) in &protocols {
-        rounds(&mut clients, &request.bytes, WARM_UP);
-        let region = Region::new(ALLOCATOR);
-        rounds(&mut clients, &request.bytes, ROUNDS);
-        let change = region.change();
-        let transactions = ROUNDS * CLIENTS;
-        println!(
-            "{name}: {} allocations in {transactions} transactions",
-            change.allocations
-        );
-        // A timer may be set anew in the meantime; one allocation per
-        // transaction, or per hundred, would be seen.
-        assert!(
-            change.allocations < transactions / 500,
-            "{name}: {change:?}"
-        );
+    for (kind, clients) in [("plain", &mut plain), ("routed", &mut routed)] {
+        for (name, request) in &protocols {
+            rounds(clients, &request.bytes, WARM_UP);
+            let region = Region::new(ALLOCATOR);
+            rounds(clients, &request.bytes, ROUNDS);
+            let change = region.change();
+            let transactions = ROUNDS * CLIENTS;
+            println!(
+                "{kind}, {name}: {} allocations in {transactions} transactions",
+                change.allocations
+            );
+            // A timer may be set anew in the meantime; one allocation per
+            // transaction, or per hundred, would be seen.
+            assert!(
+                change.allocations < transactions / 500,
+                "{kind}, {name}: {change:?}"
+            );
+        }
+    }
+    // They did go to replicas.
+    for replica in &replicas {
+        let served = "select count(*) from pg_stat_activity where datname = current_database() \
+            and usename = 'app' and query like 'select%'";
+        assert_ne!(replica.admin(&database).value(served), "0");
     }
 }
 

@@ -2,6 +2,7 @@
 //! a statement asks for, and what texts were found to be. No sockets and no
 //! clock.
 
+pub mod balance;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hint;

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 
 use super::login::Credential;
 use super::pool::Pool;
-use crate::config::{BalanceReads, PoolConfig, ReadConsistency, Reads, Routing, WithoutReplica};
+use crate::config::{PoolConfig, ReadConsistency, Reads, Routing, WithoutReplica};
 use crate::flow::{Params, Purpose, Session};
+use crate::route::balance::{self, Candidate};
 use crate::route::{Member, Topology, Verdicts, hint};
 use crate::sql::classify::{Catalog, Isolation, Kind, Transaction};
 use crate::sql::{Dialect, Encoding};
@@ -50,7 +51,9 @@ pub struct Family {
     /// Where the primary was last.
     home: Cell<usize>,
     /// Counts on with each choice in turn.
-    turn: Cell<usize>,
+    turn: Cell<u64>,
+    /// Room for those that a choice is made among.
+    able: RefCell<Vec<Candidate>>,
     judge: RefCell<Judge>,
     /// Some role has changed.
     news: Notify,
@@ -114,6 +117,7 @@ impl Family {
             pools,
             home: Cell::new(0),
             turn: Cell::new(0),
+            able: RefCell::default(),
             judge: RefCell::new(judge),
             news: Notify::new(),
         });
@@ -277,52 +281,27 @@ impl Family {
     fn reader(&self, routing: &Routing, sample: u32, again: Again) -> Option<&Rc<Pool>> {
         let primary = (routing.reads == Reads::Any).then(|| self.topology.primary());
         let primary = primary.flatten();
-        let members = self.topology.members().iter().zip(&self.pools);
         let lost = match again {
             Again::NotAt(place) => Some(usize::from(place)),
             _ => None,
         };
-        let able = members.enumerate().filter(|(place, (member, _))| {
-            (primary == Some(*place) || member.may_read(sample, routing.max_lag))
-                && lost != Some(*place)
-        });
-        let mut able = able.map(|(_, candidate)| candidate);
-        // By weight: two under way at a server of weight two are one at another.
-        let load = |(member, pool): &(&Member, &Rc<Pool>)| {
-            let weight = u64::from(member.weight.max(1));
-            pool.outstanding() as u64 * 1_000_000 / weight
-        };
+        let mut able = self.able.borrow_mut();
+        able.clear();
+        for (place, (member, pool)) in self.members().enumerate() {
+            let may = primary == Some(place) || member.may_read(sample, routing.max_lag);
+            if may && lost != Some(place) {
+                able.extend(NonZeroU32::new(member.weight).map(|weight| Candidate {
+                    place,
+                    weight,
+                    outstanding: pool.outstanding(),
+                }));
+            }
+        }
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        let best = match routing.balance {
-            BalanceReads::LeastOutstanding => {
-                // Among equals everybody has a turn.
-                let able: Vec<_> = able.collect();
-                let start = turn % able.len().max(1);
-                let (front, back) = able.split_at(start);
-                back.iter().chain(front).copied().min_by_key(load)
-            }
-            BalanceReads::RoundRobin => {
-                let weight = |member: &Member| member.weight.max(1) as usize;
-                let able: Vec<_> = able.collect();
-                let all: usize = able.iter().map(|(member, _)| weight(member)).sum();
-                let mut left = turn % all.max(1);
-                let mut able = able.into_iter();
-                able.find(|(member, _)| match left.checked_sub(weight(member)) {
-                    Some(rest) => {
-                        left = rest;
-                        false
-                    }
-                    None => true,
-                })
-            }
-            BalanceReads::Random => {
-                let able: Vec<_> = able.by_ref().collect();
-                let pick = || able.get(rand::random_range(0..able.len().max(1))).copied();
-                pick().into_iter().chain(pick()).min_by_key(load)
-            }
-        };
-        best.map(|(_, pool)| pool)
+        let random = |below| rand::random_range(0..below);
+        let place = balance::choose(routing.balance, &able, turn, random)?;
+        self.pools.get(place)
     }
 
     fn purpose(&self, text: &[u8], params: &Rc<Params>, reads: Reads) -> Purpose {
