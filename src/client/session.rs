@@ -388,7 +388,10 @@ impl Client {
         if let Some(family) = self.pool.family() {
             let last_write = self.info.last_write.get();
             let way = family.route(&self.session, input, last_write, self.again)?;
-            Way { pool: self.pool, course } = way;
+            Way {
+                pool: self.pool,
+                course,
+            } = way;
         }
         Ok((self.pool.try_lease(self.session.params()), course))
     }

@@ -39,7 +39,11 @@ pub fn choose(
                 0 => None,
                 whole => at_share(others, random(whole)),
             };
-            Some(second.filter(|c| by_load(c, first).is_lt()).unwrap_or(first))
+            Some(
+                second
+                    .filter(|c| by_load(c, first).is_lt())
+                    .unwrap_or(first),
+            )
         }
     };
     chosen.map(|candidate| candidate.place)
@@ -47,7 +51,8 @@ pub fn choose(
 
 /// Two under way at a server of weight two are as one at a server of weight one.
 fn by_load(a: &Candidate, b: &Candidate) -> Ordering {
-    let share = |of: &Candidate, other: &Candidate| of.outstanding as u128 * u128::from(other.weight.get());
+    let share =
+        |of: &Candidate, other: &Candidate| of.outstanding as u128 * u128::from(other.weight.get());
     share(a, b).cmp(&share(b, a))
 }
 

@@ -214,7 +214,8 @@ impl Family {
         };
         let request = session.request(input, &judge);
         let request = request.filter(|(_, purpose)| *purpose != Purpose::Other);
-        let request = request.and_then(|(length, purpose)| Some((length.try_into().ok()?, purpose)));
+        let request =
+            request.and_then(|(length, purpose)| Some((length.try_into().ok()?, purpose)));
         let Some((length, purpose)) = request else {
             return Ok(Way {
                 pool: self.primary(),

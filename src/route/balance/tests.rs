@@ -49,18 +49,27 @@ fn without_candidates_nobody_is_chosen() {
 
 #[test]
 fn the_least_loaded_is_chosen_and_equals_take_turns() {
-    assert_eq!(shares(LeastOutstanding, &[(1, 1), (1, 0), (1, 2)], 9), [(1, 9)].into());
+    assert_eq!(
+        shares(LeastOutstanding, &[(1, 1), (1, 0), (1, 2)], 9),
+        [(1, 9)].into()
+    );
     assert_eq!(
         shares(LeastOutstanding, &[(1, 1), (1, 2), (1, 1)], 10),
         [(0, 5), (2, 5)].into()
     );
     // Two at weight two are one at weight one.
-    assert_eq!(shares(LeastOutstanding, &[(2, 1), (1, 1)], 9), [(0, 9)].into());
+    assert_eq!(
+        shares(LeastOutstanding, &[(2, 1), (1, 1)], 9),
+        [(0, 9)].into()
+    );
     assert_eq!(
         shares(LeastOutstanding, &[(2, 2), (1, 1)], 9),
         [(0, 6), (1, 3)].into()
     );
-    assert_eq!(shares(LeastOutstanding, &[(2, 3), (1, 1)], 9), [(1, 9)].into());
+    assert_eq!(
+        shares(LeastOutstanding, &[(2, 3), (1, 1)], 9),
+        [(1, 9)].into()
+    );
 }
 
 #[test]

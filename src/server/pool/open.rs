@@ -337,7 +337,14 @@ async fn open_at(
     read_only: bool,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.credential.borrow().clone();
-    let attempt = open_stream(pool, config, (host, stream), connector, &credential, read_only);
+    let attempt = open_stream(
+        pool,
+        config,
+        (host, stream),
+        connector,
+        &credential,
+        read_only,
+    );
     match config.server_connect_timeout {
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
