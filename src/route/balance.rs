@@ -17,13 +17,13 @@ pub struct Candidate {
 }
 
 /// The place of the one that gets it; `None`: there is no candidate. `turn` is
-/// one more with each choice; `random` returns any number below its argument.
-/// Allocates nothing.
+/// one more with each choice; `random` returns any number. Allocates
+/// nothing.
 pub fn choose(
     balance: BalanceReads,
     candidates: &[Candidate],
     turn: u64,
-    mut random: impl FnMut(u64) -> u64,
+    mut random: impl FnMut() -> u64,
 ) -> Option<usize> {
     let all = candidates.iter();
     let chosen = match balance {
@@ -33,17 +33,10 @@ pub fn choose(
         }
         BalanceReads::RoundRobin => at_share(all, turn),
         BalanceReads::Random => {
-            let first = at_share(all.clone(), random(whole(all.clone())))?;
-            let others = all.filter(|c| c.place != first.place);
-            let second = match whole(others.clone()) {
-                0 => None,
-                whole => at_share(others, random(whole)),
-            };
-            Some(
-                second
-                    .filter(|c| by_load(c, first).is_lt())
-                    .unwrap_or(first),
-            )
+            let first = at_share(all.clone(), random())?;
+            let second = at_share(all.filter(|c| c.place != first.place), random());
+            let better = second.filter(|second| by_load(second, first).is_lt());
+            better.or(Some(first))
         }
     };
     chosen.map(|candidate| candidate.place)
@@ -56,16 +49,13 @@ fn by_load(a: &Candidate, b: &Candidate) -> Ordering {
     share(a, b).cmp(&share(b, a))
 }
 
-fn whole<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> u64 {
-    candidates.map(|c| u64::from(c.weight.get())).sum()
-}
-
 /// The one in whose share of the whole `turn` falls, all around.
 fn at_share<'a>(
     mut candidates: impl Iterator<Item = &'a Candidate> + Clone,
     turn: u64,
 ) -> Option<&'a Candidate> {
-    let mut left = turn.checked_rem(whole(candidates.clone()))?;
+    let shares = candidates.clone().map(|c| u64::from(c.weight.get()));
+    let mut left = turn.checked_rem(shares.sum())?;
     candidates.find(|candidate| {
         let share = u64::from(candidate.weight.get());
         let found = left < share;

@@ -300,8 +300,7 @@ impl Family {
         }
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        let random = |below| rand::random_range(0..below);
-        let place = balance::choose(routing.balance, &able, turn, random)?;
+        let place = balance::choose(routing.balance, &able, turn, rand::random)?;
         self.pools.get(place)
     }
 

@@ -18,13 +18,13 @@ fn candidates(servers: &[(u32, usize)]) -> Vec<Candidate> {
 }
 
 /// A generator that is the same each time (splitmix64).
-fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
-    move |below| {
+fn dice(mut seed: u64) -> impl FnMut() -> u64 {
+    move || {
         seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = seed;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
+        z ^ (z >> 31)
     }
 }
 
@@ -123,7 +123,7 @@ proptest! {
             false => (RoundRobin, servers),
         };
         let candidates = candidates(&servers);
-        let round = whole(candidates.iter());
+        let round: u64 = candidates.iter().map(|c| u64::from(c.weight.get())).sum();
         let mut counts = vec![0; servers.len()];
         for turn in first..first + round {
             counts[choose(balance, &candidates, turn, dice(1)).unwrap()] += 1;
@@ -158,7 +158,7 @@ proptest! {
             servers[place].1 += 1;
             places.push(place);
             if places.len() > held {
-                let ended = places.swap_remove(dice(places.len() as u64) as usize);
+                let ended = places.swap_remove(dice() as usize % places.len());
                 servers[ended].1 -= 1;
             }
         }
