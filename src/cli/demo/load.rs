@@ -5,19 +5,26 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::daemon::{output, spawn};
 use super::pooler::{Client, Pooler, Table};
-use super::postgres::Server;
+use super::postgres::{DATABASE, Server};
 
 /// One kind of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub title: &'static str,
-    /// The name of the database on the pooler.
-    pub database: &'static str,
+    /// Where it is to run; through the pooler it is one database.
+    pub site: Site,
     pub clients: u64,
     /// What pgbench gets besides the common arguments.
     pub arguments: &'static [&'static str],
     /// Whether each transaction comes on a connection of its own.
     pub reconnects: bool,
+}
+
+/// One of the demo's servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    Primary,
+    Replica,
 }
 
 /// What one load did. The numbers come from pgbench and from PostgreSQL, not
@@ -62,7 +69,7 @@ pub async fn run(
     server: &mut Server,
 ) -> anyhow::Result<Outcome> {
     let before = server.connections_ever();
-    let mut command = pooler.client.command("pgbench", load.database);
+    let mut command = pooler.client.command("pgbench", DATABASE);
     command
         .args(["--no-vacuum", "--progress=1", "--jobs=2"])
         .args(["--client", &load.clients.to_string()])

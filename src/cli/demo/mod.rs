@@ -14,8 +14,8 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use daemon::Owner;
-use load::Load;
-use pooler::{Client, POOL_SIZE, Pooler, Ports, REPLICA_DATABASE};
+use load::{Load, Site};
+use pooler::{Client, POOL_SIZE, Pooler, Ports};
 use postgres::{DATABASE, Programs, Server, free_port};
 
 /// Start PostgreSQL and pgweir in a temporary directory and run a load.
@@ -35,21 +35,21 @@ pub struct DemoArgs {
 const LOADS: [Load; 3] = [
     Load {
         title: "writes on the primary",
-        database: DATABASE,
+        site: Site::Primary,
         arguments: &["--protocol=extended"],
         clients: 100,
         reconnects: false,
     },
     Load {
         title: "reads on the replica",
-        database: REPLICA_DATABASE,
+        site: Site::Replica,
         arguments: &["--protocol=prepared", "--select-only"],
         clients: 100,
         reconnects: false,
     },
     Load {
         title: "a connection per read",
-        database: REPLICA_DATABASE,
+        site: Site::Replica,
         arguments: &["--protocol=simple", "--select-only", "--connect"],
         clients: 20,
         reconnects: true,
@@ -136,20 +136,16 @@ impl Stage {
     async fn load(&mut self, seconds: u64) -> anyhow::Result<()> {
         let mut outcomes = Vec::new();
         for load in LOADS {
-            let Load {
-                title,
-                database,
-                clients,
-                ..
-            } = load;
-            println!("== {title}: {clients} clients for {seconds} s on database {database}");
-            let server = match database {
-                REPLICA_DATABASE => &mut self.replica,
-                _ => &mut self.primary,
+            let Load { title, clients, .. } = load;
+            println!("== {title}: {clients} clients for {seconds} s");
+            let server = match load.site {
+                Site::Primary => &mut self.primary,
+                Site::Replica => &mut self.replica,
             };
             outcomes.push(load::run(load, seconds, &mut self.pooler, server).await?);
         }
-        println!("{}", report::text(&outcomes));
+        let hosts = self.pooler.console("SHOW HOSTS").await?;
+        println!("{}", report::text(&outcomes, &hosts));
         for fault in outcomes.iter().filter_map(|outcome| outcome.fault()) {
             eprintln!("error: {fault}");
             self.verdict = ExitCode::FAILURE;
@@ -170,10 +166,9 @@ impl Stage {
     fn invitation(&self) -> String {
         let client = &self.pooler.client;
         format!(
-            "DATABASE_URL={}\nread-only    {}\nconsole      {}\nmetrics      {}\n\n\
+            "DATABASE_URL={}\nconsole      {}\nmetrics      {}\n\n\
              It stays up until Ctrl-C. Try: psql \"$DATABASE_URL\"",
             client.url(DATABASE),
-            client.url(REPLICA_DATABASE),
             client.url("pgbouncer"),
             self.pooler.stats_url(),
         )

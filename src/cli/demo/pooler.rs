@@ -12,8 +12,6 @@ use super::postgres::{DATABASE, Programs, USER};
 
 /// Server connections per pool.
 pub const POOL_SIZE: u64 = 10;
-/// pgweir's name for the database on the replica.
-pub const REPLICA_DATABASE: &str = "app_replica";
 
 /// Where everything listens on 127.0.0.1.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +94,8 @@ impl Pooler {
             },
         };
         let Pooler { daemon, client, .. } = &mut pooler;
-        for database in [DATABASE, REPLICA_DATABASE] {
-            let probe = || client.query(database, "SELECT 1");
-            daemon.until_ready(Duration::from_secs(15), probe).await?;
-        }
+        let probe = || client.query(DATABASE, "SELECT 1");
+        daemon.until_ready(Duration::from_secs(15), probe).await?;
         Ok(pooler)
     }
 
@@ -139,12 +135,11 @@ admin_users = ["{USER}"]
 max_client_conn = 1000
 
 [databases.{DATABASE}]
-hosts = [{{ host = "127.0.0.1", port = {primary} }}]
-pool_size = {POOL_SIZE}
-
-[databases.{REPLICA_DATABASE}]
-hosts = [{{ host = "127.0.0.1", port = {replica} }}]
-dbname = "{DATABASE}"
+hosts = [
+    {{ host = "127.0.0.1", port = {primary} }},
+    {{ host = "127.0.0.1", port = {replica} }},
+]
+route_reads = true
 pool_size = {POOL_SIZE}
 
 [users.{USER}]
@@ -161,7 +156,7 @@ pub struct Table {
 }
 
 impl Table {
-    fn parse(text: &str) -> Table {
+    pub fn parse(text: &str) -> Table {
         let mut lines = text
             .lines()
             .map(|line| line.split('\t').map(str::to_owned).collect());
@@ -217,7 +212,7 @@ mod tests {
             file["pgweir"]["unix_socket_dir"].as_str(),
             Some("/tmp/a \"b\"")
         );
-        let host = &file["databases"][REPLICA_DATABASE]["hosts"][0];
+        let host = &file["databases"][DATABASE]["hosts"][1];
         assert_eq!(host["port"].as_integer(), Some(2));
     }
 }

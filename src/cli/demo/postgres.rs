@@ -228,7 +228,10 @@ impl Server {
 
     /// How many connections the demo's user has to this server now.
     pub async fn connections(&self) -> anyhow::Result<u64> {
-        let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{USER}'");
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = '{USER}' \
+             AND application_name <> 'pgweir host check'"
+        );
         let answer = self.psql.run(&sql).await?;
         answer.parse().context("pg_stat_activity gave no number")
     }

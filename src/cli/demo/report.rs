@@ -1,7 +1,7 @@
 //! What the demo shows when the load is over.
 
 use super::load::Outcome;
-use super::pooler::POOL_SIZE;
+use super::pooler::{POOL_SIZE, Table};
 
 const POOLS: [&str; 7] = [
     "database",
@@ -11,6 +11,15 @@ const POOLS: [&str; 7] = [
     "sv_active",
     "sv_idle",
     "pool_mode",
+];
+
+const HOSTS: [&str; 6] = [
+    "host",
+    "port",
+    "role",
+    "reads",
+    "refused_reads",
+    "lag_bytes",
 ];
 
 impl Outcome {
@@ -41,8 +50,8 @@ impl Outcome {
     }
 }
 
-/// The tables after the last load.
-pub fn text(outcomes: &[Outcome]) -> String {
+/// The tables after the last load; `hosts` is the answer of SHOW HOSTS.
+pub fn text(outcomes: &[Outcome], hosts: &Table) -> String {
     let mut rows = vec![
         [
             "load",
@@ -84,7 +93,8 @@ pub fn text(outcomes: &[Outcome]) -> String {
             text += &align(&pools.columns(&POOLS));
         }
     }
-    text
+    text += "\nSHOW HOSTS: where the reads went\n\n";
+    text + &align(&hosts.columns(&HOSTS))
 }
 
 /// Columns as wide as their widest cell; the first is words, the others may be
@@ -135,7 +145,9 @@ mod tests {
     #[test]
     fn reuse_is_the_share_of_transactions_that_opened_nothing() {
         assert_eq!(outcome().reuse(), 99.0);
-        let text = text(&[outcome()]);
+        let hosts = Table::parse("role\treads\nreplica\t77\n");
+        let text = text(&[outcome()], &hosts);
+        assert!(text.contains("77"));
         let row = text.lines().find(|line| line.contains("reads")).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();
         let expected = [

@@ -179,7 +179,8 @@ impl Pool {
     pub(in crate::server) async fn open_aside(self: &Rc<Self>) -> Result<Stream, String> {
         let config = self.config();
         let host = config.hosts.first().ok_or("no host")?;
-        let opened = open_at(self, &config, (host, None), &self.local.connector(), false).await;
+        let connector = self.local.connector();
+        let opened = open_at(self, &config, (host, None), &connector, CHECK).await;
         opened
             .map(|(stream, _)| stream)
             .map_err(|error| error.text())
@@ -230,12 +231,20 @@ impl Pool {
     }
 }
 
+type Parameters = &'static [(&'static str, &'static str)];
+
+/// Startup parameters of a connection that must not write, and of one that only
+/// asks how the server is.
+const READ_ONLY: Parameters = &[("default_transaction_read_only", "on")];
+const CHECK: Parameters = &[("application_name", "pgweir host check")];
+
 /// The attempt to open one connection: at the next host, and if that cannot be
 /// reached, at each of the others.
 async fn open(pool: Rc<Pool>) {
     let config = pool.config();
     let connector = pool.local.connector();
     let read_only = pool.read_only.get();
+    let more = if read_only { READ_ONLY } else { &[] };
     let first = match config.load_balance_hosts {
         true => pool.next_host.replace(pool.next_host.get().wrapping_add(1)),
         false => pool.next_host.get(),
@@ -249,7 +258,7 @@ async fn open(pool: Rc<Pool>) {
     for (tried, host) in hosts.take(config.hosts.len()).enumerate() {
         let local = local_socket(&pool, &config, host).await;
         let (host, stream) = local.map_or((host.clone(), None), |(at, stream)| (at, Some(stream)));
-        let result = open_at(&pool, &config, (&host, stream), &connector, read_only).await;
+        let result = open_at(&pool, &config, (&host, stream), &connector, more).await;
         let others = tried + 1 < config.hosts.len();
         match result {
             Ok((stream, logged_in)) => {
@@ -334,17 +343,10 @@ async fn open_at(
     config: &PoolConfig,
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
-    read_only: bool,
+    more: Parameters,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.credential.borrow().clone();
-    let attempt = open_stream(
-        pool,
-        config,
-        (host, stream),
-        connector,
-        &credential,
-        read_only,
-    );
+    let attempt = open_stream(pool, config, (host, stream), connector, &credential, more);
     match config.server_connect_timeout {
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
@@ -360,7 +362,7 @@ async fn open_stream(
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
     credential: &Credential,
-    read_only: bool,
+    more: Parameters,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let keys = &pool.local.derived_keys;
     let mut stream = match stream {
@@ -372,9 +374,7 @@ async fn open_stream(
         ("database", config.dbname.as_str()),
     ];
     startup.extend(config.startup.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-    if read_only {
-        startup.push(("default_transaction_read_only", "on"));
-    }
+    startup.extend(more);
     let logged_in = login::login(&mut stream, &startup, credential, keys).await?;
     Ok((stream, logged_in))
 }
