@@ -90,8 +90,12 @@ fn pool_row(pool: &Pool, clients: ClientCounts, now: &Moment) -> PoolRow {
         database: config.database.to_string(),
         user: config.user.to_string(),
         cl_active: clients.active,
-        // Logins that wait for their first connection are in the queue too.
-        cl_waiting: clients.waiting.max(book.waiting_count()),
+        // Logins that wait for their first connection are in the queue too. Where
+        // statements are routed, a client may wait in another pool than its own.
+        cl_waiting: match config.host {
+            Some(_) => book.waiting_count(),
+            None => clients.waiting.max(book.waiting_count()),
+        },
         cl_active_cancel_req: canceled.map(|(_, info)| info.cancels.get() as usize).sum(),
         cl_waiting_cancel_req: 0,
         sv_active: state(ServerState::Active),

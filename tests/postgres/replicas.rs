@@ -430,3 +430,26 @@ fn without_a_replica_reads_may_have_to_fail() {
     assert_eq!(client.exchange(&extended).tags(), "EZ");
     client.query("insert into t values (2)");
 }
+
+#[test]
+fn who_waits_for_a_replica_is_counted_once() {
+    let trio = Trio::fresh();
+    let setup = trio.setup().for_database("replica_pool_size", 1);
+    let pooler = start(&trio, setup);
+    let mut clients: Vec<_> = (0..10).map(|_| pooler.login()).collect();
+    for client in &mut clients {
+        client.send(&Frontend::new().query("select pg_sleep(0.3)"));
+    }
+    patiently("all others wait", || {
+        let pools = pooler.show("POOLS");
+        let own = pools
+            .iter()
+            .find(|row| row["database"] == pooler.database)?;
+        let sum = |column: &str| own[column].parse::<usize>().expect("a number");
+        assert!(sum("cl_active") + sum("cl_waiting") <= 11, "{own:?}");
+        (sum("cl_waiting") == 8).then_some(())
+    });
+    for client in &mut clients {
+        client.answer();
+    }
+}
