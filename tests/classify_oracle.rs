@@ -683,7 +683,7 @@ impl Random<'_> {
             25 => format!("json_value({one}, '$.a' returning {})", self.type_name()),
             26 => format!("overlay({one} placing 'x' from 1 for 2)"),
             27 => format!("({one}) not similar to {two} escape '!'"),
-            28 => format!("current_timestamp(2) - interval '1' second(2) is not null"),
+            28 => "current_timestamp(2) - interval '1' second(2) is not null".to_owned(),
             29 => format!("{one} = all ({})", self.query(inner)),
             30 => format!("({one}) is json with unique keys"),
             _ => format!("row({one}, {two})"),
