@@ -33,6 +33,9 @@ const OBJECTS: [(&str, &str); 4] = [
     ("operators", "o"),
 ];
 
+/// Names of what writes. They need not be asked for.
+const BAD: [&str; 4] = ["bad_f", "bad_t", "bad_r", "!!!"];
+
 /// Words of the grammar that could be names, too: then they are taken for
 /// names only if the catalog has them.
 const SOFT_FUNCTIONS: &[&str] = &[
@@ -204,6 +207,9 @@ impl<'a> Names<'a> {
             schema => quote(schema) + ".",
         };
         let (text, name) = (name[1].as_str().unwrap(), quote(&name[1]));
+        if BAD.contains(&text) {
+            return false;
+        }
         let sql = match kind {
             "functions" => format!("select {schema}{name}(1)"),
             "types" => format!("select null::{schema}{name}"),
@@ -337,9 +343,13 @@ fn mutate(sql: &str, rng: &mut StdRng) -> String {
 
 /// The statement with one of its harmless names turned into one that writes.
 fn poison(sql: &str, rng: &mut StdRng) -> String {
-    let harmless: Vec<_> = sql.match_indices("good_").collect();
+    let pairs = [("good_", "bad_"), ("+++", "!!!")];
+    let harmless: Vec<_> = pairs
+        .iter()
+        .flat_map(|&(good, bad)| sql.match_indices(good).map(move |found| (found, bad)))
+        .collect();
     match harmless.choose(rng) {
-        Some(&(at, good)) => format!("{}bad_{}", &sql[..at], &sql[at + good.len()..]),
+        Some(&((at, good), bad)) => format!("{}{bad}{}", &sql[..at], &sql[at + good.len()..]),
         None => sql.to_owned(),
     }
 }
@@ -414,6 +424,7 @@ impl Random<'_> {
                 " for update",
                 " for no key update of t",
                 " for share",
+                " for key share",
                 " for read only",
             ]);
         }
@@ -638,6 +649,7 @@ impl Random<'_> {
                 &[
                     "t.bad_f",
                     "(t).bad_f",
+                    "(t).bad_t",
                     "bad_t 'x'",
                     "t.\"bad_f\".x",
                     "public.bad_t '1'",

@@ -42,7 +42,7 @@ pub(super) fn prove<'a>(tokens: &mut Tokens<'a>, catalog: &Catalog) -> Proof<'a>
 pub(super) fn path_of_name<'a>(tokens: &mut Tokens<'a>) -> Proof<'a, Path<'a>> {
     let first = tokens.advance();
     match first {
-        Some(name) if name.is_name() => Ok(path(tokens, name)?.path),
+        Some(name) if name.is_name() => Ok(path(tokens, name, |_| {})),
         _ => unexpected(first),
     }
 }
@@ -350,15 +350,15 @@ impl<'a> Query<'a, '_> {
             Some(Keyword::Joining) | None => {}
             Some(_) => return unexpected(Some(token)),
         }
-        let found = path(self.tokens, token)?;
+        let path = path(self.tokens, token, |_| {});
         self.level().state = State::Alias;
         if self.tokens.next_is(b'(') {
-            return self.function(&found.path);
+            return self.function(&path);
         }
-        if self.is_with_query(&found.path) {
+        if self.is_with_query(&path) {
             return Ok(());
         }
-        prove_relation(self.catalog, &found.path)
+        prove_relation(self.catalog, &path)
     }
 
     fn alias(&mut self, token: Token<'a>, keyword: Option<Keyword>) -> Proof<'a> {
@@ -500,17 +500,16 @@ impl<'a> Query<'a, '_> {
     }
 
     fn dotted(&mut self, token: Token<'a>) -> Proof<'a> {
-        let found = path(self.tokens, token)?;
-        match self.tokens.peek() {
-            Some(next) if next.is_symbol(b'(') => self.function(&found.path),
-            Some(next) if next.is_string() => self.type_of(&found.path),
-            _ => {
-                let attributes = found.attributes.iter().take(found.count);
-                for attribute in attributes {
-                    self.check_attribute(attribute)?;
-                }
-                Ok(())
+        let mut attributes = Ok(());
+        let path = path(self.tokens, token, |name| {
+            if attributes.is_ok() {
+                attributes = check_attribute(self.catalog, name);
             }
+        });
+        match self.tokens.peek() {
+            Some(next) if next.is_symbol(b'(') => self.function(&path),
+            Some(next) if next.is_string() => self.type_of(&path),
+            _ => attributes,
         }
     }
 
@@ -521,18 +520,11 @@ impl<'a> Query<'a, '_> {
                 if self.tokens.next_is(b'(') {
                     return unexpected(Some(name));
                 }
-                self.check_attribute(name.text)
+                check_attribute(self.catalog, name.text)
             }
             Some(star) if star.kind == TokenKind::Symbol(b'*') => Ok(()),
             other => unexpected(other),
         }
-    }
-
-    fn check_attribute(&self, name: &'a [u8]) -> Proof<'a> {
-        if self.catalog.attribute_may_write(name) {
-            return unknown(Reason::Function(name, Fault::Volatile));
-        }
-        Ok(())
     }
 
     fn function(&mut self, path: &Path<'a>) -> Proof<'a> {
@@ -610,41 +602,37 @@ fn accept<'a>(
     }
 }
 
-/// Names with dots between them.
-struct Found<'a> {
-    /// The last name and the one before it.
-    path: Path<'a>,
-    /// The names behind a dot: columns, unless the whole is something else.
-    attributes: [&'a [u8]; 3],
-    count: usize,
+#[inline]
+fn check_attribute<'a>(catalog: &Catalog, name: &'a [u8]) -> Proof<'a> {
+    if catalog.attribute_may_write(name) {
+        return unknown(Reason::Function(name, Fault::Volatile));
+    }
+    Ok(())
 }
 
-/// Reads the names that follow `first` behind dots. A star behind a dot is left
-/// out; behind the dot of an operator's schema, the operator is what is next.
-fn path<'a>(tokens: &mut Tokens<'a>, first: Token<'a>) -> Proof<'a, Found<'a>> {
-    let mut found = Found {
-        path: Path::of(first.text),
-        attributes: [b""; 3],
-        count: 0,
-    };
+/// The last of the names that follow `first` behind dots, and the one before it.
+/// Each behind a dot is told: it is a column, unless the whole is something else.
+/// A star behind a dot is left out; behind the dot of an operator's schema, the
+/// operator is what is next.
+#[inline]
+fn path<'a>(
+    tokens: &mut Tokens<'a>,
+    first: Token<'a>,
+    mut behind_dot: impl FnMut(&'a [u8]),
+) -> Path<'a> {
+    let mut path = Path::of(first.text);
     while tokens.accept_symbol(b'.') {
-        match tokens.peek() {
-            Some(name) if name.is_name() => {
-                let Some(place) = found.attributes.get_mut(found.count) else {
-                    return unknown(Reason::TooComplex);
-                };
-                *place = name.text;
-                found.count += 1;
-                found.path = Path {
-                    schema: Some(found.path.name),
-                    name: name.text,
-                };
-                tokens.skip();
-            }
-            _ => break,
-        }
+        let Some(name) = tokens.peek().filter(Token::is_name) else {
+            break;
+        };
+        tokens.skip();
+        behind_dot(name.text);
+        path = Path {
+            schema: Some(path.name),
+            name: name.text,
+        };
     }
-    Ok(found)
+    path
 }
 
 pub(super) fn unknown<T>(reason: Reason<'_>) -> Proof<'_, T> {
