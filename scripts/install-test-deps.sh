@@ -1,12 +1,14 @@
 #!/bin/sh
 # Installs what the tests need and is missing: PostgreSQL, Python, Node and ss
-# from the distribution (as root), the drivers into target/venv and target/node.
+# from the distribution (as root), the drivers and PostgreSQL's grammar into
+# target/venv and target/node, SQL to test with into target/corpus.
 # Quick when everything is there. Without root it says what to install.
 #
 # PG_BIN    directory with initdb, postgres, psql and pgbench, if not installed
 set -eu
 cd "$(dirname "$0")/.."
 drivers=tests/drivers
+oracle=tests/oracle
 venv=target/venv
 node=target/node
 
@@ -61,6 +63,17 @@ if ! cmp -s "$drivers/requirements.txt" "$venv/requirements.txt"; then
     "$python" -m venv --clear "$venv"
     "$venv/bin/pip" install -q --disable-pip-version-check -r "$drivers/requirements.txt"
     cp "$drivers/requirements.txt" "$venv/requirements.txt"
+fi
+
+if ! cmp -s "$oracle/requirements.txt" "$venv/oracle-requirements.txt"; then
+    say "installing PostgreSQL's grammar into $venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check -r "$oracle/requirements.txt"
+    cp "$oracle/requirements.txt" "$venv/oracle-requirements.txt"
+fi
+
+if ! cmp -s "$oracle/corpus-requirements.txt" target/corpus/requirements.txt; then
+    say "fetching SQL to test with into target/corpus"
+    "$venv/bin/python" "$oracle/classify_corpus.py" target/corpus >/dev/null
 fi
 
 if ! cmp -s "$drivers/package-lock.json" "$node/installed.json"; then
