@@ -14,6 +14,7 @@ mod auth;
 mod cancel;
 mod classify;
 mod command_line;
+mod consistency;
 mod console;
 mod crosstalk;
 mod descriptors;

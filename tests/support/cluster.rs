@@ -60,6 +60,7 @@ const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 fsync = off
 synchronous_commit = off
+wal_writer_delay = 10ms
 full_page_writes = off
 autovacuum = off
 max_connections = 300
