@@ -186,6 +186,55 @@ async def pool(dsn):
     await pool.close()
 
 
+async def notes(dsn):
+    """Each connection reads what it wrote, in every way that there is."""
+    conn = await connect(dsn)
+    await conn.execute("create table notes (id int, n int)")
+    await conn.close()
+
+    async def work(conn, number):
+        text = "select count(*), coalesce(max(n), 0) from notes where id = $1"
+        prepared = await conn.prepare(text)
+        written = 0
+
+        async def write(rows=1):
+            nonlocal written
+            new = [(number, written + i + 1) for i in range(rows)]
+            await conn.executemany("insert into notes values ($1, $2)", new)
+            written += rows
+
+        async def check():
+            assert tuple(await conn.fetchrow(text, number)) == (written, written)
+            assert tuple(await prepared.fetchrow(number)) == (written, written)
+
+        for _ in range(12):
+            await write()
+            await check()
+            await asyncio.sleep(0.15)
+            await check()
+            async with conn.transaction():
+                await write(3)
+                await check()
+            try:
+                async with conn.transaction():
+                    await conn.execute("delete from notes where id = $1", number)
+                    raise ZeroDivisionError
+            except ZeroDivisionError:
+                await check()
+            async with conn.transaction(readonly=True):
+                await check()
+                rows = conn.cursor("select n from notes where id = $1 order by n", number, prefetch=7)
+                assert [row[0] async for row in rows] == list(range(1, written + 1))
+            try:
+                async with conn.transaction(readonly=True):
+                    await conn.execute("insert into notes values (0, 0)")
+                raise AssertionError("no error")
+            except asyncpg.ReadOnlySQLTransactionError:
+                pass
+
+    await at_once(dsn, work)
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -195,5 +244,6 @@ scenario.main(
         "copy": copy,
         "cancel": cancel,
         "pool": pool,
+        "notes": notes,
     }
 )

@@ -136,7 +136,48 @@ async function pool(dsn) {
   await pool.end();
 }
 
-const scenarios = { prepared, transactions, queued, copying, cancel, pool };
+// Each connection reads what it wrote, in every way that there is.
+async function notes(dsn) {
+  await withClient(dsn, (client) => client.query("create table notes (id int, n int)"));
+  await atOnce(dsn, async (client, number) => {
+    const text = "select count(*)::int from notes where id = $1";
+    let written = 0;
+    const write = () => client.query("insert into notes values ($1, $2)", [number, ++written]);
+    const check = async () => {
+      const expected = written;
+      const found = await Promise.all([
+        value(client, text, [number]),
+        value(client, { name: "count", text, values: [number] }),
+        value(client, text.replace("$1", number)),
+      ]);
+      assert.deepEqual(found, [expected, expected, expected]);
+    };
+    for (let i = 0; i < 12; i++) {
+      await write();
+      await check();
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      await check();
+      await client.query("begin");
+      await write();
+      await check();
+      await client.query("commit");
+      await client.query("begin");
+      await client.query("delete from notes where id = $1", [number]);
+      await client.query("rollback");
+      // Queued without waiting for the answers of those before.
+      const [, first, , second] = await Promise.all([
+        write(), value(client, text, [number]), write(), value(client, text, [number]),
+      ]);
+      assert.deepEqual([first, second], [written - 1, written]);
+      await client.query("begin read only");
+      await check();
+      await assert.rejects(client.query("insert into notes values (0, 0)"), { code: "25006" });
+      await client.query("rollback");
+    }
+  });
+}
+
+const scenarios = { prepared, transactions, queued, copying, cancel, pool, notes };
 const [name, dsn] = process.argv.slice(2);
 scenarios[name](dsn).then(
   () => console.log("ok"),

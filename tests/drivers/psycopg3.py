@@ -205,6 +205,66 @@ async def asynchronous(dsn):
     await asyncio.gather(*(work(number) for number in range(20)))
 
 
+def notes(dsn):
+    """Each connection reads what it wrote, in every way that there is."""
+
+    def work(number):
+        read = "select count(*), coalesce(max(n), 0) from notes where id = %s"
+        threshold = [None, 0, 3][number % 3]
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=threshold) as conn:
+            written = 0
+
+            def write():
+                nonlocal written
+                written += 1
+                return conn.execute("insert into notes values (%s, %s)", [number, written])
+
+            def check():
+                assert conn.execute(read, [number]).fetchone() == (written, written)
+
+            for _ in range(12):
+                write()
+                check()
+                time.sleep(0.15)
+                check()
+                with conn.transaction():
+                    write()
+                    check()
+                try:
+                    with conn.transaction():
+                        conn.execute("delete from notes where id = %s", [number])
+                        raise ZeroDivisionError
+                except ZeroDivisionError:
+                    check()
+                with conn.pipeline() as pipe:
+                    write()
+                    pipe.sync()
+                    first = conn.execute(read, [number])
+                    pipe.sync()
+                    write()
+                    second = conn.execute(read, [number])
+                assert first.fetchone() == (written - 1, written - 1)
+                assert second.fetchone() == (written, written)
+                conn.read_only = True
+                with conn.transaction():
+                    check()
+                    with conn.cursor("named") as cur:  # a server-side cursor
+                        cur.itersize = 7
+                        cur.execute("select n from notes where id = %s order by n", [number])
+                        assert [n for (n,) in cur] == list(range(1, written + 1))
+                try:
+                    with conn.transaction():
+                        conn.execute("insert into notes values (0, 0)")
+                    raise AssertionError("no error")
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    pass
+                conn.read_only = None
+
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("create table notes (id int, n int)")
+    in_threads(work)
+
+
 def encodings(dsn):
     def work(number):
         encoding = ["latin1", "utf8"][number % 2]
@@ -226,5 +286,6 @@ scenario.main(
         "cancel": cancel,
         "asynchronous": asynchronous,
         "encodings": encodings,
+        "notes": notes,
     }
 )

@@ -28,6 +28,7 @@ mod pool;
 mod prepared;
 mod replicas;
 mod replicas_repeat;
+mod routed_programs;
 mod signals;
 mod sockets;
 mod split;
