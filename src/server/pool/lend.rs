@@ -109,6 +109,9 @@ impl Pool {
                 && farewell.reroute
             {
                 // What a login needs any server can tell.
+                if let Some(lease) = self.try_lease(params) {
+                    return Poll::Ready(Ok(lease));
+                }
                 place.ticket = Some(self.join(Instant::now(), true)?);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
