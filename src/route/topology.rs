@@ -119,10 +119,12 @@ impl Topology {
         &self.members
     }
 
-    /// The place of the primary.
+    /// The place of the primary. Not before every server has been asked: one that
+    /// takes writes may have been replaced by another.
     pub fn primary(&self) -> Option<usize> {
         let mut members = self.members.iter();
-        members.position(|member| member.role() == Role::Primary)
+        let primary = members.position(|member| member.role() == Role::Primary);
+        primary.filter(|_| self.is_known())
     }
 
     /// Whether every server has been asked.

@@ -167,7 +167,7 @@ impl Family {
     pub async fn ready(&self) {
         loop {
             let news = self.news.notified();
-            if self.topology.primary().is_some() || self.topology.is_known() {
+            if self.topology.is_known() {
                 return;
             }
             news.await;
