@@ -64,6 +64,11 @@ impl End {
             }
             End::Ordered(Order::DatabaseRemoved) => Refusal::fatal("08P01", "database removed")
                 .hint("It is no longer in the configuration."),
+            End::Ordered(Order::PrimaryReplaced) => {
+                Refusal::fatal("08006", "the primary was replaced during the transaction")
+                    .detail("Another host was promoted; this one no longer counts (SHOW HOSTS).")
+                    .hint("Whether a COMMIT under way was carried out, the new primary can tell.")
+            }
             End::Ordered(_) => Refusal::fatal(
                 "57P01",
                 "terminating connection due to administrator command",

@@ -118,6 +118,8 @@ pub enum Order {
     Nothing,
     /// Leave as soon as no transaction is open.
     Drain,
+    /// Leave now: the server of the open transaction is no longer the primary.
+    PrimaryReplaced,
     /// Leave now: the process ends, or an administrator says so.
     Leave,
     /// Leave now: the database is no longer in the configuration.

@@ -641,7 +641,9 @@ impl Client {
                     Ok(())
                 }
             }
-            order @ (Order::Leave | Order::DatabaseRemoved) => Err(End::Ordered(order)),
+            order @ (Order::PrimaryReplaced | Order::Leave | Order::DatabaseRemoved) => {
+                Err(End::Ordered(order))
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use super::pool::Pool;
 use crate::config::{PoolConfig, ReadConsistency, Reads, Routing, WithoutReplica};
 use crate::flow::{Params, Purpose, Session};
 use crate::route::balance::{self, Candidate};
-use crate::route::{Member, Topology, Verdicts, hint};
+use crate::route::{Member, Role, Topology, Verdicts, hint};
 use crate::sql::classify::{Catalog, Isolation, Kind, Transaction};
 use crate::sql::{Dialect, Encoding};
 use crate::stats::add;
@@ -181,8 +181,14 @@ impl Family {
         }
         if let Some(primary) = self.topology.primary() {
             let former = self.home.replace(primary);
-            if let Some(former) = self.pools.get(former).filter(|_| former != primary) {
-                former.reroute();
+            let members = self.topology.members();
+            if former != primary
+                && let (Some(pool), Some(member)) = (self.pools.get(former), members.get(former))
+            {
+                pool.reroute();
+                if member.role() != Role::Replica {
+                    pool.forsake();
+                }
             }
         }
         self.news.notify_waiters();

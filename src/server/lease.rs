@@ -82,6 +82,9 @@ pub struct ServerInfo {
     pub read_only: bool,
     /// To be closed as soon as it is released.
     pub close_needed: Cell<bool>,
+    /// Another server has taken the place of the one it leads to: who has it is to
+    /// be told so.
+    pub forsaken: Cell<bool>,
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
     pub application_name: RefCell<String>,

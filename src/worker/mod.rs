@@ -233,6 +233,21 @@ impl Worker {
         }
     }
 
+    /// The servers of this database may have other roles than before. Nobody is
+    /// left waiting for one that was replaced.
+    fn follow_roles(&self, database: &str) {
+        self.pools.follow_roles(database);
+        for client in self.clients.borrow().values() {
+            if client
+                .link
+                .get()
+                .is_some_and(|server| server.forsaken.get())
+            {
+                client.order(Order::PrimaryReplaced);
+            }
+        }
+    }
+
     /// Turns new clients away.
     fn turn_away(&self) {
         self.closed.set(true);

@@ -189,7 +189,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                     let _ = done.send(());
                 });
             }
-            Command::Roles(database) => worker.pools.follow_roles(&database),
+            Command::Roles(database) => worker.follow_roles(&database),
             Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,
         }

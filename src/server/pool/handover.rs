@@ -178,6 +178,7 @@ impl Pool {
             checked: Cell::new(checked),
             state: Cell::new(ServerState::Idle),
             close_needed: Cell::new(outdated),
+            forsaken: Cell::new(false),
             link: Cell::new(None),
             application_name: RefCell::new(application_name),
             read_only,

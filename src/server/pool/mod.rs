@@ -234,6 +234,15 @@ impl Pool {
         self.wake();
     }
 
+    /// Another server was promoted in the place of this one: what is open there is
+    /// lost, whether or not it will ever answer.
+    pub(in crate::server) fn forsake(&self) {
+        for (_, info) in self.servers.borrow().iter() {
+            info.close_needed.set(true);
+            info.forsaken.set(true);
+        }
+    }
+
     /// Whether its connections cannot write.
     pub fn is_read_only(&self) -> bool {
         self.read_only.get()

@@ -149,6 +149,7 @@ impl Pool {
             checked: Cell::new(now),
             state: Cell::new(ServerState::New),
             close_needed: Cell::new(outdated),
+            forsaken: Cell::new(false),
             link: Cell::new(None),
             application_name: RefCell::default(),
             prepared_statements: Cell::new(0),
