@@ -19,6 +19,7 @@ mod console;
 mod crosstalk;
 mod descriptors;
 mod drivers;
+mod failover;
 mod hostile;
 mod memory;
 mod modes;

@@ -181,6 +181,21 @@ impl Cluster {
         kill(pid, signal).expect("kill");
     }
 
+    /// Sends all of its processes a signal, as if the machine did it.
+    pub fn signal_all(&self, signal: Signal) {
+        let server = self.server.as_ref().expect("a running server");
+        let parent = server.process.id();
+        // The parent first: it must neither start others nor see them die.
+        self.signal(signal);
+        let path = format!("/proc/{parent}/task/{parent}/children");
+        let children = fs::read_to_string(path).expect("children");
+        for pid in children.split_whitespace() {
+            let pid = Pid::from_raw(pid.parse().expect("a process id"));
+            // It may have ended by itself.
+            let _ = kill(pid, signal);
+        }
+    }
+
     /// Starts the server on its port; false if it ended instead of answering
     /// (a port taken meanwhile).
     pub fn start(&mut self) -> bool {
@@ -222,6 +237,8 @@ impl Cluster {
         if let Some(mut server) = self.server.take() {
             let pid = Pid::from_raw(server.process.id() as i32);
             kill(pid, signal).expect("kill");
+            // It hears of it even if it was stopped.
+            kill(pid, Signal::SIGCONT).expect("kill");
             server.process.wait().expect("wait");
             server.guard.release();
         }

@@ -21,6 +21,7 @@ impl Guard {
             trap '' INT TERM HUP
             read -r line && exit
             kill -s "$2" "$1" 2>/dev/null
+            kill -s CONT "$1" 2>/dev/null
             [ -n "$3" ] || exit
             tries=0
             while [ -e "/proc/$1/exe" ] && [ $tries -lt 100 ]; do

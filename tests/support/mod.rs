@@ -22,6 +22,7 @@ mod guard;
 mod pooler;
 mod programs;
 mod raw;
+mod relay;
 pub mod tls;
 mod wait;
 
@@ -31,5 +32,6 @@ pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
 pub use programs::{Output, Program, Running, node, pgbench, pgweir, psql, python};
 pub use raw::{Answer, Failure, Message, RawClient, tags};
+pub use relay::Relay;
 pub use tls::Certificates;
 pub use wait::{PATIENCE, eventually, patiently};
