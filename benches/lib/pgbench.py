@@ -40,7 +40,7 @@ def processed(report):
 
 
 def measure(stand, target, protocol, clients, seconds, *options, tls=False):
-    """{tps, mean_ms, p50_ms, p99_ms, cpu_us}; the last is user plus system time of the target per transaction."""
+    """{tps, mean_ms, p50_ms, p99_ms, cpu_us, transactions}; cpu_us is user plus system time of the target per transaction."""
     prefix = os.path.join(stand.dir, "latency")
     cpu = target.cpu_seconds()
     report = run(
@@ -62,6 +62,7 @@ def measure(stand, target, protocol, clients, seconds, *options, tls=False):
         "p50_ms": latencies[transactions // 2] / 1000,
         "p99_ms": latencies[int(transactions * 0.99)] / 1000,
         "cpu_us": cpu / transactions * 1e6,
+        "transactions": transactions,
     }
 
 

@@ -33,6 +33,8 @@ class Setup:
     tls: bool = False
     # 0: the one database. Else so many, numbered from 0, that are the same one to the server.
     databases: int = 0
+    # Reads are routed (pgweir only) to so many replicas; None: they are not.
+    replicas: int | None = None
 
     def __str__(self):
         return ("TLS, " if self.tls else "") + f"auth_type={self.auth_type}"
@@ -112,10 +114,13 @@ def pgweir_toml(stand, candidate, setup, port):
     if setup.tls:
         key, certificate = stand.certificate()
         lines += ['client_tls_sslmode = "require"', f'client_tls_key_file = "{key}"', f'client_tls_cert_file = "{certificate}"']
+    servers = [stand.direct, *stand.replicas(setup.replicas or 0)]
+    hosts = ", ".join(f'{{ host = "127.0.0.1", port = {server.port} }}' for server in servers)
     for name in names(setup):
         lines += [
             f"[databases.{name}]",
-            f'hosts = [{{ host = "127.0.0.1", port = {stand.direct.port} }}]',
+            f"hosts = [{hosts}]",
+            *(["route_reads = true"] if setup.replicas is not None else []),
             f'dbname = "{DATABASE}"',
             f"pool_size = {setup.pool_size}",
         ]

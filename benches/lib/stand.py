@@ -84,6 +84,7 @@ class Stand:
         self.scale = scale
         self.processes = []
         self.refusals = []
+        self.standbys = []
         self.owner = None
         if os.geteuid() == 0:
             names = [n for n in ("postgres", "nobody") if has_user(n)]
@@ -177,6 +178,14 @@ class Stand:
     def start_postgres(self):
         data = os.path.join(self.dir, "data")
         self.run(f"{self.bin}/initdb", "-N", "-A", "trust", "-U", USER, "--locale=C", "-E", "UTF8", "-D", data, as_owner=True)
+        target = self.serve("postgresql", data)
+        self.run(f"{self.bin}/createdb", "-p", target.port, DATABASE)
+        self.run(f"{self.bin}/pgbench", "-p", target.port, "-i", "-q", "-s", self.scale)
+        self.psql(target.port, "VACUUM ANALYZE")
+        return target
+
+    def serve(self, name, data):
+        """A server with these files."""
         port = free_port()
         settings = {
             "listen_addresses": "127.0.0.1", "max_connections": 400, "shared_buffers": "512MB",
@@ -184,16 +193,23 @@ class Stand:
         }
         options = [x for k, v in settings.items() for x in ("-c", f"{k}={v}")]
         program = f"{self.bin}/postgres"
-        process = self.spawn("postgresql", program, "-D", data, "-k", self.dir, "-p", port, *options, as_owner=True)
-        target = Target("postgresql", version_of(program), port, process)
+        process = self.spawn(name, program, "-D", data, "-k", self.dir, "-p", port, *options, as_owner=True)
+        target = Target(name, version_of(program), port, process)
         try:
             self.until_ready(target, "postgres")
         except Refused as why:
-            raise BenchError(f"postgresql: {why}") from None
-        self.run(f"{self.bin}/createdb", "-p", port, DATABASE)
-        self.run(f"{self.bin}/pgbench", "-p", port, "-i", "-q", "-s", self.scale)
-        self.psql(port, "VACUUM ANALYZE")
+            raise BenchError(f"{name}: {why}") from None
         return target
+
+    def replicas(self, count):
+        """So many streaming replicas, which stay until the end."""
+        while len(self.standbys) < count:
+            name = f"replica{len(self.standbys)}"
+            data = os.path.join(self.dir, name)
+            copy = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+            self.run(f"{self.bin}/pg_basebackup", "-p", self.direct.port, *copy, "-D", data, as_owner=True)
+            self.standbys.append(self.serve(name, data))
+        return self.standbys[:count]
 
     def start(self, candidate, setup=Setup(), before=()):
         """Starts a pooler. `before` is put before its command, e.g. valgrind."""

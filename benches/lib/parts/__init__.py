@@ -1,6 +1,6 @@
 """The parts of the comparison: each is a module with `run(bench)`, which returns rows."""
 
-from . import bulk, crowd, even, logins, memory, pools, tls_logins, transactions
+from . import bulk, crowd, even, logins, memory, pools, routing, tls_logins, transactions
 
 PARTS = {
     "transactions": transactions.throughput,
@@ -12,4 +12,5 @@ PARTS = {
     "pools": pools.run,
     "even": even.run,
     "memory": memory.run,
+    "routing": routing.run,
 }
