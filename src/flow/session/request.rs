@@ -21,6 +21,17 @@ pub enum Purpose {
     Other,
 }
 
+impl Purpose {
+    /// What both are there for, in one transaction.
+    fn and(self, other: Purpose) -> Purpose {
+        match (self, other) {
+            (Purpose::Other, _) | (_, Purpose::Other) => Purpose::Other,
+            (Purpose::Read, purpose) | (purpose, Purpose::Read) => purpose,
+            (Purpose::BeginReadOnly, Purpose::BeginReadOnly) => Purpose::BeginReadOnly,
+        }
+    }
+}
+
 impl Session {
     /// The request that `input` begins with, a simple query or everything up to
     /// Sync: how long it is and what it is there for. `None`: its end has not
@@ -30,7 +41,7 @@ impl Session {
         input: &[u8],
         judge: &dyn Fn(&[u8]) -> Purpose,
     ) -> Option<(usize, Purpose)> {
-        let mut whole = Some(Purpose::Read);
+        let mut whole = Purpose::Read;
         let mut unnamed = false;
         let (mut bound, mut closed) = (false, false);
         let mut at = 0;
@@ -54,7 +65,7 @@ impl Session {
                         },
                     ));
                 }
-                Some(FrontendTag::Sync) => return Some((at, whole.unwrap_or(Purpose::Other))),
+                Some(FrontendTag::Sync) => return Some((at, whole)),
                 Some(FrontendTag::Parse) => {
                     let parse = names::parse(body).filter(|parse| !self.has(parse.name));
                     unnamed |= parse.as_ref().is_some_and(|parse| parse.name.is_empty());
@@ -77,12 +88,13 @@ impl Session {
             let tag = FrontendTag::from_byte(header.tag);
             bound |= tag == Some(FrontendTag::Bind);
             closed |= bound && tag == Some(FrontendTag::Close);
-            whole = whole.filter(|_| purpose == Purpose::Read);
+            whole = whole.and(purpose);
         }
     }
 
     /// Where in `input`, which goes on from what was taken before, the present
-    /// request or COPY ends; its length, if the end has not arrived.
+    /// request or COPY ends; if the end has not arrived, where that ends of which
+    /// the header has.
     pub fn request_end(&self, input: &[u8]) -> usize {
         let mut at = self.rest as usize;
         while let Some(Ok(Some(header))) = input.get(at..).map(Header::peek) {

@@ -6,6 +6,7 @@ mod extended;
 mod messages;
 mod parameters;
 mod release;
+mod request;
 mod script;
 mod simple;
 mod statements;
