@@ -2,11 +2,14 @@
 //! `miss` reads the text, `hit` finds it among remembered ones.
 
 use std::hint::black_box;
-use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pgweir::route::Verdicts;
+use pgweir::config::Reads;
+use pgweir::flow::Params;
+use pgweir::route::Policy;
 use pgweir::sql::Dialect;
 use pgweir::sql::classify::catalog::{Builder, Row};
 use pgweir::sql::classify::{Catalog, Kind, classify};
@@ -56,11 +59,15 @@ fn catalog() -> Catalog {
 }
 
 fn verdicts(c: &mut Criterion) {
-    let (catalog, dialect) = (catalog(), Dialect::default());
-    let mut remembered = Verdicts::new(NonZeroUsize::MIN.saturating_add(1023), 4096);
+    let (catalog, dialect) = (Arc::new(catalog()), Dialect::default());
+    let mut params = Params::default();
+    params.set(b"client_encoding", b"UTF8", true);
+    params.set(b"standard_conforming_strings", b"on", true);
+    let params = Rc::new(params);
+    let mut policy = Policy::new(Reads::Replica, &[], (0, catalog.clone()));
     for n in 0..2000 {
         let text = format!("SELECT abalance FROM pgbench_accounts WHERE aid = {n}");
-        remembered.kind(text.as_bytes(), dialect, &catalog);
+        policy.plan(text.as_bytes(), &params, None);
     }
     for (name, text) in TEXTS {
         let verdict = classify(text.as_bytes(), dialect, &catalog);
@@ -76,7 +83,7 @@ fn verdicts(c: &mut Criterion) {
             b.iter(|| classify(black_box(text.as_bytes()), dialect, &catalog).kind);
         });
         group.bench_function("hit", |b| {
-            b.iter(|| remembered.kind(black_box(text.as_bytes()), dialect, &catalog));
+            b.iter(|| policy.plan(black_box(text.as_bytes()), &params, None));
         });
         group.finish();
     }

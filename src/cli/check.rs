@@ -155,6 +155,9 @@ fn database(config: &Config, name: &str) -> String {
             "database",
             &format!("{name}: {}", pool_line(&pool, definition)),
         );
+        for rule in definition.rules.iter().flatten() {
+            line(&mut text, "rule", &format!("{name}: {rule}"));
+        }
     }
     text
 }
@@ -212,6 +215,15 @@ workers = 1
 [databases.app]
 hosts = [{ host = 'db1' }, { host = 'db2', port = 7 }]
 reserve_pool_size = 1
+pool_mode = 'transaction'
+route_reads = true
+[[databases.app.rules]]
+table = 'audit'
+role = 'primary'
+[[databases.app.rules]]
+user = 'bob'
+text = 'select count(*) *'
+role = 'any'
 [databases.reports]
 url = 'postgres://reader:secret@db1/app'
 pool_mode = 'session'
@@ -250,7 +262,9 @@ listen    127.0.0.1 port 6432, /tmp/.s.PGSQL.6432
 stats     off
 auth      md5, 2 users, auth_file users
 clients   at most 100
-database  app: db1:5432, db2:7 dbname=app session pool_size=20 min_pool_size=2 reserve_pool_size=1
+database  app: db1:5432, db2:7 dbname=app transaction pool_size=20 min_pool_size=2 reserve_pool_size=1
+rule      app: table=audit role=primary
+rule      app: user=bob text=select count(*) * role=any
 database  reports: db1:5432 dbname=app session pool_size=20 min_pool_size=2 user=reader
 user      bob: password=*** pool_size=10
 files     up to 190 file descriptors (100 clients, 52 server connections, 38 of its own)

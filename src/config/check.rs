@@ -272,6 +272,10 @@ impl Check<'_> {
             );
             self.strict(section, "route_reads", &message);
         }
+        if database.rules.is_some() && !database.route_reads {
+            let message = "`rules` have no effect without `route_reads`";
+            self.strict(section, "rules", message);
+        }
         if pool_size != 0 && min_pool_size > pool_size {
             let message = format!(
                 "database `{name}`: min_pool_size={min_pool_size} is more than the \

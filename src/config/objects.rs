@@ -9,7 +9,8 @@ use toml::de::DeValue;
 use super::choice::{LoadBalance, ReadConsistency, Reads};
 use super::key::{Table, table};
 use super::pool_config::PoolMode;
-use super::value::{Timeout, Value, toml_text, unlike};
+use super::rules::RuleEntry;
+use super::value::{Raw, Timeout, Value, toml_text, unlike};
 use crate::auth::Masked;
 
 table! {
@@ -68,6 +69,8 @@ table! {
                 "Send statements that only read to replicas. Each of the hosts then has a pool of its own; which of them is the primary is found out. Not in session mode.";
             reads: Option<Reads> = None, reload, built,
                 "Where statements that only read may run: on a `replica` (unless set), on the `primary`, or on `any` of them.";
+            rules: Option<Vec<RuleEntry>> = None, reload, built,
+                "Where single statements that only read may run, `[[databases.NAME.rules]]` with `role` and one or more of `user`, `table` and `text`; the first that fits goes before `reads`. See [Where a read may run](routing.md#where-a-read-may-run). TOML only.";
             read_consistency: Option<ReadConsistency> = None, reload, built,
                 "Instead of the global `read_consistency`.";
             replica_pool_size: Option<u32> = None, reload, built,
@@ -201,24 +204,22 @@ impl Value for Vec<HostEntry> {
 }
 
 fn host_entry(value: &DeValue<'_>) -> Result<HostEntry, String> {
-    use super::key::Status;
-    use super::value::Raw;
+    let host: HostEntry = entry(value, "host", "write { host = \"db1\" }")?;
+    match host.host.is_empty() {
+        true => Err("a server without `host`".to_owned()),
+        false => Ok(host),
+    }
+}
 
-    let table = value
-        .as_table()
-        .ok_or_else(|| unlike(value, "write { host = \"db1\" }"))?;
-    let mut entry = HostEntry::default();
+/// One of a list of tables: a `what`.
+pub(super) fn entry<T: Table>(value: &DeValue<'_>, what: &str, help: &str) -> Result<T, String> {
+    let table = value.as_table().ok_or_else(|| unlike(value, help))?;
+    let mut entry = T::default();
     for (name, value) in table {
         let name = name.get_ref().as_ref();
-        let key = HostEntry::key(name).ok_or_else(|| format!("unknown key `{name}` of a host"))?;
-        if key.status == Status::NotBuilt {
-            return Err(format!("`{name}` is not built yet"));
-        }
+        let key = T::key(name).ok_or_else(|| format!("unknown key `{name}` of a {what}"))?;
         (key.set)(&mut entry, Raw::Toml(value.get_ref()))
             .map_err(|error| format!("`{name}`: {error}"))?;
     }
-    match entry.host.is_empty() {
-        true => Err("a server without `host`".to_owned()),
-        false => Ok(entry),
-    }
+    Ok(entry)
 }

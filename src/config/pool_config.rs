@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::choice::{BalanceReads, ReadConsistency, Reads, WithoutReplica};
+use super::rules::RuleEntry;
 use crate::auth::Masked;
 use crate::pool::PoolName;
 
@@ -173,6 +174,8 @@ impl PoolConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Routing {
     pub reads: Reads,
+    /// Those for this user; the first that fits goes before `reads`.
+    pub rules: Vec<RuleEntry>,
     pub consistency: ReadConsistency,
     pub balance: BalanceReads,
     pub without_replica: WithoutReplica,

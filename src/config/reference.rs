@@ -183,7 +183,8 @@ fn default_text<T: Table>(key: &Key<T>) -> String {
     }
 }
 
-fn object_schema<T: Table>() -> Json {
+/// JSON schema of a table in the file.
+pub(super) fn object_schema<T: Table>() -> Json {
     let mut properties = Map::new();
     for key in built::<T>() {
         let mut schema = (key.schema)();

@@ -8,6 +8,7 @@ use super::choice::{LoadBalance, Reads, SslMode};
 use super::load::Config;
 use super::objects::DatabaseConfig;
 use super::pool_config::{Host, LocalSockets, PoolConfig, PoolMode, Routing, TcpConfig};
+use super::rules::RuleEntry;
 use super::value::Timeout;
 
 /// The database for names that are not listed.
@@ -73,6 +74,7 @@ impl Config {
             host: None,
             routing: (db.route_reads && pool_mode != PoolMode::Session).then(|| Routing {
                 reads: user.reads.or(db.reads).unwrap_or(Reads::Replica),
+                rules: db.rules(pool_user),
                 consistency: db.read_consistency.unwrap_or(general.read_consistency),
                 balance: general.balance_reads,
                 without_replica: general.reads_without_replica,
@@ -157,6 +159,14 @@ impl DatabaseConfig {
             Some(names) => names.iter().map(|name| host(name, port)).collect(),
             None => vec![host(socket_dir, port)],
         }
+    }
+
+    /// The rules for a user.
+    fn rules(&self, user: &str) -> Vec<RuleEntry> {
+        let all = self.rules.iter().flatten();
+        all.filter(|rule| rule.user.as_deref().is_none_or(|of| of == user))
+            .cloned()
+            .collect()
     }
 
     /// Of each of `count` servers, its share of the reads.

@@ -7,6 +7,7 @@ mod errors;
 mod formats;
 mod generated;
 mod precedence;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -55,7 +55,7 @@ macro_rules! pool_counter {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 32] = [
+pub static FAMILIES: [Family; 33] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -204,6 +204,11 @@ pub static FAMILIES: [Family; 32] = [
         "pgweir_lost_reads_total",
         lost_read_count,
         "Reads whose replica was lost before it answered, repeated on another server."
+    ),
+    pool_counter!(
+        "pgweir_hint_mistakes_total",
+        hint_mistake_count,
+        "Statements with a hint that was not understood; it had no effect."
     ),
     pool_counter!(
         "pgweir_parameter_syncs_total",

@@ -1,17 +1,7 @@
 //! What a statement asks for in the comments in front of it.
 
+use crate::config::{Choice, Reads};
 use crate::sql::{Dialect, Lexer, TokenKind};
-
-/// Which server a statement shall go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The primary, whatever the statement is.
-    Primary,
-    /// A replica, if the statement may go there.
-    Replica,
-    /// Any server, if the statement may go to a replica.
-    Any,
-}
 
 /// A comment that begins with `pgweir:` and is not understood. Nothing of it
 /// holds.
@@ -24,7 +14,7 @@ pub enum HintError {
     #[error("hint {0:?} is not known; there is: role")]
     Key(String),
     /// A role that there is not.
-    #[error("hint role={0:?} is not known; there are: primary, replica, any")]
+    #[error("hint role={0:?} is not known; there are: replica, primary, any")]
     Role(String),
     /// Two roles.
     #[error("hint role is given more than once")]
@@ -33,7 +23,7 @@ pub enum HintError {
 
 /// The role that `/* pgweir: role=... */` asks for, in any of the block
 /// comments in front of the first statement.
-pub fn hint(sql: &[u8], dialect: Dialect) -> Result<Option<Role>, HintError> {
+pub fn hint(sql: &[u8], dialect: Dialect) -> Result<Option<Reads>, HintError> {
     let mut role = None;
     let comments = Lexer::new(sql, dialect).take_while(|token| token.kind.is_comment());
     for comment in comments.filter(|token| token.kind == TokenKind::BlockComment) {
@@ -55,19 +45,19 @@ pub fn hint(sql: &[u8], dialect: Dialect) -> Result<Option<Role>, HintError> {
     Ok(role)
 }
 
-fn one(hint: &[u8]) -> Result<Role, HintError> {
+fn one(hint: &[u8]) -> Result<Reads, HintError> {
     let equals = hint.iter().position(|&byte| byte == b'=');
     let Some((key, value)) = equals.and_then(|at| Some((hint.get(..at)?, hint.get(at + 1..)?)))
     else {
         return Err(HintError::Form(shown(hint)));
     };
-    match (key, value) {
-        (b"role", b"primary") => Ok(Role::Primary),
-        (b"role", b"replica") => Ok(Role::Replica),
-        (b"role", b"any") => Ok(Role::Any),
-        (b"role", _) => Err(HintError::Role(shown(value))),
-        _ => Err(HintError::Key(shown(key))),
+    if key != b"role" {
+        return Err(HintError::Key(shown(key)));
     }
+    let mut roles = Reads::WORDS.iter();
+    let role = roles.find(|(word, _)| word.as_bytes() == value);
+    role.map(|(_, role)| *role)
+        .ok_or_else(|| HintError::Role(shown(value)))
 }
 
 /// A client's text as it may be in a log.
@@ -83,7 +73,7 @@ fn shown(text: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn of(sql: &str) -> Result<Option<Role>, HintError> {
+    fn of(sql: &str) -> Result<Option<Reads>, HintError> {
         hint(sql.as_bytes(), Dialect::default())
     }
 
@@ -91,13 +81,13 @@ mod tests {
     fn roles() {
         assert_eq!(
             of("/* pgweir: role=primary */ select 1"),
-            Ok(Some(Role::Primary))
+            Ok(Some(Reads::Primary))
         );
         assert_eq!(
             of(" -- x\n/*a*//*pgweir:role=replica*/select 1"),
-            Ok(Some(Role::Replica))
+            Ok(Some(Reads::Replica))
         );
-        assert_eq!(of("/* pgweir:\n role=any\t*/"), Ok(Some(Role::Any)));
+        assert_eq!(of("/* pgweir:\n role=any\t*/"), Ok(Some(Reads::Any)));
     }
 
     #[test]

@@ -6,11 +6,13 @@ pub mod balance;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hint;
+mod policy;
+mod remembered;
+mod rules;
 mod survey;
 mod topology;
-mod verdicts;
 
 pub use hint::{HintError, hint};
+pub use policy::{Plan, Policy};
 pub use survey::{Finding, QUESTION, Survey};
 pub use topology::{Member, Role, Topology};
-pub use verdicts::Verdicts;

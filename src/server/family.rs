@@ -3,26 +3,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
+use tracing::warn;
 
 use super::login::Credential;
 use super::pool::Pool;
 use crate::config::{PoolConfig, ReadConsistency, Reads, Routing, WithoutReplica};
-use crate::flow::{Params, Purpose, Session};
+use crate::flow::{Purpose, Session};
 use crate::route::balance::{self, Candidate};
-use crate::route::{Member, Role, Topology, Verdicts, hint};
-use crate::sql::classify::{Catalog, Isolation, Kind, Transaction};
-use crate::sql::{Dialect, Encoding};
+use crate::route::{Member, Plan, Policy, Role, Topology};
 use crate::stats::add;
 use crate::wire::build::Refusal;
-
-/// Texts that a family remembers the meaning of, of at most so many bytes each.
-const TEXTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
-const LONGEST_TEXT: usize = 4096;
 
 /// What the process knows of the servers of its databases.
 #[derive(Debug, Default)]
@@ -54,19 +49,9 @@ pub struct Family {
     turn: Cell<u64>,
     /// Room for those that a choice is made among.
     able: RefCell<Vec<Candidate>>,
-    judge: RefCell<Judge>,
+    policy: RefCell<Policy>,
     /// Some role has changed.
     news: Notify,
-}
-
-/// Finds out what texts do.
-#[derive(Debug)]
-struct Judge {
-    catalog: Arc<Catalog>,
-    edition: u32,
-    verdicts: Verdicts,
-    /// Of these parameters.
-    dialect: (Rc<Params>, Dialect),
 }
 
 /// Where a request goes.
@@ -105,12 +90,8 @@ impl Family {
         routing: Routing,
         pools: Vec<Rc<Pool>>,
     ) -> Rc<Family> {
-        let judge = Judge {
-            catalog: topology.catalog(),
-            edition: topology.edition(),
-            verdicts: Verdicts::new(TEXTS, LONGEST_TEXT),
-            dialect: Default::default(),
-        };
+        let catalog = (topology.edition(), topology.catalog());
+        let policy = Policy::new(routing.reads, &routing.rules, catalog);
         let family = Rc::new(Family {
             topology,
             config: RefCell::new((Rc::new(config), routing)),
@@ -118,7 +99,7 @@ impl Family {
             home: Cell::new(0),
             turn: Cell::new(0),
             able: RefCell::default(),
-            judge: RefCell::new(judge),
+            policy: RefCell::new(policy),
             news: Notify::new(),
         });
         for pool in &family.pools {
@@ -159,6 +140,8 @@ impl Family {
 
     /// A new configuration with the same hosts.
     pub fn reconfigure(&self, config: PoolConfig, routing: Routing) {
+        let mut policy = self.policy.borrow_mut();
+        policy.reconfigure(routing.reads, &routing.rules);
         *self.config.borrow_mut() = (Rc::new(config), routing);
     }
 
@@ -213,10 +196,15 @@ impl Family {
     ) -> Result<Way, Refusal> {
         let config = self.config.borrow();
         let routing = &config.1;
-        let judge = |text: &[u8]| match again {
+        let any = Cell::new(true);
+        let judge = |text: &[u8]| {
             // It has been found to be a read, even if it is not any more.
-            Again::OnPrimary => Purpose::Read,
-            _ => self.purpose(text, session.params(), routing.reads),
+            if again == Again::OnPrimary {
+                return Purpose::Read;
+            }
+            let plan = self.plan(text, session);
+            any.set(any.get() && plan.role == Reads::Any);
+            plan.purpose
         };
         let request = session.request(input, &judge);
         let request = request.filter(|(_, purpose)| *purpose != Purpose::Other);
@@ -239,7 +227,7 @@ impl Family {
             ReadConsistency::Session => last_write,
             ReadConsistency::Global => self.topology.last_write(),
         };
-        let pool = match self.reader(routing, sample, again) {
+        let pool = match self.reader(routing, sample, again, any.get()) {
             Some(pool) => {
                 add(&pool.counters.replica_read_count, 1);
                 pool.clone()
@@ -280,13 +268,20 @@ impl Family {
     /// more.
     pub fn refused(&self, session: &Session, request: &[u8]) {
         session.request(request, &|text| {
-            self.judge.borrow_mut().verdicts.refused(text);
+            self.policy.borrow_mut().refused(text);
             Purpose::Read
         });
     }
 
-    fn reader(&self, routing: &Routing, sample: u32, again: Again) -> Option<&Rc<Pool>> {
-        let primary = (routing.reads == Reads::Any).then(|| self.topology.primary());
+    /// `any`: the primary is as good as a replica.
+    fn reader(
+        &self,
+        routing: &Routing,
+        sample: u32,
+        again: Again,
+        any: bool,
+    ) -> Option<&Rc<Pool>> {
+        let primary = any.then(|| self.topology.primary());
         let primary = primary.flatten();
         let lost = match again {
             Again::NotAt(place) => Some(usize::from(place)),
@@ -310,54 +305,23 @@ impl Family {
         self.pools.get(place)
     }
 
-    fn purpose(&self, text: &[u8], params: &Rc<Params>, reads: Reads) -> Purpose {
-        let mut judge = self.judge.borrow_mut();
-        let judge = &mut *judge;
-        let edition = self.topology.edition();
-        if judge.edition != edition {
-            judge.edition = edition;
-            judge.catalog = self.topology.catalog();
-            judge.verdicts.clear();
+    /// What a text of this session is there for, and where it may run.
+    fn plan(&self, text: &[u8], session: &Session) -> Plan {
+        let mut policy = self.policy.borrow_mut();
+        policy.follow(self.topology.edition(), || self.topology.catalog());
+        let plan = policy.plan(text, session.params(), None);
+        if plan.unknown {
+            self.topology.miss();
         }
-        if !Rc::ptr_eq(&judge.dialect.0, params) {
-            judge.dialect = (params.clone(), dialect(params));
-        }
-        let dialect = judge.dialect.1;
-        // A comment in front is rare, and what stands in it may be wrong: then
-        // the statement is as good as without.
-        let hint = match text.trim_ascii_start().starts_with(b"/*") {
-            true => hint(text, dialect).ok().flatten(),
-            false => None,
-        };
-        match hint {
-            Some(hint::Role::Primary) => return Purpose::Other,
-            None if reads == Reads::Primary => return Purpose::Other,
-            _ => {}
-        }
-        match judge.verdicts.kind(text, dialect, &judge.catalog) {
-            Kind::Read | Kind::Empty => Purpose::Read,
-            // A server in recovery refuses serializable ones.
-            Kind::Transaction(Transaction::Begin(modes))
-                if modes.read_only == Some(true)
-                    && modes.isolation != Some(Isolation::Serializable) =>
-            {
-                Purpose::BeginReadOnly
+        if plan.mistaken {
+            add(&self.primary().counters.hint_mistake_count, 1);
+            if let Some(mistake) = policy.mistake() {
+                let config = self.config();
+                let (db, user) = (&config.database, &config.user);
+                warn!(%db, %user, reason = %mistake, "a hint is not understood and has no effect");
             }
-            Kind::Unknown => {
-                self.topology.miss();
-                Purpose::Other
-            }
-            _ => Purpose::Other,
         }
-    }
-}
-
-/// How the texts of a session with these parameters are to be read.
-fn dialect(params: &Params) -> Dialect {
-    let encoding = params.get(b"client_encoding").unwrap_or_default();
-    Dialect {
-        standard_conforming_strings: params.get(b"standard_conforming_strings") == Some(b"on"),
-        encoding: Encoding::of_client_encoding(encoding),
+        plan
     }
 }
 

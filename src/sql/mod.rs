@@ -6,6 +6,7 @@
 
 mod chars;
 pub mod classify;
+pub mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod keyword;

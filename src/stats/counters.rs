@@ -91,6 +91,8 @@ counters! {
     refused_read_count,
     /// Reads that were repeated elsewhere because their replica was lost.
     lost_read_count,
+    /// Statements with a hint that was not understood.
+    hint_mistake_count,
     /// ErrorResponse messages that servers sent to clients.
     server_error_count,
 }

@@ -45,6 +45,7 @@ fn distinct() -> Totals {
         primary_read_count: 124,
         refused_read_count: 125,
         lost_read_count: 126,
+        hint_mistake_count: 127,
     }
 }
 
