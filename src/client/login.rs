@@ -15,14 +15,14 @@ use crate::admin::console::Identity;
 use crate::admin::snapshot::ClientState;
 use crate::admin::{self, Access};
 use crate::auth::Method;
-use crate::config::{CONSOLE, PoolConfig, Source};
-use crate::flow::{Params, Session, error_fields};
+use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Source};
+use crate::flow::{Params, ROLE, Session, error_fields, role_of};
 use crate::net::Stream;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Pool, cleanup};
 use crate::stats::add;
 use crate::wire::TxStatus;
-use crate::wire::build::{self, Refusal};
+use crate::wire::build::{self, Refusal, Severity};
 use crate::wire::startup::{Startup, split_options};
 use crate::worker::{Newcomer, Seat, Worker};
 
@@ -107,8 +107,10 @@ pub(super) async fn login(
             .into());
     }
     let credential = credential(&config, &user, &authenticated, worker);
+    let mode = config.pool_mode;
     let pool = worker.pool(config, credential);
-    let asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
+    let mut asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
+    let role = asked_role(&mut asked, mode)?;
     // Waiting for a server connection is of no use to a client that has gone.
     let agreed = async {
         let pool = match pool.family() {
@@ -147,7 +149,7 @@ pub(super) async fn login(
     );
     let follow = config.max_prepared_statements > 0;
     Ok(Begun::Client(Box::new(Welcomed {
-        session: Session::new(config.pool_mode, follow, params),
+        session: Session::new(config.pool_mode, follow, params).starting_with(role),
         info,
         pool,
         log_disconnections: general.log_disconnections,
@@ -297,6 +299,21 @@ fn asked_parameters(startup: &Startup, ignored: &[String]) -> Result<Params, Ref
         }
     }
     Ok(params)
+}
+
+/// Takes out what pgweir itself keeps; in session mode the server does.
+fn asked_role(asked: &mut Params, mode: PoolMode) -> Result<Option<Reads>, Refusal> {
+    if mode == PoolMode::Session {
+        return Ok(None);
+    }
+    let value = asked.remove(ROLE.as_bytes());
+    let role = value.map(|value| role_of(&String::from_utf8_lossy(&value)));
+    role.transpose()
+        .map(Option::flatten)
+        .map_err(|error| Refusal {
+            severity: Severity::Fatal,
+            ..error
+        })
 }
 
 /// The session's parameters: what the server reports, and on top what the

@@ -79,6 +79,12 @@ impl Params {
         }
     }
 
+    /// Takes a parameter out.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Box<[u8]>> {
+        let at = self.find(&name.to_ascii_lowercase()).ok()?;
+        Some(Arc::make_mut(&mut self.list).remove(at).value)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::session::Role;
 use super::statements::Statement;
 
 /// A query that pgweir sends on its own account; its answer is swallowed.
@@ -16,14 +17,15 @@ pub enum OwnQuery {
     Housekeeping,
 }
 
-/// How to take back what a Parse or Close changed in a client's names, if the
-/// server skips the message because of an earlier error, or refuses it.
+/// How to take back what a message changed for its client, names above all, if
+/// the server skips it because of an earlier error, or refuses it.
 #[derive(Debug, Default)]
 pub(super) enum Undo {
     #[default]
     Nothing,
     Named(Box<NamedUndo>),
     Unnamed(Option<Rc<Statement>>),
+    Role(Role),
 }
 
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub(super) enum Reply {
     /// Rows or COPY, and CommandComplete, EmptyQueryResponse or
     /// PortalSuspended.
     Execute,
+    /// An error; the client gets this one in its place.
+    Refused { error: Vec<u8> },
     /// ReadyForQuery, after whatever the text gives. It drops the unnamed
     /// statement, which was this.
     Query { unnamed: Option<Rc<Statement>> },

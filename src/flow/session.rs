@@ -1,7 +1,9 @@
 //! The client's half of a link.
 
+mod own;
 mod prepared;
 mod request;
+mod role;
 
 use std::rc::Rc;
 
@@ -13,11 +15,14 @@ use super::backend::Backend;
 use super::replies::Reply;
 use super::statements::Statement;
 use super::{Output, Params, Shared};
-use crate::config::PoolMode;
+use crate::config::{PoolMode, Reads};
 use crate::wire::names::{self, Target};
 use crate::wire::{FrameError, FrontendTag, HEADER_LEN, Header, TxStatus, build};
 
 pub use request::Purpose;
+pub use role::{ROLE, role_of};
+
+pub(super) use role::Role;
 
 /// Stands on the server for a statement that the client does not have, so
 /// that the server itself raises the error.
@@ -53,7 +58,15 @@ pub enum Stop {
 /// that a client that dies in the middle of one leaves nothing half done.
 const HOLD: usize = 16 * 1024;
 
-type Names = HashMap<Box<[u8]>, Rc<Statement>, RandomState>;
+/// What a client has prepared by name.
+#[derive(Debug, Default)]
+struct Names {
+    statements: HashMap<Box<[u8]>, Rc<Statement>, RandomState>,
+    /// Those of statements that are answered here.
+    portals: Vec<own::Portal>,
+    /// There may be such statements.
+    own: bool,
+}
 
 /// The pure half of a client's connection.
 #[derive(Debug)]
@@ -61,12 +74,11 @@ pub struct Session {
     mode: PoolMode,
     /// Named statements are followed over server connections.
     follow: bool,
-    /// The rest of the present message goes to the server (or nowhere).
-    rest_forward: bool,
     /// Its request was refused here: what follows is discarded up to Sync.
     skipping: bool,
-    /// Bytes of the present message still to come.
-    rest: u32,
+    role: Role,
+    /// Bytes of the present message still to come; below zero, they go nowhere.
+    rest: i32,
     names: Option<Box<Names>>,
     unnamed: Option<Rc<Statement>>,
     pub(super) params: Rc<Params>,
@@ -80,13 +92,26 @@ impl Session {
         Session {
             mode,
             follow: follow && mode != PoolMode::Session,
-            rest_forward: false,
             skipping: false,
+            role: Role::default(),
             rest: 0,
             names: None,
             unnamed: None,
             params,
         }
+    }
+
+    /// What its startup packet says of `pgweir.role`.
+    pub fn starting_with(self, role: Option<Reads>) -> Self {
+        Session {
+            role: Role::starting_with(role),
+            ..self
+        }
+    }
+
+    /// What it has set `pgweir.role` to; `None`: nothing.
+    pub fn role(&self) -> Option<Reads> {
+        self.role.get()
     }
 
     pub fn mode(&self) -> PoolMode {
@@ -99,14 +124,21 @@ impl Session {
 
     /// Named statements that the client has.
     pub fn prepared_statements(&self) -> usize {
-        self.names.as_ref().map_or(0, |names| names.len())
+        self.names
+            .as_ref()
+            .map_or(0, |names| names.statements.len())
     }
 
     /// A name that the client has for the statement with this id.
     pub(super) fn name_of(&self, id: u64) -> Option<&[u8]> {
-        let mut names = self.names.as_ref()?.iter();
+        let mut names = self.names.as_ref()?.statements.iter();
         let (name, _) = names.find(|(_, statement)| statement.id == id)?;
         Some(name)
+    }
+
+    /// The statement that the client has by this name.
+    fn named(&self, name: &[u8]) -> Option<&Rc<Statement>> {
+        self.names.as_ref()?.statements.get(name)
     }
 
     pub(super) fn statement_mode(&self) -> bool {
@@ -131,17 +163,17 @@ impl Session {
         let mut at = 0;
         loop {
             let bytes = input.get(at..).unwrap_or_default();
-            if self.rest > 0 {
-                let n = bytes.len().min(self.rest as usize);
-                if self.rest_forward {
+            if self.rest != 0 {
+                let n = bytes.len().min(self.rest.unsigned_abs() as usize);
+                if self.rest > 0 {
                     out.forward(at..at + n);
                 }
-                self.rest -= n as u32;
+                self.rest -= n as i32 * self.rest.signum();
                 at += n;
                 if let Some(backend) = backend.as_deref_mut() {
-                    backend.uploading = self.rest > 0 && self.rest_forward;
+                    backend.uploading = self.rest > 0;
                 }
-                if self.rest > 0 {
+                if self.rest != 0 {
                     return Ok((at, Stop::More { need: 0 }));
                 }
                 continue;
@@ -162,10 +194,16 @@ impl Session {
                 total: header.total,
                 bytes: bytes.get(..header.total).unwrap_or(bytes),
             };
-            let step = match backend.as_deref_mut() {
+            let link = own::Link {
+                backend: backend.as_deref_mut(),
+                out: &mut *out,
+                to_client: &mut *to_client,
+            };
+            let own = self.own(message, link, shared);
+            let step = own.unwrap_or_else(|| match backend.as_deref_mut() {
                 Some(backend) => self.linked(message, backend, out, to_client, shared),
                 None => self.unlinked(message, to_client),
-            };
+            });
             match step {
                 Step::Done => at += header.total,
                 Step::Pass => self.begin_rest(header.total, true),
@@ -209,8 +247,8 @@ impl Session {
 
     fn begin_rest(&mut self, total: usize, forward: bool) {
         // No frame is longer: its length is an i32.
-        self.rest = u32::try_from(total).unwrap_or(u32::MAX);
-        self.rest_forward = forward;
+        let rest = i32::try_from(total).unwrap_or(i32::MAX);
+        self.rest = if forward { rest } else { -rest };
     }
 
     /// A message while no server connection is held. What PostgreSQL would

@@ -274,13 +274,7 @@ impl Family {
     }
 
     /// `any`: the primary is as good as a replica.
-    fn reader(
-        &self,
-        routing: &Routing,
-        sample: u32,
-        again: Again,
-        any: bool,
-    ) -> Option<&Rc<Pool>> {
+    fn reader(&self, routing: &Routing, sample: u32, again: Again, any: bool) -> Option<&Rc<Pool>> {
         let primary = any.then(|| self.topology.primary());
         let primary = primary.flatten();
         let lost = match again {
@@ -309,7 +303,7 @@ impl Family {
     fn plan(&self, text: &[u8], session: &Session) -> Plan {
         let mut policy = self.policy.borrow_mut();
         policy.follow(self.topology.edition(), || self.topology.catalog());
-        let plan = policy.plan(text, session.params(), None);
+        let plan = policy.plan(text, session.params(), session.role());
         if plan.unknown {
             self.topology.miss();
         }

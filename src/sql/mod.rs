@@ -12,6 +12,7 @@ pub mod fuzzing;
 pub mod keyword;
 pub mod lexer;
 pub mod quote;
+pub mod setting;
 pub mod statements;
 
 pub use keyword::{Command, classify};

@@ -472,6 +472,7 @@ fn rewritten(front: &Reply, body: &[u8]) -> Option<Vec<u8>> {
     match front {
         Reply::Parse { id, alias, .. } => named(alias, format!("pgweir_{id}").as_bytes()),
         Reply::Bind { alias } | Reply::Describe { alias } => named(alias, MISSING),
+        Reply::Refused { error } => Some(error.clone()),
         _ => None,
     }
 }

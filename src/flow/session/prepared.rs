@@ -40,11 +40,7 @@ impl Session {
             // The server will refuse it.
             return plain(backend);
         };
-        // The same bytes are another text in another encoding.
-        let encoding = match view.definition.is_ascii() {
-            true => &[],
-            false => self.params.get(b"client_encoding").unwrap_or_default(),
-        };
+        let encoding = self.encoding_of(view.definition);
         let statement = shared.statements.intern(view.definition, encoding);
         if view.name.is_empty() {
             let before = self.unnamed.replace(statement.clone());
@@ -61,7 +57,7 @@ impl Session {
             return Step::Wait;
         }
         add(&shared.counters.client_parse_count, 1);
-        let names = self.names.get_or_insert_default();
+        let names = &mut self.names.get_or_insert_default().statements;
         if names.contains_key(view.name) {
             // The name is taken: the server finds its own name taken, and
             // says so.
@@ -141,7 +137,7 @@ impl Session {
             return Step::Wait;
         }
         let rest_len = message.total - HEADER_LEN - view.rest;
-        let known = self.names.as_ref().and_then(|n| n.get(view.statement));
+        let known = self.named(view.statement);
         let alias = match known {
             Some(statement) => {
                 prepare(backend, statement, out, shared);
@@ -178,7 +174,7 @@ impl Session {
                     return Step::Wait;
                 }
                 Some(Target::Statement(name)) => {
-                    let known = self.names.as_ref().and_then(|n| n.get(name));
+                    let known = self.named(name);
                     let alias = match known {
                         Some(statement) => {
                             prepare(backend, statement, out, shared);
@@ -232,7 +228,8 @@ impl Session {
         if name.is_empty() {
             return Undo::Unnamed(self.unnamed.take());
         }
-        match self.names.as_mut().and_then(|names| names.remove(name)) {
+        let names = self.names.as_mut();
+        match names.and_then(|names| names.statements.remove(name)) {
             Some(statement) => Undo::Named(Box::new(NamedUndo {
                 name: name.into(),
                 before: Some(statement),
@@ -247,13 +244,23 @@ impl Session {
         match undo {
             Undo::Nothing => {}
             Undo::Unnamed(before) => self.unnamed = before,
+            Undo::Role(before) => self.role = before,
             Undo::Named(named) => {
-                let names = self.names.get_or_insert_default();
+                let names = &mut self.names.get_or_insert_default().statements;
                 match named.before {
                     Some(statement) => names.insert(named.name, statement),
                     None => names.remove(&named.name),
                 };
             }
+        }
+    }
+
+    /// What tells a text from another of the same bytes: the encoding, unless it is
+    /// plain ASCII.
+    pub(super) fn encoding_of(&self, definition: &[u8]) -> &[u8] {
+        match definition.is_ascii() {
+            true => &[],
+            false => self.params.get(b"client_encoding").unwrap_or_default(),
         }
     }
 

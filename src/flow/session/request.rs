@@ -96,7 +96,7 @@ impl Session {
     /// request or COPY ends; if the end has not arrived, where that ends of which
     /// the header has.
     pub fn request_end(&self, input: &[u8]) -> usize {
-        let mut at = self.rest as usize;
+        let mut at = self.rest.unsigned_abs() as usize;
         while let Some(Ok(Some(header))) = input.get(at..).map(Header::peek) {
             at += header.total;
             if let Some(
@@ -124,20 +124,19 @@ impl Session {
             if tag == Some(FrontendTag::Parse)
                 && let Some(parse) = names::parse(body)
             {
-                names.remove(parse.name);
+                names.statements.remove(parse.name);
             }
         }
     }
 
     /// Whether the beginning of a message was taken and its rest is to come.
     pub fn is_inside_message(&self) -> bool {
-        self.rest > 0
+        self.rest != 0
     }
 
     /// Whether the client has a statement of this name, not counting the unnamed.
     fn has(&self, name: &[u8]) -> bool {
-        let mut names = self.names.iter();
-        names.any(|names| names.contains_key(name))
+        self.named(name).is_some()
     }
 
     /// A statement by the client's name for it; `before`: what the request has
@@ -152,11 +151,7 @@ impl Session {
         let known = match name.is_empty() {
             true if unnamed => return Purpose::Read,
             true => self.unnamed.as_deref(),
-            false => self
-                .names
-                .as_ref()
-                .and_then(|names| names.get(name))
-                .map(|s| &**s),
+            false => self.named(name).map(|s| &**s),
         };
         match known {
             Some(statement) if is_plain(statement) => definition(&statement.definition, judge),

@@ -4,6 +4,7 @@
 mod copy;
 mod extended;
 mod messages;
+mod own;
 mod parameters;
 mod release;
 mod request;

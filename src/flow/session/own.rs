@@ -1,0 +1,346 @@
+//! Statements about `pgweir.role`, which are answered here.
+//!
+//! PostgreSQL would take it for the setting of some extension: whatever its
+//! value, and it would stay on the server connection for the next client.
+//!
+//! What is said is what PostgreSQL says of a setting that has a few words for
+//! values. In a transaction that has failed the server answers; and what fails
+//! within a transaction fails on the server, too.
+
+use std::rc::Rc;
+
+use super::super::backend::Backend;
+use super::super::replies::{NamedUndo, Reply, Undo};
+use super::super::statements::Statement;
+use super::super::{Output, Shared};
+use super::role::{ROLE, role_of};
+use super::{MISSING, Message, Session, Step};
+use crate::config::{PoolMode, Reads};
+use crate::sql::setting::{self, Change};
+use crate::wire::build::{self, Refusal};
+use crate::wire::names::{self, Target};
+use crate::wire::{FrontendTag, TxStatus};
+
+const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+const NO_DATA: &[u8] = b"n\0\0\0\x04";
+const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
+const PORTAL_SUSPENDED: &[u8] = b"s\0\0\0\x04";
+/// RowDescription of one column of type text; its last byte is the format.
+const COLUMN: &[u8] =
+    b"T\0\0\0\x24\0\x01pgweir.role\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+const BINARY_COLUMN: &[u8] =
+    b"T\0\0\0\x24\0\x01pgweir.role\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\x01";
+
+/// A portal of a statement that is answered here; it lives until Sync.
+#[derive(Debug)]
+pub(super) struct Portal {
+    name: Box<[u8]>,
+    statement: Rc<Statement>,
+    binary: bool,
+}
+
+/// Where answers go.
+pub(super) struct Link<'a, 'o> {
+    pub backend: Option<&'a mut Backend>,
+    pub out: &'a mut Output<'o>,
+    pub to_client: &'a mut Vec<u8>,
+}
+
+impl Session {
+    /// Answers a message if that is for pgweir to do. `None`: it is like any other.
+    pub(super) fn own(
+        &mut self,
+        message: Message<'_>,
+        mut link: Link<'_, '_>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Step> {
+        // In session mode a server connection is one client's, settings and all.
+        if self.mode == PoolMode::Session {
+            return None;
+        }
+        let ignored = match &link.backend {
+            Some(backend) => backend.skipping || backend.copy_in,
+            None => self.skipping,
+        };
+        let known = self.names.as_ref().is_some_and(|names| names.own);
+        match message.tag {
+            FrontendTag::Sync => {
+                if let Some(names) = &mut self.names {
+                    names.portals.clear();
+                }
+                None
+            }
+            _ if ignored => None,
+            FrontendTag::Query => self.own_query(message.body()?, &mut link),
+            FrontendTag::Parse if self.follow => self.own_parse(message.body()?, &mut link, shared),
+            _ if !known => None,
+            FrontendTag::Bind => self.own_bind(message.body()?, &mut link),
+            FrontendTag::Describe => self.own_describe(message.body()?, &mut link),
+            FrontendTag::Execute => self.own_execute(message.body()?, &mut link),
+            FrontendTag::Close => {
+                if let Some(Target::Portal(name)) = names::target(message.body()?) {
+                    self.drop_portal(name);
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn own_query(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
+        let (text, _) = names::split_nul(body)?;
+        self.follow_resets(text);
+        let change = setting::change_of(text, ROLE)?;
+        let status = match link.backend.as_deref() {
+            None => TxStatus::Idle,
+            // Nobody sends this in the middle of an extended request.
+            Some(backend) if backend.unsynced => return None,
+            Some(backend) if !backend.is_settled() => return Some(Step::Wait),
+            Some(backend) => backend.status(),
+        };
+        if status == TxStatus::Failed {
+            return None;
+        }
+        self.unnamed = None;
+        let ready = build::ready_for_query(status);
+        match (self.obey(&change), link.backend.as_deref_mut()) {
+            (Ok((row, tag)), _) => {
+                if !row.is_empty() {
+                    link.to_client.extend_from_slice(COLUMN);
+                }
+                for part in [row, tag, ready] {
+                    link.to_client.extend_from_slice(part);
+                }
+            }
+            (Err(error), None) => {
+                error.encode(link.to_client);
+                link.to_client.extend_from_slice(ready);
+            }
+            (Err(error), Some(backend)) => {
+                fail(backend, &error, link.out);
+                link.out.own().extend_from_slice(build::SYNC);
+                backend.expect_sync();
+            }
+        }
+        Some(Step::Done)
+    }
+
+    fn own_parse(
+        &mut self,
+        body: &[u8],
+        link: &mut Link<'_, '_>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Step> {
+        let view = names::parse(body)?;
+        let (text, types) = names::split_nul(view.definition)?;
+        self.follow_resets(text);
+        setting::change_of(text, ROLE).filter(|_| types == [0, 0])?;
+        if let Some(step) = link.turn()? {
+            return Some(step);
+        }
+        let encoding = self.encoding_of(view.definition);
+        let statement = shared.statements.intern(view.definition, encoding);
+        let names = self.names.get_or_insert_default();
+        let undo = if view.name.is_empty() {
+            Undo::Unnamed(self.unnamed.replace(statement))
+        } else if names.statements.contains_key(view.name) {
+            return None;
+        } else {
+            names.statements.insert(view.name.into(), statement);
+            Undo::Named(Box::new(NamedUndo {
+                name: view.name.into(),
+                before: None,
+            }))
+        };
+        names.own = true;
+        self.say(link, build::PARSE_COMPLETE, undo)
+    }
+
+    fn own_bind(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
+        let view = names::bind(body)?;
+        self.drop_portal(view.portal);
+        let (statement, change) = self.own_statement(view.statement)?;
+        let binary = match (result_formats(body.get(view.rest..)?)?, change) {
+            ([] | [0, 0], _) => false,
+            ([0, 1], Change::Show) => true,
+            ([0, 1], _) => false,
+            _ => return None,
+        };
+        if let Some(step) = link.turn()? {
+            return Some(step);
+        }
+        let portal = Portal {
+            name: view.portal.into(),
+            statement: statement.clone(),
+            binary,
+        };
+        self.names.get_or_insert_default().portals.push(portal);
+        self.say(link, BIND_COMPLETE, Undo::Nothing)
+    }
+
+    fn own_describe(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
+        let target = names::target(body)?;
+        let (change, binary) = match target {
+            Target::Statement(name) => (self.own_statement(name)?.1, false),
+            Target::Portal(name) => self.own_portal(name)?,
+        };
+        if let Some(step) = link.turn()? {
+            return Some(step);
+        }
+        if let Target::Statement(_) = target {
+            self.say(link, NO_PARAMETERS, Undo::Nothing);
+        }
+        let columns = match (change, binary) {
+            (Change::Show, true) => BINARY_COLUMN,
+            (Change::Show, false) => COLUMN,
+            _ => NO_DATA,
+        };
+        self.say(link, columns, Undo::Nothing)
+    }
+
+    fn own_execute(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
+        let (name, limit) = names::split_nul(body)?;
+        let (change, _) = self.own_portal(name)?;
+        if let Some(step) = link.turn()? {
+            return Some(step);
+        }
+        let before = self.role;
+        match (self.obey(&change), link.backend.as_deref_mut()) {
+            (Ok((b"", tag)), _) => self.say(link, tag, Undo::Role(before)),
+            (Ok((row, tag)), _) => {
+                self.say(link, row, Undo::Nothing);
+                // With as many rows as were asked for, there may be more (pquery.c,
+                // PortalRunSelect).
+                let end = if limit == [0, 0, 0, 1] {
+                    PORTAL_SUSPENDED
+                } else {
+                    tag
+                };
+                self.say(link, end, Undo::Nothing)
+            }
+            (Err(error), None) => {
+                error.encode(link.to_client);
+                self.skipping = true;
+                Some(Step::Done)
+            }
+            (Err(error), Some(backend)) => {
+                fail(backend, &error, link.out);
+                backend.unsynced = true;
+                Some(Step::Done)
+            }
+        }
+    }
+
+    /// Does it; a row and a tag are the answer.
+    fn obey(&mut self, change: &Change) -> Result<(&'static [u8], &'static [u8]), Refusal> {
+        match change {
+            Change::Set(Some(value)) => self.role.set(role_of(value)?),
+            Change::Set(None) => self.role.reset(),
+            Change::Reset => {
+                self.role.reset();
+                return Ok((b"", b"C\0\0\0\x0aRESET\0"));
+            }
+            Change::Show => return Ok((row(self.role.get()), b"C\0\0\0\x09SHOW\0")),
+            Change::SetLocal => {
+                let message = format!("{ROLE} cannot be set for a transaction");
+                return Err(Refusal::error("0A000", message).hint(
+                    "A transaction stays where it began: set it before, or put /* pgweir: \
+                     role=primary */ in front of BEGIN READ ONLY.",
+                ));
+            }
+            Change::Several => {
+                let message = format!("{ROLE} needs a statement of its own");
+                let hint = "Send it without other statements in the same query.";
+                return Err(Refusal::error("0A000", message).hint(hint));
+            }
+        }
+        Ok((b"", b"C\0\0\0\x08SET\0"))
+    }
+
+    /// RESET ALL and DISCARD ALL are the server's to run, but they mean this
+    /// setting, too.
+    fn follow_resets(&mut self, text: &[u8]) {
+        let mut reset = self.role;
+        reset.reset();
+        if reset != self.role && setting::resets_all(text) {
+            self.role = reset;
+        }
+    }
+
+    fn own_statement(&self, name: &[u8]) -> Option<(&Rc<Statement>, Change)> {
+        let statement = match name.is_empty() {
+            true => self.unnamed.as_ref(),
+            false => self.named(name),
+        }?;
+        Some((statement, change_of(statement)?))
+    }
+
+    fn own_portal(&self, name: &[u8]) -> Option<(Change, bool)> {
+        let mut portals = self.names.as_ref()?.portals.iter();
+        let portal = portals.find(|portal| *portal.name == *name)?;
+        Some((change_of(&portal.statement)?, portal.binary))
+    }
+
+    fn drop_portal(&mut self, name: &[u8]) {
+        if let Some(names) = &mut self.names {
+            names.portals.retain(|portal| *portal.name != *name);
+        }
+    }
+
+    fn say(&self, link: &mut Link<'_, '_>, bytes: &'static [u8], undo: Undo) -> Option<Step> {
+        match link.backend.as_deref_mut() {
+            Some(backend) => {
+                self.local(backend, bytes, undo, link.to_client);
+                backend.unsynced = true;
+            }
+            None => link.to_client.extend_from_slice(bytes),
+        }
+        Some(Step::Done)
+    }
+}
+
+impl Link<'_, '_> {
+    /// Whether an extended message is to be answered here and now. `None`: the
+    /// server answers.
+    fn turn(&self) -> Option<Option<Step>> {
+        match self.backend.as_deref() {
+            Some(backend) if backend.replies.may_fail() => Some(Some(Step::Wait)),
+            Some(backend) if backend.status() == TxStatus::Failed => None,
+            _ => Some(None),
+        }
+    }
+}
+
+/// Lets the server's transaction fail with this error.
+fn fail(backend: &mut Backend, error: &Refusal, out: &mut Output<'_>) {
+    let mut message = Vec::new();
+    error.encode(&mut message);
+    // There is no such portal.
+    build::execute(out.own(), MISSING);
+    backend.expect(Reply::Refused { error: message });
+}
+
+fn change_of(statement: &Statement) -> Option<Change> {
+    let (text, types) = names::split_nul(&statement.definition)?;
+    setting::change_of(text, ROLE).filter(|_| types == [0, 0])
+}
+
+/// The codes of the results' formats, from what follows the names in a Bind that
+/// has no parameters.
+fn result_formats(rest: &[u8]) -> Option<&[u8]> {
+    let (count, rest) = rest.split_first_chunk::<2>()?;
+    let formats = 2 * usize::from(u16::from_be_bytes(*count));
+    let rest = rest.get(formats..)?.strip_prefix(&[0, 0])?;
+    let (count, formats) = rest.split_first_chunk::<2>()?;
+    (formats.len() == 2 * usize::from(u16::from_be_bytes(*count))).then_some(formats)
+}
+
+/// A DataRow with the setting's value.
+fn row(role: Option<Reads>) -> &'static [u8] {
+    match role {
+        None => b"D\0\0\0\x11\0\x01\0\0\0\x07default",
+        Some(Reads::Replica) => b"D\0\0\0\x11\0\x01\0\0\0\x07replica",
+        Some(Reads::Primary) => b"D\0\0\0\x11\0\x01\0\0\0\x07primary",
+        Some(Reads::Any) => b"D\0\0\0\x0d\0\x01\0\0\0\x03any",
+    }
+}

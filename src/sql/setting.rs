@@ -1,0 +1,226 @@
+//! `SET`, `SHOW` and `RESET` of one setting.
+
+use super::lexer::{Dialect, Lexer, Token, TokenKind};
+use super::statements::Statements;
+
+/// What a text does with a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// `SET` or `SET SESSION`; `None` is `DEFAULT`.
+    Set(Option<String>),
+    /// `SET LOCAL`
+    SetLocal,
+    /// `RESET`
+    Reset,
+    /// `SHOW`
+    Show,
+    /// It begins with one of these, and has further statements.
+    Several,
+}
+
+/// What `text` does with the setting `name`, given in lower case. `None`: it
+/// does something else, or is not understood (`VariableSetStmt` and
+/// `VariableShowStmt` of gram.y).
+pub fn change_of(text: &[u8], name: &str) -> Option<Change> {
+    let mut tokens = Tokens(Lexer::new(text, Dialect::default()), None);
+    let first = tokens.next()?;
+    let change = if first.is_word("set") {
+        let local = tokens.accept("local");
+        if !local {
+            tokens.accept("session");
+        }
+        tokens.named(name)?;
+        if !tokens.accept("to") {
+            tokens.symbol(b'=')?;
+        }
+        let value = tokens.value()?;
+        match local {
+            true => Change::SetLocal,
+            false => Change::Set(value),
+        }
+    } else if first.is_word("show") {
+        tokens.named(name)?;
+        Change::Show
+    } else if first.is_word("reset") {
+        tokens.named(name)?;
+        Change::Reset
+    } else {
+        return None;
+    };
+    if tokens.peek().is_some() {
+        tokens.symbol(b';')?;
+    }
+    while tokens.symbol(b';').is_some() {}
+    match tokens.next() {
+        None => Some(change),
+        Some(_) => Some(Change::Several),
+    }
+}
+
+/// Whether `RESET ALL` or `DISCARD ALL` is among the statements of a text.
+pub fn resets_all(text: &[u8]) -> bool {
+    Statements::new(text, Dialect::default()).any(|statement| {
+        let mut tokens = Tokens(Lexer::new(statement.text, Dialect::default()), None);
+        (tokens.accept("reset") || tokens.accept("discard"))
+            && tokens.accept("all")
+            && tokens.next().is_none()
+    })
+}
+
+/// Tokens without comments, and the one that was looked at already.
+struct Tokens<'a>(Lexer<'a>, Option<Token<'a>>);
+
+impl<'a> Tokens<'a> {
+    fn next(&mut self) -> Option<Token<'a>> {
+        let next = self.1.take();
+        next.or_else(|| self.0.find(|token| !token.kind.is_comment()))
+    }
+
+    fn peek(&mut self) -> Option<Token<'a>> {
+        self.1 = self.next();
+        self.1
+    }
+
+    fn accept(&mut self, word: &str) -> bool {
+        let found = self.peek().is_some_and(|token| token.is_word(word));
+        if found {
+            self.1 = None;
+        }
+        found
+    }
+
+    fn symbol(&mut self, symbol: u8) -> Option<()> {
+        let found = self.peek()?.kind == TokenKind::Symbol(symbol);
+        if found {
+            self.1 = None;
+        }
+        found.then_some(())
+    }
+
+    /// The names of settings have no case, with quotes or without (guc.c,
+    /// `guc_name_compare`).
+    fn named(&mut self, name: &str) -> Option<()> {
+        let mut found = identifier(&self.next()?)?.to_vec();
+        while self.symbol(b'.').is_some() {
+            found.push(b'.');
+            found.extend_from_slice(identifier(&self.next()?)?);
+        }
+        found.eq_ignore_ascii_case(name.as_bytes()).then_some(())
+    }
+
+    fn value(&mut self) -> Option<Option<String>> {
+        let token = self.next()?;
+        let text = String::from_utf8_lossy(token.text);
+        let inside = || {
+            let mut inside = text.chars();
+            inside.next();
+            inside.next_back();
+            inside.as_str()
+        };
+        Some(Some(match token.kind {
+            TokenKind::Word if token.is_word("default") => return Some(None),
+            TokenKind::Word => text.to_ascii_lowercase(),
+            TokenKind::QuotedIdent => inside().replace("\"\"", "\""),
+            TokenKind::String => inside().replace("''", "'"),
+            TokenKind::Symbol(sign @ (b'-' | b'+')) => {
+                let number = self
+                    .next()
+                    .filter(|token| token.kind == TokenKind::Number)?;
+                let number = String::from_utf8_lossy(number.text);
+                format!("{}{number}", if sign == b'-' { "-" } else { "" })
+            }
+            TokenKind::Number
+            | TokenKind::EscapeString
+            | TokenKind::UnicodeString
+            | TokenKind::DollarString => text.into_owned(),
+            _ => return None,
+        }))
+    }
+}
+
+fn identifier<'a>(token: &Token<'a>) -> Option<&'a [u8]> {
+    match token.kind {
+        TokenKind::Word => Some(token.text),
+        TokenKind::QuotedIdent => token.text.strip_prefix(b"\"")?.strip_suffix(b"\""),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Change> {
+        change_of(text.as_bytes(), "app.role")
+    }
+
+    #[test]
+    fn one_setting_is_set_shown_and_reset() {
+        let set = |value: &str| Some(Change::Set(Some(value.to_owned())));
+        for (text, expected) in [
+            ("set app.role = 'a'", set("a")),
+            ("SET SESSION App.Role TO B ;", set("b")),
+            ("/* x */ set \"app\".\"ROLE\"='it''s' -- y", set("it's")),
+            ("set \"app.role\" to \"A\"", set("A")),
+            ("set app.role = 1", set("1")),
+            ("set app.role = - 1.5", set("-1.5")),
+            ("set app.role = $$a$$", set("$$a$$")),
+            ("set app.role to default", Some(Change::Set(None))),
+            ("set app.role to 'default'", set("default")),
+            ("set local app.role = 'a'", Some(Change::SetLocal)),
+            ("show app.role", Some(Change::Show)),
+            ("reset app.role;;", Some(Change::Reset)),
+            ("set app.role = 'a'; select 1", Some(Change::Several)),
+            ("show app.role;show app.role", Some(Change::Several)),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_texts_are_something_else() {
+        for text in [
+            "",
+            ";",
+            "set",
+            "select 1",
+            "set app.rule = 'a'",
+            "set app.role.x = 'a'",
+            "set role = 'a'",
+            "set app.role",
+            "set app.role 'a'",
+            "set app.role = 'a', 'b'",
+            "set app.role = a b",
+            "set app.role = 'a",
+            "set app.role from current",
+            "set app.role = (1)",
+            "show app.role x",
+            "show all",
+            "reset all",
+            "select 1; set app.role = 'a'",
+            "\"set\" app.role = 'a'",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_is_reset_wherever_that_stands() {
+        for text in [
+            "reset all",
+            "DISCARD ALL;",
+            "select pg_advisory_unlock_all(); close all; unlisten *; reset all;",
+        ] {
+            assert!(resets_all(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "reset x",
+            "discard plans",
+            "select 'reset all'",
+            "reset all x",
+            "",
+        ] {
+            assert!(!resets_all(text.as_bytes()), "{text}");
+        }
+    }
+}
