@@ -1,0 +1,112 @@
+//! How a client comes by a server connection, gives it back, and asks another
+//! server if the first does not answer.
+
+use super::{Client, Hold};
+use crate::admin::snapshot::ClientState;
+use crate::config::PoolMode;
+use crate::flow::{Outlook, Release, Setback};
+use crate::server::{Again, Course, Lease, Way};
+use crate::stats::add;
+use crate::wire::build::Refusal;
+
+impl Client {
+    /// A server connection for the request that `input` begins with, if one is
+    /// idle. Where statements are routed, this decides which pool it has to be
+    /// of, and what else goes there.
+    pub(super) fn next_lease(&mut self, input: &[u8]) -> Result<(Option<Lease>, Course), Refusal> {
+        let mut course = Course::All;
+        if let Some(family) = self.pool.family() {
+            let last_write = self.info.last_write.get();
+            let way = family.route(&self.session, input, last_write, self.again)?;
+            Way {
+                pool: self.pool,
+                course,
+            } = way;
+        }
+        Ok((self.pool.try_lease(self.session.params()), course))
+    }
+
+    pub(super) fn is_one_by_one(&self) -> bool {
+        matches!(&self.hold, Hold::Linked(lease) if lease.one_by_one)
+    }
+
+    /// `input`: what it is for.
+    pub(super) fn link(&mut self, mut lease: Lease, course: Course, input: &[u8]) {
+        let again = std::mem::take(&mut self.again);
+        if let Course::Request(length) = course {
+            lease.one_by_one = true;
+            if self.pool.is_read_only() && again == Again::No {
+                lease.begin_attempt(input.get(..length as usize).unwrap_or_default());
+            }
+        }
+        if self.session.mode() == PoolMode::Session {
+            lease.for_session();
+        }
+        let now = lease.linked_at;
+        let counters = &self.pool.counters;
+        add(&counters.server_assignment_count, 1);
+        if self.info.state.get() == ClientState::Waiting {
+            let waited = now - self.info.request_time.get();
+            add(&counters.wait_time, waited.as_micros() as u64);
+        }
+        self.info.request_time.set(now);
+        self.info.state.set(ClientState::Active);
+        lease.info.link.set(Some(self.info.id));
+        self.info.link.set(Some(lease.info.clone()));
+        self.hold = Hold::Linked(lease);
+    }
+
+    /// Why what was asked is to be asked elsewhere, as soon as that is possible.
+    pub(super) fn setback(&self) -> Option<Setback> {
+        let Hold::Linked(lease) = &self.hold else {
+            return None;
+        };
+        let setback = match lease.backend.outlook() {
+            Outlook::Served => return None,
+            Outlook::Open => Setback::Lost,
+            Outlook::Failed(setback) => setback,
+        };
+        match lease.backend.release() {
+            // The rest of the answer is still to come.
+            Release::Dirty => None,
+            Release::Ready | Release::Broken => Some(setback),
+        }
+    }
+
+    /// Takes the request back, to ask it elsewhere: once, and the client has been
+    /// told nothing of it.
+    pub(super) fn start_over(&mut self, setback: Setback) {
+        let Hold::Linked(lease) = &mut self.hold else {
+            return;
+        };
+        let mut request = std::mem::take(&mut lease.attempt.request);
+        self.session.take_back_request(&request);
+        let counters = &self.pool.counters;
+        let family = self.pool.family();
+        if setback == Setback::Lost {
+            add(&counters.lost_read_count, 1);
+            self.again = family.map_or(Again::OnPrimary, |family| family.not_at(&self.pool));
+        } else {
+            add(&counters.refused_read_count, 1);
+            self.again = Again::OnPrimary;
+            if let Some(family) = family.filter(|_| setback == Setback::Unable) {
+                family.refused(&self.session, &request);
+            }
+        }
+        self.unlink();
+        request.extend_from_slice(&self.input);
+        self.input = request;
+        self.answers_first = false;
+        self.input_due = true;
+    }
+
+    /// Gives the server connection back.
+    pub(super) fn unlink(&mut self) {
+        self.info.link.set(None);
+        self.info.state.set(ClientState::Idle);
+        let prepared = self.session.prepared_statements();
+        self.info.prepared_statements.set(prepared as u32);
+        self.info.params.set(Some(self.session.params().clone()));
+        self.hold = Hold::Nothing;
+    }
+}
