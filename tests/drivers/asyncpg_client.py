@@ -235,6 +235,35 @@ async def notes(dsn):
     await at_once(dsn, work)
 
 
+async def role(dsn):
+    """pgweir's own setting, which no server knows."""
+
+    async def work(conn, number):
+        role = ["replica", "primary", "any"][number % 3]
+        await conn.execute(f"set pgweir.role = '{role}'")
+        shown = await conn.prepare("show pgweir.role")
+        for _ in range(10):
+            assert await shown.fetchval() == role
+            assert await conn.fetchval("show pgweir.role") == role
+            assert await conn.fetchval("select $1::int", number) == number
+            async with conn.transaction():
+                assert await conn.fetchval("select $1::int", number) == number
+                assert await shown.fetchval() == role
+        try:
+            await conn.fetch("set pgweir.role = 'master'")
+            raise AssertionError("no error")
+        except asyncpg.InvalidParameterValueError as error:
+            assert "replica, primary, any, default" in error.hint
+        assert await conn.fetch("set pgweir.role = default") == []
+        assert await shown.fetchval() == "default"
+        # What a pool of asyncpg's runs when a connection comes back.
+        await conn.execute(f"set pgweir.role = '{role}'")
+        await conn.reset()
+        assert await shown.fetchval() == "default"
+
+    await at_once(dsn, work)
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -245,5 +274,6 @@ scenario.main(
         "cancel": cancel,
         "pool": pool,
         "notes": notes,
+        "role": role,
     }
 )

@@ -277,6 +277,43 @@ def encodings(dsn):
     in_threads(work)
 
 
+def role(dsn):
+    """pgweir's own setting, which no server knows."""
+
+    def work(number):
+        role = ["replica", "primary", "any"][number % 3]
+        with psycopg.connect(dsn, autocommit=True, options=f"-c pgweir.role={role}") as conn:
+
+            def shown(**how):
+                cur = conn.execute("show pgweir.role", **how)
+                assert cur.statusmessage == "SHOW"
+                assert cur.description[0].name == "pgweir.role"
+                return cur.fetchone()[0]
+
+            for how in [{}, {"prepare": True}, {"binary": True}, {"prepare": True}]:
+                assert shown(**how) == role
+                assert conn.execute("set pgweir.role to any", prepare=True).statusmessage == "SET"
+                assert shown(**how) == "any"
+                assert conn.execute("select %s::int", [number]).fetchone() == (number,)
+                assert conn.execute("reset pgweir.role").statusmessage == "RESET"
+            with conn.pipeline():
+                cursors = [conn.execute("show pgweir.role") for _ in range(5)]
+                numbers = [conn.execute("select %s::int", [n]) for n in range(5)]
+                cursors.append(conn.execute("show pgweir.role"))
+            assert [cur.fetchone() for cur in numbers] == [(n,) for n in range(5)]
+            assert {cur.fetchone()[0] for cur in cursors} == {role}
+            try:
+                with conn.transaction():
+                    conn.execute("select 1")
+                    conn.execute("set pgweir.role to master")
+                raise AssertionError("no error")
+            except psycopg.errors.InvalidParameterValue as error:
+                assert str(error).startswith('invalid value for parameter "pgweir.role": "master"')
+            assert shown() == role
+
+    in_threads(work)
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -287,5 +324,6 @@ scenario.main(
         "asynchronous": asynchronous,
         "encodings": encodings,
         "notes": notes,
+        "role": role,
     }
 )

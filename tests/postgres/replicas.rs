@@ -94,7 +94,7 @@ pub fn port(cluster: &Cluster) -> String {
 }
 
 /// On which servers this statement runs, of twenty times.
-fn places(client: &mut RawClient, sql: &str) -> BTreeSet<String> {
+pub fn places(client: &mut RawClient, sql: &str) -> BTreeSet<String> {
     (0..20).map(|_| client.value(sql)).collect()
 }
 
@@ -127,7 +127,7 @@ fn reads_are_spread_over_the_replicas_and_writes_go_to_the_primary() {
 }
 
 /// A value by the extended protocol.
-fn run(client: &mut RawClient, sql: &str) -> String {
+pub fn run(client: &mut RawClient, sql: &str) -> String {
     client
         .exchange(&Frontend::new().run(sql, &[]).sync())
         .value()

@@ -27,6 +27,11 @@ fn request(port: u16, request: &str) -> Response {
     }
 }
 
+/// What /metrics says.
+pub fn metrics(port: u16) -> String {
+    get(port, "/metrics").body
+}
+
 fn get(port: u16, path: &str) -> Response {
     request(
         port,

@@ -60,6 +60,8 @@ pub enum Value {
     Number(i64),
     Bool(bool),
     Seconds(f64),
+    /// As it stands in a TOML file.
+    Toml(String),
 }
 
 impl From<&str> for Value {
@@ -92,6 +94,7 @@ impl Value {
             Value::Number(number) => number.to_string(),
             Value::Bool(value) => value.to_string(),
             Value::Seconds(seconds) => format!("\"{}ms\"", (seconds * 1000.0).round()),
+            Value::Toml(text) => text.clone(),
         }
     }
 
@@ -101,6 +104,7 @@ impl Value {
             Value::Number(number) => number.to_string(),
             Value::Bool(value) => u8::from(*value).to_string(),
             Value::Seconds(seconds) => seconds.to_string(),
+            Value::Toml(text) => panic!("an ini cannot hold {text}"),
         }
     }
 

@@ -144,7 +144,9 @@ impl Session {
         let undo = if view.name.is_empty() {
             Undo::Unnamed(self.unnamed.replace(statement))
         } else if names.statements.contains_key(view.name) {
-            return None;
+            let name = String::from_utf8_lossy(view.name);
+            let message = format!("prepared statement \"{name}\" already exists");
+            return self.refuse_own(link, &Refusal::error("42P05", message));
         } else {
             names.statements.insert(view.name.into(), statement);
             Undo::Named(Box::new(NamedUndo {
@@ -205,9 +207,9 @@ impl Session {
             return Some(step);
         }
         let before = self.role;
-        match (self.obey(&change), link.backend.as_deref_mut()) {
-            (Ok((b"", tag)), _) => self.say(link, tag, Undo::Role(before)),
-            (Ok((row, tag)), _) => {
+        match self.obey(&change) {
+            Ok((b"", tag)) => self.say(link, tag, Undo::Role(before)),
+            Ok((row, tag)) => {
                 self.say(link, row, Undo::Nothing);
                 // With as many rows as were asked for, there may be more (pquery.c,
                 // PortalRunSelect).
@@ -218,17 +220,23 @@ impl Session {
                 };
                 self.say(link, end, Undo::Nothing)
             }
-            (Err(error), None) => {
+            Err(error) => self.refuse_own(link, &error),
+        }
+    }
+
+    /// Answers an extended message by an error: what follows is skipped up to Sync.
+    fn refuse_own(&mut self, link: &mut Link<'_, '_>, error: &Refusal) -> Option<Step> {
+        match link.backend.as_deref_mut() {
+            Some(backend) => {
+                fail(backend, error, link.out);
+                backend.unsynced = true;
+            }
+            None => {
                 error.encode(link.to_client);
                 self.skipping = true;
-                Some(Step::Done)
-            }
-            (Err(error), Some(backend)) => {
-                fail(backend, &error, link.out);
-                backend.unsynced = true;
-                Some(Step::Done)
             }
         }
+        Some(Step::Done)
     }
 
     /// Does it; a row and a tag are the answer.
