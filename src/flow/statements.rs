@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use crate::sql::Encoding;
+
 /// A statement: its query text and the types that the client declared.
 #[derive(Debug)]
 pub struct Text {
@@ -17,19 +19,21 @@ pub struct Text {
     pub server_name: Box<[u8]>,
     /// Body of a Parse message after the name.
     pub definition: Box<[u8]>,
-    /// The `client_encoding` that the text is in; empty if it is plain ASCII.
-    encoding: Box<[u8]>,
+    /// What else its meaning depends on, see [`Statements::intern`].
+    manner: Box<[u8]>,
     hash: u64,
 }
 
 impl Text {
-    /// The `client_encoding` that the text is in; empty if it is plain ASCII.
-    pub fn encoding(&self) -> &[u8] {
-        &self.encoding
+    /// Whether its bytes below 128 are the ASCII that they look like, and its
+    /// backslashes are nothing else.
+    pub fn is_plain(&self) -> bool {
+        let safe = || Encoding::of_client_encoding(&self.manner) == Encoding::AsciiSafe;
+        self.manner.is_empty() || (!self.manner.contains(&b'\\') && safe())
     }
 
-    fn is(&self, hash: u64, definition: &[u8], encoding: &[u8]) -> bool {
-        self.hash == hash && *self.definition == *definition && *self.encoding == *encoding
+    fn is(&self, hash: u64, definition: &[u8], manner: &[u8]) -> bool {
+        self.hash == hash && *self.definition == *definition && *self.manner == *manner
     }
 }
 
@@ -49,9 +53,9 @@ struct TextTable {
 }
 
 impl Texts {
-    fn intern(&self, hash: u64, definition: &[u8], encoding: &[u8]) -> Arc<Text> {
+    fn intern(&self, hash: u64, definition: &[u8], manner: &[u8]) -> Arc<Text> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |text: &Arc<Text>| text.is(hash, definition, encoding);
+        let same = |text: &Arc<Text>| text.is(hash, definition, manner);
         if let Some(known) = table.texts.find(hash, same) {
             return known.clone();
         }
@@ -64,7 +68,7 @@ impl Texts {
             id: table.last_id,
             server_name: format!("pgweir_{}", table.last_id).into_bytes().into(),
             definition: definition.into(),
-            encoding: encoding.into(),
+            manner: manner.into(),
             hash,
         });
         table
@@ -113,15 +117,16 @@ impl Statements {
         }
     }
 
-    /// The one statement with this definition. `encoding`: the text's, empty if
-    /// it is plain ASCII.
-    pub fn intern(&mut self, definition: &[u8], encoding: &[u8]) -> Rc<Statement> {
+    /// The one statement with this definition. `manner`: what its meaning depends on
+    /// besides its bytes. That is the `client_encoding` unless it is plain ASCII, and
+    /// a backslash if backslashes escape in its strings; mostly it is empty.
+    pub fn intern(&mut self, definition: &[u8], manner: &[u8]) -> Rc<Statement> {
         let hash = self.texts.hasher.hash_one(definition);
-        let same = |s: &Rc<Statement>| s.is(hash, definition, encoding);
+        let same = |s: &Rc<Statement>| s.is(hash, definition, manner);
         if let Some(known) = self.table.find(hash, same) {
             return known.clone();
         }
-        let text = self.texts.intern(hash, definition, encoding);
+        let text = self.texts.intern(hash, definition, manner);
         self.insert(text)
     }
 

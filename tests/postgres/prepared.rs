@@ -500,3 +500,19 @@ fn servers_are_not_asked_more_often_than_needed() {
     assert_eq!(total("total_server_parse_count"), 1);
     assert_eq!(total("total_bind_count"), 50);
 }
+
+#[test]
+fn the_same_text_may_be_two_statements() {
+    let pooler = Setup::new().one_worker().pool_size(1).start();
+    let (mut standard, mut old) = (pooler.login(), pooler.login());
+    old.query("set standard_conforming_strings = off");
+    let parse = Frontend::new().parse("s", "select 'a\\\\b'").sync();
+    for client in [&mut standard, &mut old] {
+        client.exchange(&parse);
+    }
+    for _ in 0..2 {
+        let run = bind_and_execute("s", &[]);
+        assert_eq!(standard.exchange(&run).value(), "a\\\\b");
+        assert_eq!(old.exchange(&run).value(), "a\\b");
+    }
+}

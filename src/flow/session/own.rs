@@ -138,8 +138,8 @@ impl Session {
         if let Some(step) = link.turn()? {
             return Some(step);
         }
-        let encoding = self.encoding_of(view.definition);
-        let statement = shared.statements.intern(view.definition, encoding);
+        let manner = self.manner_of(view.definition);
+        let statement = shared.statements.intern(view.definition, &manner);
         let names = self.names.get_or_insert_default();
         let undo = if view.name.is_empty() {
             Undo::Unnamed(self.unnamed.replace(statement))

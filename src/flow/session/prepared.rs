@@ -1,6 +1,7 @@
 //! Prepared statements: the client's names for them, and what the server
 //! connection that it holds has to be told.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::super::backend::Backend;
@@ -40,8 +41,8 @@ impl Session {
             // The server will refuse it.
             return plain(backend);
         };
-        let encoding = self.encoding_of(view.definition);
-        let statement = shared.statements.intern(view.definition, encoding);
+        let manner = self.manner_of(view.definition);
+        let statement = shared.statements.intern(view.definition, &manner);
         if view.name.is_empty() {
             let before = self.unnamed.replace(statement.clone());
             backend.unnamed = Some(statement);
@@ -255,12 +256,18 @@ impl Session {
         }
     }
 
-    /// What tells a text from another of the same bytes: the encoding, unless it is
-    /// plain ASCII.
-    pub(super) fn encoding_of(&self, definition: &[u8]) -> &[u8] {
-        match definition.is_ascii() {
+    /// What the meaning of a statement depends on besides its bytes, as
+    /// [`Statements::intern`](crate::flow::Statements::intern) wants it.
+    pub(super) fn manner_of(&self, definition: &[u8]) -> Cow<'_, [u8]> {
+        let encoding = match definition.is_ascii() {
             true => &[],
             false => self.params.get(b"client_encoding").unwrap_or_default(),
+        };
+        let escapes = memchr::memchr(b'\\', definition).is_some()
+            && self.params.get(b"standard_conforming_strings") == Some(b"off");
+        match escapes {
+            true => Cow::Owned([encoding, b"\\"].concat()),
+            false => Cow::Borrowed(encoding),
         }
     }
 

@@ -1,8 +1,6 @@
 //! What the client asks for next, before it is decided who is asked.
 
-use super::super::statements::Statement;
 use super::Session;
-use crate::sql::Encoding;
 use crate::wire::names::{self, Target};
 use crate::wire::{FrontendTag, HEADER_LEN, Header};
 
@@ -154,18 +152,12 @@ impl Session {
             false => self.named(name).map(|s| &**s),
         };
         match known {
-            Some(statement) if is_plain(statement) => definition(&statement.definition, judge),
+            Some(statement) if statement.is_plain() => definition(&statement.definition, judge),
             // Whatever was parsed has been looked at.
             None if is_parsed(name, before) => Purpose::Read,
             _ => Purpose::Other,
         }
     }
-}
-
-/// Whether its bytes look as ASCII wherever they are below 128.
-fn is_plain(statement: &Statement) -> bool {
-    let encoding = statement.encoding();
-    encoding.is_empty() || Encoding::of_client_encoding(encoding) == Encoding::AsciiSafe
 }
 
 /// Body of a Parse message after the name.

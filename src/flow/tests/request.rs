@@ -298,6 +298,23 @@ fn a_text_in_an_encoding_that_hides_ascii_is_not_judged_later() {
 }
 
 #[test]
+fn a_text_with_backslashes_that_escape_is_not_judged_later() {
+    for (setting, text, expected) in [
+        ("off", "read '\\'", Purpose::Other),
+        ("off", "read", Purpose::Read),
+        ("on", "read '\\'", Purpose::Read),
+    ] {
+        let mut params = Params::default();
+        params.set(b"standard_conforming_strings", setting.as_bytes(), true);
+        let mut session = Session::new(PoolMode::Transaction, true, Rc::new(params));
+        prepare(&mut session, &[("s", text)]);
+        let request = [bind("", "s"), execute(), sync()];
+        let found = purpose(&session, &request);
+        assert_eq!(found, Some(expected), "{setting} {text}");
+    }
+}
+
+#[test]
 fn garbage_is_not_for_replicas() {
     let session = having(&[("r", "read")]);
     let nul_inside = framed(b'Q', b"read\0write\0");
