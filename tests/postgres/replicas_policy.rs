@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::replicas::{PORT, Trio, places, port, run, start};
 use super::stats_port::metrics;
 use crate::support::{
-    Frontend, Message, RawClient, Setup, Value, eventually, free_port, pgweir, psql, python,
+    Frontend, Message, RawClient, Setup, Value, eventually, free_port, patiently, pgweir, psql,
+    python,
 };
 
 /// The primary's port, the replicas', and all of them.
@@ -257,7 +258,7 @@ fn rules_say_it_for_statements_that_nobody_can_change() {
         { text = 'insert*', role = 'replica' },
     ]";
     let setup = trio.setup();
-    let pooler = start(
+    let mut pooler = start(
         trio,
         setup.for_database("rules", Value::Toml(rules.replace('\n', " "))),
     );
@@ -290,8 +291,21 @@ fn rules_say_it_for_statements_that_nobody_can_change() {
     // The session goes before the rules.
     client.query("set pgweir.role = replica");
     assert_eq!(places(&mut client, "select port(), 1"), replicas);
+    // RELOAD brings others.
+    client.query("reset pgweir.role");
+    let rules = "[{ text = 'select port(), $1', role = 'any' }]";
+    pooler.rewrite(|setup| setup.for_database("rules", Value::Toml(rules.to_owned())));
+    pooler.console().query("reload");
+    patiently("the new rules hold", || {
+        (places(&mut client, "select port(), 1") == all).then_some(())
+    });
+    let joined = "select port() from (values (1)) x left join t on true";
+    assert_eq!(places(&mut client, joined), replicas);
     let printed = pgweir(&["check", &pooler.config().display().to_string()]).succeed();
-    let rule = format!("rule      {}: table=t role=primary", pooler.database);
+    let rule = format!(
+        "rule      {}: text=select port(), $1 role=any",
+        pooler.database
+    );
     assert!(printed.contains(&rule), "{printed}");
 }
 
