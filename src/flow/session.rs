@@ -194,12 +194,15 @@ impl Session {
                 total: header.total,
                 bytes: bytes.get(..header.total).unwrap_or(bytes),
             };
-            let link = own::Link {
-                backend: backend.as_deref_mut(),
-                out: &mut *out,
-                to_client: &mut *to_client,
-            };
-            let own = self.own(message, link, shared);
+            let mut own = None;
+            if self.may_be_own(&message) {
+                let link = own::Link {
+                    backend: backend.as_deref_mut(),
+                    out: &mut *out,
+                    to_client: &mut *to_client,
+                };
+                own = self.own(message, link, shared);
+            }
             let step = own.unwrap_or_else(|| match backend.as_deref_mut() {
                 Some(backend) => self.linked(message, backend, out, to_client, shared),
                 None => self.unlinked(message, to_client),

@@ -18,6 +18,19 @@ pub enum Change {
     Several,
 }
 
+/// False: [`change_of`] has nothing to say of a text that begins like this.
+#[inline]
+pub fn may_begin(text: &[u8]) -> bool {
+    let Some(&[first, second, third]) = text.first_chunk() else {
+        return false;
+    };
+    match (first | 32, second | 32, third | 32) {
+        (b's', b'e', b't') | (b's', b'h', b'o') | (b'r', b'e', b's') => true,
+        // A comment, or blanks.
+        (first, ..) => !first.is_ascii_lowercase(),
+    }
+}
+
 /// What `text` does with the setting `name`, given in lower case. `None`: it
 /// does something else, or is not understood (`VariableSetStmt` and
 /// `VariableShowStmt` of gram.y).
@@ -159,6 +172,8 @@ mod tests {
         let set = |value: &str| Some(Change::Set(Some(value.to_owned())));
         for (text, expected) in [
             ("set app.role = 'a'", set("a")),
+            ("\n\tset app.role = 'a'", set("a")),
+            ("--\nset app.role = 'a'", set("a")),
             ("SET SESSION App.Role TO B ;", set("b")),
             ("/* x */ set \"app\".\"ROLE\"='it''s' -- y", set("it's")),
             ("set \"app.role\" to \"A\"", set("A")),
@@ -174,6 +189,16 @@ mod tests {
             ("show app.role;show app.role", Some(Change::Several)),
         ] {
             assert_eq!(of(text), expected, "{text}");
+            assert!(may_begin(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn most_texts_need_no_look() {
+        for text in [
+            "select 1", "SELECT 1", "begin", "insert", "", "se", "with", "revoke",
+        ] {
+            assert!(!may_begin(text.as_bytes()), "{text}");
         }
     }
 

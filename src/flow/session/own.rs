@@ -19,7 +19,7 @@ use crate::config::{PoolMode, Reads};
 use crate::sql::setting::{self, Change};
 use crate::wire::build::{self, Refusal};
 use crate::wire::names::{self, Target};
-use crate::wire::{FrontendTag, TxStatus};
+use crate::wire::{FrontendTag, HEADER_LEN, TxStatus};
 
 const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
 const NO_DATA: &[u8] = b"n\0\0\0\x04";
@@ -47,6 +47,28 @@ pub(super) struct Link<'a, 'o> {
 }
 
 impl Session {
+    /// Whether [`Session::own`] has to look at a message: for nearly every one this
+    /// says no, by a few bytes.
+    #[inline]
+    pub(super) fn may_be_own(&self, message: &Message<'_>) -> bool {
+        // In session mode a server connection is one client's, settings and all.
+        if self.mode == PoolMode::Session {
+            return false;
+        }
+        let body = message.bytes.get(HEADER_LEN..).unwrap_or_default();
+        match message.tag {
+            FrontendTag::Query => setting::may_begin(body) || self.role.is_changed(),
+            FrontendTag::Parse if self.follow => {
+                let text = match body {
+                    [0, text @ ..] => text,
+                    named => names::split_nul(named).map_or(&[][..], |(_, text)| text),
+                };
+                setting::may_begin(text) || self.role.is_changed()
+            }
+            _ => self.names.as_ref().is_some_and(|names| names.own),
+        }
+    }
+
     /// Answers a message if that is for pgweir to do. `None`: it is like any other.
     pub(super) fn own(
         &mut self,
@@ -54,26 +76,22 @@ impl Session {
         mut link: Link<'_, '_>,
         shared: &mut Shared<'_>,
     ) -> Option<Step> {
-        // In session mode a server connection is one client's, settings and all.
-        if self.mode == PoolMode::Session {
+        if message.tag == FrontendTag::Sync {
+            if let Some(names) = &mut self.names {
+                names.portals.clear();
+            }
             return None;
         }
         let ignored = match &link.backend {
             Some(backend) => backend.skipping || backend.copy_in,
             None => self.skipping,
         };
-        let known = self.names.as_ref().is_some_and(|names| names.own);
+        if ignored {
+            return None;
+        }
         match message.tag {
-            FrontendTag::Sync => {
-                if let Some(names) = &mut self.names {
-                    names.portals.clear();
-                }
-                None
-            }
-            _ if ignored => None,
             FrontendTag::Query => self.own_query(message.body()?, &mut link),
-            FrontendTag::Parse if self.follow => self.own_parse(message.body()?, &mut link, shared),
-            _ if !known => None,
+            FrontendTag::Parse => self.own_parse(message.body()?, &mut link, shared),
             FrontendTag::Bind => self.own_bind(message.body()?, &mut link),
             FrontendTag::Describe => self.own_describe(message.body()?, &mut link),
             FrontendTag::Execute => self.own_execute(message.body()?, &mut link),
@@ -268,10 +286,8 @@ impl Session {
     /// RESET ALL and DISCARD ALL are the server's to run, but they mean this
     /// setting, too.
     fn follow_resets(&mut self, text: &[u8]) {
-        let mut reset = self.role;
-        reset.reset();
-        if reset != self.role && setting::resets_all(text) {
-            self.role = reset;
+        if self.role.is_changed() && setting::resets_all(text) {
+            self.role.reset();
         }
     }
 

@@ -27,6 +27,12 @@ impl Role {
         self.0 = self.0 & !15 | code(role);
     }
 
+    /// Whether RESET would make a difference.
+    #[inline]
+    pub fn is_changed(self) -> bool {
+        self.0 >> 4 != self.0 & 15
+    }
+
     pub fn reset(&mut self) {
         self.set(decode(self.0 >> 4));
     }
@@ -75,6 +81,10 @@ mod tests {
                 role.set(*other);
                 assert_eq!(role.get(), *other);
             }
+            role.set(*start);
+            assert!(!role.is_changed());
+            role.set(all[0]);
+            assert_eq!(role.is_changed(), all[0] != *start);
             role.reset();
             assert_eq!(role.get(), *start);
         }
