@@ -194,7 +194,7 @@ fn set_keys(user: &UserConfig) -> String {
     keys.join(" ")
 }
 
-fn line(text: &mut String, label: &str, line: &str) {
+pub(super) fn line(text: &mut String, label: &str, line: &str) {
     let _ = writeln!(text, "{label:<9} {line}");
 }
 

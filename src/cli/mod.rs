@@ -5,6 +5,7 @@ pub mod config;
 pub mod convert;
 pub mod demo;
 pub mod files;
+pub mod route;
 pub mod run;
 
 use std::ffi::OsString;
@@ -35,6 +36,8 @@ enum Command {
     Convert(convert::Args),
     /// Print what the settings are: schema, documentation, samples
     Config(config::Args),
+    /// Say where statements would go under a configuration, and why
+    Route(route::Args),
     /// See it at work: a throw-away PostgreSQL with pgweir in front
     Demo(demo::DemoArgs),
 }
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Config(args) => config::run(args),
+        Command::Route(args) => route::run(args),
         Command::Demo(args) => demo::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -14,5 +14,6 @@ mod topology;
 
 pub use hint::{HintError, hint};
 pub use policy::{Plan, Policy};
+pub use rules::Rules;
 pub use survey::{Finding, QUESTION, Survey};
 pub use topology::{Member, Role, Topology};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::support::{Address, Cluster, RawClient, free_port, patiently, pgweir};
+use crate::support::{Address, Cluster, Program, RawClient, free_port, patiently, pgweir};
 
 /// A file with this text, in a directory that goes with it.
 fn file(name: &str, text: &str) -> (TempDir, PathBuf) {
@@ -256,4 +256,31 @@ fn an_unchanged_pgbouncer_ini_runs() {
         line.contains(&format!("db={database} user=app tls=no")),
         "{line}"
     );
+}
+
+#[test]
+fn route_reads_statements_from_standard_input() {
+    let text = GOOD.replace(
+        "hosts",
+        "route_reads = true\npool_mode = \"transaction\"\nhosts",
+    );
+    let (_dir, path) = file("pgweir.toml", &text);
+    let command = format!(
+        "printf 'select 1; begin; /* pgweir: role=any */ select 2; end;' | {} route {} -",
+        env!("CARGO_BIN_EXE_pgweir"),
+        path.display()
+    );
+    let output = Program::new("sh").args(&["-c", &command]).succeed();
+    let places: Vec<&str> = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("place"))
+        .map(|place| place.split(',').next().unwrap_or_default().trim())
+        .collect();
+    let replica = "a replica that has what its client wrote before; without one";
+    let inside = "where its transaction is";
+    assert_eq!(places, [replica, "primary", inside, inside], "{output}");
+
+    let (_dir, path) = file("pgweir.toml", GOOD);
+    let said = pgweir(&["route", &path.display().to_string(), "select 1"]).fail();
+    assert!(said.contains("set route_reads = true"), "{said}");
 }
