@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::PoolMode;
 use crate::net::tls::Encryption;
-use crate::route::Role;
+use crate::route::{Role, State};
 use crate::stats::Totals;
 
 /// State of a client, PgBouncer's words.
@@ -119,6 +119,7 @@ pub struct HostRow {
     pub host: String,
     pub port: u16,
     pub role: Role,
+    pub state: State,
     pub weight: u32,
     /// Reads that it got, as a replica or in place of one.
     pub reads: u64,
@@ -130,7 +131,14 @@ pub struct HostRow {
     /// How far it is behind the primary, in bytes of WAL, and for how long.
     pub lag: u64,
     pub delay: Duration,
-    /// Why it has its role; empty if there is nothing to say.
+    /// It gets no reads before.
+    pub ejected_until: Option<SystemTime>,
+    /// Checks and attempts to connect that failed, times that it was ejected, and
+    /// that its role changed.
+    pub failures: u64,
+    pub ejections: u64,
+    pub role_changes: u64,
+    /// Why it has its role and state; empty if there is nothing to say.
     pub reason: String,
 }
 
@@ -196,6 +204,11 @@ impl HostRow {
         self.refused_reads += other.refused_reads;
         self.lost_reads += other.lost_reads;
         self.outstanding += other.outstanding;
+        // It may be ejected for some users only.
+        if (other.state, other.ejected_until) > (self.state, self.ejected_until) {
+            (self.state, self.ejected_until) = (other.state, other.ejected_until);
+            self.reason.clone_from(&other.reason);
+        }
     }
 }
 
@@ -247,6 +260,32 @@ impl PoolRow {
 }
 
 #[cfg(test)]
+impl HostRow {
+    /// A replica that nobody has read from.
+    pub fn replica(database: &str, host: &str, port: u16) -> Self {
+        HostRow {
+            database: database.to_owned(),
+            host: host.to_owned(),
+            port,
+            role: Role::Replica,
+            state: State::Up,
+            weight: 1,
+            reads: 0,
+            refused_reads: 0,
+            lost_reads: 0,
+            outstanding: 0,
+            lag: 0,
+            delay: Duration::ZERO,
+            ejected_until: None,
+            failures: 0,
+            ejections: 0,
+            role_changes: 0,
+            reason: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -278,18 +317,19 @@ mod tests {
     #[test]
     fn a_host_is_one_row_for_all_users_and_workers() {
         let part = |port, reads, outstanding| HostRow {
-            database: "app".to_owned(),
-            host: "db".to_owned(),
-            port,
-            role: Role::Replica,
-            weight: 1,
             reads,
             refused_reads: 1,
             lost_reads: 2,
             outstanding,
             lag: 5,
-            delay: Duration::from_secs(6),
-            reason: String::new(),
+            ..HostRow::replica("app", "db", port)
+        };
+        let until = Some(SystemTime::UNIX_EPOCH);
+        let ejected = HostRow {
+            state: State::Ejected,
+            ejected_until: until,
+            reason: "user alice: refused".to_owned(),
+            ..part(2, 30, 3)
         };
         let snapshot = |hosts| Snapshot {
             hosts,
@@ -297,12 +337,16 @@ mod tests {
         };
         let all = Snapshot::merge([
             snapshot(vec![part(2, 10, 1), part(1, 20, 2)]),
-            snapshot(vec![part(2, 30, 3)]),
+            snapshot(vec![ejected, part(1, 0, 0)]),
         ]);
         let counts = |row: &HostRow| (row.port, row.reads, row.outstanding, row.lag);
         let rows: Vec<_> = all.hosts.iter().map(counts).collect();
         assert_eq!(rows, [(1, 20, 2, 5), (2, 40, 4, 5)]);
         let both = &all.hosts[1];
         assert_eq!((both.refused_reads, both.lost_reads), (2, 4));
+        // The worst is told, whoever it concerns.
+        let shown = (both.state, both.ejected_until, both.reason.as_str());
+        assert_eq!(shown, (State::Ejected, until, "user alice: refused"));
+        assert_eq!(all.hosts[0].state, State::Up);
     }
 }

@@ -1,11 +1,11 @@
 //! What is wrong with a configuration although each value is fine by itself.
 
-use super::choice::{AuthType, Choice, SslMode};
+use super::choice::{AuthType, Choice, HostRole, SslMode};
 use super::draft::{Draft, Report, Section};
 use super::key::{Status, Table};
 use super::load::Source;
 use super::mistake::Place;
-use super::objects::DatabaseConfig;
+use super::objects::{DatabaseConfig, HostEntry};
 use super::pool_config::{PoolMode, is_loopback};
 use crate::pool::MAX_WORKERS;
 
@@ -275,6 +275,26 @@ impl Check<'_> {
         if database.rules.is_some() && !database.route_reads {
             let message = "`rules` have no effect without `route_reads`";
             self.strict(section, "rules", message);
+        }
+        let hosts = database.hosts.as_deref().unwrap_or_default();
+        let plain = HostEntry::default();
+        if !database.route_reads
+            && hosts
+                .iter()
+                .any(|host| (host.weight, host.role) != (plain.weight, plain.role))
+        {
+            let message = format!(
+                "database `{name}`: `weight` and `role` of a host have no effect without \
+                 `route_reads`"
+            );
+            self.strict(section, "hosts", &message);
+        }
+        if database.route_reads
+            && !hosts.is_empty()
+            && hosts.iter().all(|host| host.role == HostRole::Replica)
+        {
+            let message = format!("database `{name}`: none of the hosts may be the primary");
+            self.mistake(section, "hosts", message);
         }
         if pool_size != 0 && min_pool_size > pool_size {
             let message = format!(

@@ -185,6 +185,18 @@ choice! {
 }
 
 choice! {
+    /// What a host may be.
+    HostRole {
+        /// What it says that it is.
+        Auto = "auto",
+        /// Never a replica that serves reads.
+        Primary = "primary",
+        /// Never the primary.
+        Replica = "replica",
+    }
+}
+
+choice! {
     /// Which of several replicas gets a read.
     BalanceReads {
         /// The one where the fewest are under way or wait, by weight.

@@ -35,8 +35,8 @@ mod value;
 pub use capacity::{Capacity, Demand, TooMuch};
 pub use check::CONSOLE;
 pub use choice::{
-    AuthType, BalanceReads, Choice, LoadBalance, LogFormat, LogLevel, ReadConsistency, Reads,
-    SslMode, WithoutReplica,
+    AuthType, BalanceReads, Choice, HostRole, LoadBalance, LogFormat, LogLevel, ReadConsistency,
+    Reads, SslMode, WithoutReplica,
 };
 pub use descriptors::{Descriptors, TooFew};
 pub use diff::{Change, Changes, ObjectChanges};
@@ -44,7 +44,9 @@ pub use key::{Key, Status, Table};
 pub use load::{Config, Inputs, Source};
 pub use mistake::{LoadError, Mistake, Place};
 pub use objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
-pub use pool_config::{Host, LocalSockets, PoolConfig, PoolMode, Routing, TcpConfig};
+pub use pool_config::{
+    EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, TcpConfig,
+};
 pub use reference::{json_schema, sample_ini, sample_toml, settings_markdown};
 pub use rules::RuleEntry;
 pub use settings::Settings;

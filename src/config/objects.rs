@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::choice::{LoadBalance, ReadConsistency, Reads};
+use super::choice::{Choice, HostRole, LoadBalance, ReadConsistency, Reads};
 use super::key::{Table, table};
 use super::pool_config::PoolMode;
 use super::rules::RuleEntry;
@@ -147,6 +147,8 @@ table! {
                 "Port of this server.";
             weight: u32 = 1, reload, built,
                 "Share of the reads that this server gets while it is a replica (`route_reads`); 0 means none.";
+            role: HostRole = HostRole::Auto, reload, built,
+                "What the host may be (`route_reads`): the primary or a replica, as it says itself (`auto`); never the primary, even if it is promoted (`replica`); or never a server of reads, even if it is in recovery (`primary`). One that is what it may not be gets nothing at all, and SHOW HOSTS and the log say so.";
         }
     }
 }
@@ -183,11 +185,14 @@ impl Value for Vec<HostEntry> {
         let texts: Vec<String> = self
             .iter()
             .map(|e| {
-                let (host, port, weight) = (toml_text(&e.host), e.port, e.weight);
-                match weight {
-                    1 => format!("{{ host = {host}, port = {port} }}"),
-                    _ => format!("{{ host = {host}, port = {port}, weight = {weight} }}"),
+                let mut text = format!("{{ host = {}, port = {}", toml_text(&e.host), e.port);
+                if e.weight != 1 {
+                    text += &format!(", weight = {}", e.weight);
                 }
+                if e.role != HostRole::Auto {
+                    text += &format!(", role = {}", toml_text(e.role.word()));
+                }
+                text + " }"
             })
             .collect();
         Some(format!("[{}]", texts.join(", ")))
@@ -196,7 +201,12 @@ impl Value for Vec<HostEntry> {
     fn schema() -> Json {
         json!({ "type": "array", "minItems": 1, "items": {
             "type": "object",
-            "properties": { "host": String::schema(), "port": u16::schema(), "weight": u32::schema() },
+            "properties": {
+                "host": String::schema(),
+                "port": u16::schema(),
+                "weight": u32::schema(),
+                "role": HostRole::schema(),
+            },
             "required": ["host"],
             "additionalProperties": false,
         } })

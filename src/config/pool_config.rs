@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::choice::{BalanceReads, ReadConsistency, Reads, WithoutReplica};
+use super::choice::{BalanceReads, HostRole, ReadConsistency, Reads, WithoutReplica};
 use super::rules::RuleEntry;
 use crate::auth::Masked;
 use crate::pool::PoolName;
@@ -181,12 +181,31 @@ pub struct Routing {
     pub without_replica: WithoutReplica,
     /// A replica that is further behind gets none. `None`: no bound.
     pub max_lag: Option<Duration>,
+    /// The same in bytes of WAL.
+    pub max_lag_bytes: Option<u64>,
+    pub eject_time: EjectTime,
     /// Size of a replica's pool.
     pub replica_pool_size: u32,
-    /// Of each of the hosts, their share.
-    pub weights: Vec<u32>,
+    /// In the order of the hosts.
+    pub hosts: Vec<HostTerms>,
     pub check_period: Duration,
     pub check_timeout: Duration,
+}
+
+/// What is demanded of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostTerms {
+    /// Its share of the reads.
+    pub weight: u32,
+    /// What it may be.
+    pub role: HostRole,
+}
+
+/// For how long a replica that fails gets no reads: at first, and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EjectTime {
+    pub first: Duration,
+    pub longest: Duration,
 }
 
 /// Socket options, as in PgBouncer's `tcp_*` settings.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::key::{Key, Status, Table};
-use super::objects::{DatabaseConfig, PeerConfig, UserConfig};
+use super::objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
 use super::settings::Settings;
 
 const INTRODUCTION: &str = "\
@@ -41,6 +41,8 @@ pub fn settings_markdown() -> String {
     text += &tables::<Settings>();
     text += "\n## Settings of a database\n";
     text += &tables::<DatabaseConfig>();
+    text += "\n## Settings of one of the `hosts`\n";
+    text += &tables::<HostEntry>();
     text += "\n## Settings of a user\n";
     text += &tables::<UserConfig>();
     text += "\n## Known, but not built yet\n\n| setting | of | default | |\n|---|---|---|---|\n";

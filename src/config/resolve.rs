@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use super::check::CONSOLE;
-use super::choice::{LoadBalance, Reads, SslMode};
+use super::choice::{HostRole, LoadBalance, Reads, SslMode};
 use super::load::Config;
 use super::objects::DatabaseConfig;
-use super::pool_config::{Host, LocalSockets, PoolConfig, PoolMode, Routing, TcpConfig};
+use super::pool_config::{
+    EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, TcpConfig,
+};
 use super::rules::RuleEntry;
 use super::value::Timeout;
 
@@ -79,8 +81,13 @@ impl Config {
                 balance: general.balance_reads,
                 without_replica: general.reads_without_replica,
                 max_lag: general.replica_max_lag.0,
+                max_lag_bytes: Some(general.replica_max_lag_bytes).filter(|&bytes| bytes > 0),
+                eject_time: EjectTime {
+                    first: general.replica_eject_time,
+                    longest: general.replica_eject_time_max,
+                },
                 replica_pool_size: db.replica_pool_size.unwrap_or(pool_size),
-                weights: db.weights(hosts.len()),
+                hosts: db.host_terms(hosts.len()),
                 check_period: general.host_check_period,
                 check_timeout: general.host_check_timeout,
             }),
@@ -169,11 +176,12 @@ impl DatabaseConfig {
             .collect()
     }
 
-    /// Of each of `count` servers, its share of the reads.
-    fn weights(&self, count: usize) -> Vec<u32> {
+    /// What is demanded of each of `count` servers.
+    fn host_terms(&self, count: usize) -> Vec<HostTerms> {
+        let terms = |weight, role| HostTerms { weight, role };
         match &self.hosts {
-            Some(entries) => entries.iter().map(|entry| entry.weight).collect(),
-            None => vec![1; count],
+            Some(entries) => entries.iter().map(|e| terms(e.weight, e.role)).collect(),
+            None => vec![terms(1, HostRole::Auto); count],
         }
     }
 

@@ -111,11 +111,17 @@ table! {
             reads_without_replica: WithoutReplica = WithoutReplica::Primary, reload, built,
                 "What becomes of reads while no replica may have them: they go to the `primary`, or `fail`.";
             host_check_period: Duration = seconds(1), reload, built,
-                "How often each host of a database with `route_reads` is asked for its role and its position in the WAL.";
+                "How often each host of a database with `route_reads` is asked for its role and its position in the WAL; 10 ms at least.";
             host_check_timeout: Duration = seconds(2), reload, built,
                 "A host that takes longer to answer such a question gets no more statements.";
             replica_max_lag: Timeout = Timeout(None), reload, built,
-                "A replica that is further behind the primary gets no reads; 0 means that it may be any time behind.";
+                "A replica that is further behind the primary gets no reads; 0 means that it may be any time behind. Known as of the last check.";
+            replica_max_lag_bytes: u64 = 0, reload, built,
+                "A replica that has more bytes of WAL to replay gets no reads; 0 means that they may be any number.";
+            replica_eject_time: Duration = seconds(1), reload, built,
+                "How long a replica gets no reads after a check has failed, or no connection could be opened for a user (then no reads of this user); it is let in by the first check, or trial connection, that succeeds after this time. Twice as long each time that it fails again, unless it was in for `replica_eject_time_max` in between; up to a quarter less by chance.";
+            replica_eject_time_max: Duration = seconds(60), reload, built,
+                "The longest that `replica_eject_time` becomes.";
         }
         "Protocol and session state": {
             track_extra_parameters: Vec<String> = vec!["IntervalStyle".to_owned()], restart, built,

@@ -8,7 +8,7 @@
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 
-use crate::admin::snapshot::{ClientState, PoolRow, Snapshot};
+use crate::admin::snapshot::{ClientState, HostRow, PoolRow, Snapshot};
 
 /// Whether a value may fall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ type Put<'a> = dyn FnMut(&[&str], f64) + 'a;
 const POOL: &[&str] = &["database", "user"];
 const POOL_STATE: &[&str] = &["database", "user", "state"];
 
+const HOST: &[&str] = &["database", "host"];
+
 const MICROSECONDS: f64 = 1e-6;
 
 /// A counter of each pool.
@@ -54,8 +56,25 @@ macro_rules! pool_counter {
     };
 }
 
+/// What SHOW HOSTS has of each host.
+macro_rules! of_host {
+    ($name:literal, $kind:ident, |$host:ident| $value:expr, $help:literal) => {
+        Family {
+            name: $name,
+            kind: Kind::$kind,
+            labels: HOST,
+            help: $help,
+            samples: |snapshot, put| {
+                for $host in &snapshot.hosts {
+                    put(&[&$host.database, &host_and_port($host)], $value);
+                }
+            },
+        }
+    };
+}
+
 /// Every family there is.
-pub static FAMILIES: [Family; 33] = [
+pub static FAMILIES: [Family; 42] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -190,10 +209,20 @@ pub static FAMILIES: [Family; 33] = [
         replica_read_count,
         "Reads that were sent to a replica (route_reads)."
     ),
+    Family {
+        name: "pgweir_primary_reads_total",
+        kind: Kind::Counter,
+        labels: &["database", "user", "reason"],
+        help: "Statements that went to the primary although reads are routed: because no replica \
+               was in use (no_replica), each was too far behind (lag) or had not replayed what the \
+               read must see (consistency); or because of the setting reads (policy), of a hint \
+               (hint), or because it is not proved that they only read (not_proved).",
+        samples: primary_reads,
+    },
     pool_counter!(
-        "pgweir_primary_reads_total",
-        primary_read_count,
-        "Reads that went to the primary because no replica could have them."
+        "pgweir_unserved_reads_total",
+        unserved_read_count,
+        "Reads that failed because no replica could have them (reads_without_replica)."
     ),
     pool_counter!(
         "pgweir_refused_reads_total",
@@ -239,6 +268,60 @@ pub static FAMILIES: [Family; 33] = [
         "pgweir_server_errors_total",
         server_error_count,
         "Errors that servers reported to clients."
+    ),
+    Family {
+        name: "pgweir_host_state",
+        kind: Kind::Gauge,
+        labels: &["database", "host", "role", "state"],
+        help: "1 for the role and the state that a host has, as in SHOW HOSTS.",
+        samples: |snapshot, put| {
+            for host in &snapshot.hosts {
+                let (role, state) = (host.role.word(), host.state.word());
+                put(&[&host.database, &host_and_port(host), role, state], 1.0);
+            }
+        },
+    },
+    of_host!(
+        "pgweir_host_lag_bytes",
+        Gauge,
+        |host| host.lag as f64,
+        "Bytes of WAL that a replica had not replayed when it was last checked."
+    ),
+    of_host!(
+        "pgweir_host_lag_seconds",
+        Gauge,
+        |host| host.delay.as_secs_f64(),
+        "For how long the primary had been further ahead when a replica was last checked."
+    ),
+    of_host!(
+        "pgweir_host_outstanding",
+        Gauge,
+        |host| host.outstanding as f64,
+        "Clients that have a connection to a host or wait for one."
+    ),
+    of_host!(
+        "pgweir_host_reads_total",
+        Counter,
+        |host| host.reads as f64,
+        "Reads that a host got, as a replica or in place of one."
+    ),
+    of_host!(
+        "pgweir_host_failures_total",
+        Counter,
+        |host| host.failures as f64,
+        "Checks of a host that failed, and connections to a replica that could not be opened."
+    ),
+    of_host!(
+        "pgweir_host_ejections_total",
+        Counter,
+        |host| host.ejections as f64,
+        "Times that a replica got no more reads because of a failure (replica_eject_time)."
+    ),
+    of_host!(
+        "pgweir_host_role_changes_total",
+        Counter,
+        |host| host.role_changes as f64,
+        "Times that the role of a host changed, or whether it is in use."
     ),
 ];
 
@@ -289,6 +372,26 @@ fn register(registry: &Registry, metric: impl Collector + 'static) -> prometheus
 
 fn pool_labels(pool: &PoolRow) -> [&str; 2] {
     [&pool.database, &pool.user]
+}
+
+fn host_and_port(host: &HostRow) -> String {
+    format!("{}:{}", host.host, host.port)
+}
+
+fn primary_reads(snapshot: &Snapshot, put: &mut Put<'_>) {
+    for pool in &snapshot.pools {
+        let totals = &pool.totals;
+        for (reason, count) in [
+            ("no_replica", totals.primary_read_out_count),
+            ("lag", totals.primary_read_lag_count),
+            ("consistency", totals.primary_read_consistency_count),
+            ("policy", totals.primary_read_policy_count),
+            ("hint", totals.primary_read_hint_count),
+            ("not_proved", totals.primary_read_unproved_count),
+        ] {
+            put(&[&pool.database, &pool.user, reason], count as f64);
+        }
+    }
 }
 
 fn clients(snapshot: &Snapshot, put: &mut Put<'_>) {

@@ -2,6 +2,7 @@
 //! a statement asks for, and what texts were found to be. No sockets and no
 //! clock.
 
+mod backoff;
 pub mod balance;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -12,8 +13,9 @@ mod rules;
 mod survey;
 mod topology;
 
+pub use backoff::Backoff;
 pub use hint::{HintError, hint};
-pub use policy::{Plan, Policy};
+pub use policy::{Kept, Plan, Policy};
 pub use rules::Rules;
-pub use survey::{Finding, QUESTION, Survey};
-pub use topology::{Member, Role, Topology};
+pub use survey::{Asked, Finding, QUESTION, Survey};
+pub use topology::{Member, Needs, Notice, Obstacle, Role, State, Topology};

@@ -28,8 +28,19 @@ pub struct Plan {
     pub role: Reads,
     /// Its hint was not understood, and does not count.
     pub mistaken: bool,
-    /// Nothing could be proved about it.
-    pub unknown: bool,
+    /// Why it has to go to the primary, though it may only read.
+    pub kept: Option<Kept>,
+}
+
+/// Why a text goes to the primary that only reads, or may do so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It could not be proved that it only reads.
+    Unproved,
+    /// Its hint says so.
+    Hint,
+    /// The session, a rule or the setting `reads` says so.
+    Policy,
 }
 
 /// Judges texts, and remembers what it found: a text that was judged before costs
@@ -131,15 +142,23 @@ impl Policy {
             }
         });
         let role = known.hint.or(asked).or(known.rule).unwrap_or(self.reads);
+        let able = manner.purpose(known.kind);
+        let kept = match (able, known.hint) {
+            (Purpose::Other, _) if known.kind == Kind::Unknown => Some(Kept::Unproved),
+            (Purpose::Other, _) => None,
+            _ if role != Reads::Primary => None,
+            (_, Some(_)) => Some(Kept::Hint),
+            (_, None) => Some(Kept::Policy),
+        };
         let purpose = match role {
             Reads::Primary => Purpose::Other,
-            Reads::Replica | Reads::Any => manner.purpose(known.kind),
+            Reads::Replica | Reads::Any => able,
         };
         Plan {
             purpose,
             role,
             mistaken: known.mistaken,
-            unknown: known.kind == Kind::Unknown,
+            kept,
         }
     }
 

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::topology::{Role, Topology};
+use super::backoff::Backoff;
+use super::topology::{Notice, Role, Topology};
+use crate::config::{EjectTime, HostRole};
 
 /// Asked of each server: whether it is in recovery, its timeline, and its
 /// position in the WAL.
@@ -25,7 +27,7 @@ pub const QUESTION: &str = "SELECT pg_is_in_recovery(), \
     CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0') \
     ELSE pg_current_wal_insert_lsn() END - '0/0'";
 
-/// Samples that a replica may be behind and still be told how far it is.
+/// More are thinned out.
 const MOST_SAMPLES: usize = 1024;
 
 /// What a server has answered.
@@ -67,22 +69,37 @@ struct Sample {
     begun: Instant,
 }
 
+/// A question that is under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    place: usize,
+    sample: u32,
+    begun: Instant,
+}
+
 /// Puts findings together. One per topology.
 #[derive(Debug)]
 pub struct Survey {
     topology: Arc<Topology>,
-    /// Place and timeline of the primary, also while it is silent.
-    primary: Option<(usize, u32)>,
+    /// The place of the primary, also while it is silent.
+    primary: Option<usize>,
+    /// That of the primary; without one, of the last that there was.
+    timeline: u32,
     /// Oldest first.
     samples: VecDeque<Sample>,
+    /// Of each server.
+    backoffs: Box<[Backoff]>,
 }
 
 impl Survey {
     pub fn new(topology: Arc<Topology>) -> Survey {
+        let backoffs = vec![Backoff::default(); topology.members().len()];
         Survey {
             topology,
             primary: None,
+            timeline: 0,
             samples: VecDeque::new(),
+            backoffs: backoffs.into(),
         }
     }
 
@@ -90,83 +107,130 @@ impl Survey {
         &self.topology
     }
 
-    /// A server is about to be asked. Returns what [`Survey::found`] needs.
-    pub fn ask(&self) -> u32 {
-        self.topology.begin_sample()
+    /// The server at `place` is about to be asked.
+    pub fn ask(&self, place: usize, now: Instant) -> Asked {
+        Asked {
+            place,
+            sample: self.topology.begin_sample(),
+            begun: now,
+        }
     }
 
-    /// What the server at `place` has said; it was asked at `begun`. True: some
+    /// What it has said. `chance`: any number, see [`Backoff::fail`]. True: some
     /// server's role has changed.
-    pub fn found(&mut self, place: usize, sample: u32, begun: Instant, finding: &Finding) -> bool {
+    pub fn found(&mut self, asked: Asked, finding: &Finding, time: EjectTime, chance: u8) -> bool {
         match finding {
-            Finding::Silent(why) => self.set_role(place, Role::Down, why),
+            Finding::Silent(why) => self.silent(asked, why, time, chance),
             Finding::Recovering { timeline, position } => {
-                if self.primary.is_some_and(|(primary, _)| primary == place) {
-                    self.primary = None;
-                }
-                self.follow(place, *timeline, *position, begun);
-                self.set_role(place, Role::Replica, "")
+                self.recovering(asked, *timeline, *position)
             }
-            Finding::Writable { timeline, position } => {
-                let changed = self.writable(place, *timeline);
-                if self.primary.is_some_and(|(primary, _)| primary == place) {
-                    self.take_sample(sample, *position, begun);
-                }
-                changed
-            }
+            Finding::Writable { timeline, position } => self.writable(asked, *timeline, *position),
         }
+    }
+
+    fn silent(&mut self, asked: Asked, why: &str, time: EjectTime, chance: u8) -> bool {
+        let (Some(member), Some(backoff)) = (
+            self.topology.members().get(asked.place),
+            self.backoffs.get_mut(asked.place),
+        ) else {
+            return false;
+        };
+        backoff.fail(asked.begun, time, chance);
+        member.note_failure();
+        let notice = Notice {
+            why: why.to_owned(),
+            ejected_until: backoff.until(),
+        };
+        member.set_role(Role::Down, notice)
+    }
+
+    /// The first answer after its time is over lets a server in that has failed.
+    fn recovering(&mut self, asked: Asked, timeline: u32, position: u64) -> bool {
+        if self.primary == Some(asked.place) {
+            self.primary = None;
+        }
+        self.follow(asked.place, timeline, position, asked.begun);
+        let (Some(member), Some(backoff)) = (
+            self.topology.members().get(asked.place),
+            self.backoffs.get_mut(asked.place),
+        ) else {
+            return false;
+        };
+        if member.terms.role == HostRole::Primary {
+            return self.set_role(asked.place, Role::Fenced, "in recovery, against its `role`");
+        }
+        if backoff.is_out(asked.begun) {
+            return member.set_role(Role::Ejected, member.notice());
+        }
+        backoff.recover(asked.begun);
+        member.set_role(Role::Replica, Notice::default())
     }
 
     /// Of several servers that take writes the one that was promoted last is the
     /// primary: each promotion begins a timeline with a greater number (manual,
     /// "Timelines"). With the same number the one stays that was there first.
-    fn writable(&mut self, place: usize, timeline: u32) -> bool {
+    fn writable(&mut self, asked: Asked, timeline: u32, position: u64) -> bool {
+        let place = asked.place;
+        if self
+            .topology
+            .members()
+            .get(place)
+            .is_none_or(|m| m.terms.role == HostRole::Replica)
+        {
+            return self.set_role(place, Role::Fenced, "takes writes, against its `role`");
+        }
+        let known = self.timeline;
+        let stays = self.primary == Some(place);
         match self.primary {
-            Some((primary, known)) if primary == place && timeline >= known => {
-                self.primary = Some((place, timeline));
-                self.set_role(place, Role::Primary, "")
-            }
-            Some((primary, known)) if primary != place && timeline <= known => {
+            Some(primary) if !stays && timeline <= known => {
                 let name = self.name(primary);
                 let why = format!(
                     "takes writes on timeline {timeline}, while the primary is {name} on timeline {known}"
                 );
-                self.set_role(place, Role::Fenced, &why)
+                return self.set_role(place, Role::Fenced, &why);
             }
-            former => {
-                self.samples.clear();
-                self.primary = Some((place, timeline));
-                if let Some((former, known)) = former.filter(|&(former, _)| former != place) {
-                    let now = self.role(former);
-                    if now == Role::Primary {
-                        let name = self.name(place);
-                        let why = format!(
-                            "was the primary on timeline {known}, until {name} was promoted to timeline {timeline}"
-                        );
-                        self.set_role(former, Role::Fenced, &why);
-                    }
-                }
-                self.set_role(place, Role::Primary, "")
+            None if timeline < known => {
+                let why = format!(
+                    "takes writes on timeline {timeline}, while the last primary was on timeline {known}"
+                );
+                return self.set_role(place, Role::Fenced, &why);
             }
+            Some(former) if !stays && self.role(former) == Role::Primary => {
+                let name = self.name(place);
+                let why = format!(
+                    "was the primary on timeline {known}, until {name} was promoted to timeline {timeline}"
+                );
+                self.set_role(former, Role::Fenced, &why);
+            }
+            _ => {}
         }
+        if !stays || timeline < known {
+            self.samples.clear();
+        }
+        (self.primary, self.timeline) = (Some(place), timeline);
+        self.take_sample(asked, position);
+        self.set_role(place, Role::Primary, "")
     }
 
-    fn take_sample(&mut self, number: u32, position: u64, begun: Instant) {
-        if self
-            .samples
-            .back()
-            .is_some_and(|last| last.position > position)
-        {
+    fn take_sample(&mut self, asked: Asked, position: u64) {
+        let last = self.samples.back();
+        if last.is_some_and(|last| last.position > position) {
             // It was set back in time.
             self.samples.clear();
         }
         if self.samples.len() >= MOST_SAMPLES {
-            self.samples.pop_front();
+            // With every second one it is still known since when a replica is
+            // behind, and less exactly up to where it has come.
+            let mut stays = false;
+            self.samples.retain(|_| {
+                stays = !stays;
+                stays
+            });
         }
         self.samples.push_back(Sample {
-            number,
+            number: asked.sample,
             position,
-            begun,
+            begun: asked.begun,
         });
     }
 
@@ -176,7 +240,7 @@ impl Survey {
         let Some(member) = self.topology.members().get(place) else {
             return;
         };
-        let follows = self.primary.is_some_and(|(_, known)| known == timeline);
+        let follows = self.primary.is_some() && self.timeline == timeline;
         let replayed = if follows { replayed } else { 0 };
         let ahead = self.samples.partition_point(|s| s.position <= replayed);
         let reached = ahead.checked_sub(1).and_then(|at| self.samples.get(at));
@@ -193,7 +257,11 @@ impl Survey {
 
     fn set_role(&self, place: usize, role: Role, why: &str) -> bool {
         let member = self.topology.members().get(place);
-        member.is_some_and(|member| member.set_role(role, why))
+        let notice = Notice {
+            why: why.to_owned(),
+            ejected_until: None,
+        };
+        member.is_some_and(|member| member.set_role(role, notice))
     }
 
     fn role(&self, place: usize) -> Role {

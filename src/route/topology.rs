@@ -2,10 +2,10 @@
 //! writes here, every worker reads: a choice costs a few loads and no lock.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::config::Host;
+use crate::config::{Host, HostTerms, Routing};
 use crate::sql::classify::Catalog;
 
 /// What a server is good for.
@@ -16,9 +16,12 @@ pub enum Role {
     Unknown,
     /// It takes writes.
     Primary,
-    /// It is in recovery.
+    /// It is in recovery, and serves reads.
     Replica,
-    /// It would take writes, but is not the primary: nothing is sent there.
+    /// It is in recovery, but failed a moment ago and gets no reads for now.
+    Ejected,
+    /// It would take writes and is not the primary, or it is not what it may
+    /// be: nothing is sent there.
     Fenced,
     /// It does not answer.
     Down,
@@ -30,7 +33,7 @@ impl Role {
         match self {
             Role::Unknown => "unknown",
             Role::Primary => "primary",
-            Role::Replica => "replica",
+            Role::Replica | Role::Ejected => "replica",
             Role::Fenced => "fenced",
             Role::Down => "down",
         }
@@ -40,11 +43,75 @@ impl Role {
         match byte {
             1 => Role::Primary,
             2 => Role::Replica,
-            3 => Role::Fenced,
-            4 => Role::Down,
+            3 => Role::Ejected,
+            4 => Role::Fenced,
+            5 => Role::Down,
             _ => Role::Unknown,
         }
     }
+}
+
+/// What becomes of a server's reads, from the best state to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It has not been asked yet.
+    Unknown,
+    /// It is used as its role says.
+    Up,
+    /// It is too far behind for reads.
+    Lagging,
+    /// It has failed and gets no reads for now.
+    Ejected,
+    /// See [`Role::Fenced`].
+    Fenced,
+    /// It does not answer.
+    Down,
+}
+
+impl State {
+    /// The word that SHOW HOSTS has for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::Up => "up",
+            State::Lagging => "lagging",
+            State::Ejected => "ejected",
+            State::Fenced => "fenced",
+            State::Down => "down",
+        }
+    }
+}
+
+/// What a read asks of a replica.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// It must see everything up to this sample.
+    pub sample: u32,
+    pub max_lag: Option<Duration>,
+    pub max_lag_bytes: Option<u64>,
+}
+
+impl Needs {
+    /// Within the bounds of the configuration.
+    pub fn new(routing: &Routing, sample: u32) -> Needs {
+        Needs {
+            sample,
+            max_lag: routing.max_lag,
+            max_lag_bytes: routing.max_lag_bytes,
+        }
+    }
+}
+
+/// Why a read may not go to a server. Of several servers that for which the
+/// least is missing tells why none may have it: the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// It is no replica, or not in use.
+    Out,
+    /// It is further behind than allowed.
+    Lag,
+    /// It has not replayed what the reader must see.
+    Consistency,
 }
 
 /// The servers of a database, in the order of the configuration.
@@ -70,30 +137,45 @@ pub struct Member {
     pub host: Host,
     /// `db1:5432`
     pub name: Arc<str>,
-    pub weight: u32,
+    pub terms: HostTerms,
     role: AtomicU8,
     /// The newest sample of the primary's position that it has replayed.
     replayed: AtomicU32,
     /// How far it is behind the primary, in bytes of WAL and in microseconds.
     lag: AtomicU64,
     delay: AtomicU64,
-    /// Why it has its role, for the console.
-    why: Mutex<String>,
+    /// Checks and attempts to connect that failed, times that it was ejected, and
+    /// that its role changed.
+    failures: AtomicU64,
+    ejections: AtomicU64,
+    changes: AtomicU64,
+    notice: Mutex<Notice>,
+}
+
+/// Why a server has its role, for the console.
+#[derive(Clone, Debug, Default)]
+pub struct Notice {
+    /// Empty: there is nothing to say.
+    pub why: String,
+    /// It gets no reads before.
+    pub ejected_until: Option<Instant>,
 }
 
 impl Topology {
-    /// Nothing is known of these servers yet.
-    pub fn new(hosts: &[Host], weights: &[u32]) -> Topology {
-        let weights = weights.iter().copied().chain(std::iter::repeat(1));
-        let members = hosts.iter().zip(weights).map(|(host, weight)| Member {
+    /// Nothing is known of these servers yet. `terms`: of each of them.
+    pub fn new(hosts: &[Host], terms: &[HostTerms]) -> Topology {
+        let members = hosts.iter().zip(terms).map(|(host, terms)| Member {
             host: host.clone(),
             name: Arc::from(host.to_string()),
-            weight,
+            terms: *terms,
             role: AtomicU8::new(Role::Unknown as u8),
             replayed: AtomicU32::new(0),
             lag: AtomicU64::new(0),
             delay: AtomicU64::new(0),
-            why: Mutex::default(),
+            failures: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            notice: Mutex::default(),
         });
         Topology {
             members: members.collect(),
@@ -106,13 +188,10 @@ impl Topology {
         }
     }
 
-    /// Whether it is of these servers, with these weights.
-    pub fn is_of(&self, hosts: &[Host], weights: &[u32]) -> bool {
-        let own = self
-            .members
-            .iter()
-            .map(|member| (&member.host, member.weight));
-        own.eq(hosts.iter().zip(weights.iter().copied()))
+    /// Whether it is of these servers, on these terms.
+    pub fn is_of(&self, hosts: &[Host], terms: &[HostTerms]) -> bool {
+        let own = self.members.iter().map(|m| (&m.host, &m.terms));
+        own.eq(hosts.iter().zip(terms))
     }
 
     pub fn members(&self) -> &[Member] {
@@ -200,12 +279,34 @@ impl Member {
         Role::from_byte(self.role.load(Ordering::Acquire))
     }
 
-    /// Whether a read may go there that must see everything up to `sample`.
-    pub fn may_read(&self, sample: u32, max_lag: Option<Duration>) -> bool {
-        self.role() == Role::Replica
-            && self.weight > 0
-            && self.replayed.load(Ordering::Acquire) >= sample
-            && max_lag.is_none_or(|max| self.delay() <= max)
+    /// Why a read with these needs may not go there; `None`: it may.
+    pub fn obstacle(&self, needs: &Needs) -> Option<Obstacle> {
+        if self.role() != Role::Replica {
+            Some(Obstacle::Out)
+        } else if self.is_lagging(needs) {
+            Some(Obstacle::Lag)
+        } else if self.replayed.load(Ordering::Acquire) < needs.sample {
+            Some(Obstacle::Consistency)
+        } else {
+            None
+        }
+    }
+
+    fn is_lagging(&self, needs: &Needs) -> bool {
+        needs.max_lag.is_some_and(|max| self.delay() > max)
+            || needs.max_lag_bytes.is_some_and(|max| self.lag() > max)
+    }
+
+    /// What becomes of reads with these needs.
+    pub fn state(&self, needs: &Needs) -> State {
+        match self.role() {
+            Role::Unknown => State::Unknown,
+            Role::Replica if self.is_lagging(needs) => State::Lagging,
+            Role::Primary | Role::Replica => State::Up,
+            Role::Ejected => State::Ejected,
+            Role::Fenced => State::Fenced,
+            Role::Down => State::Down,
+        }
     }
 
     /// Bytes of WAL that it has not replayed.
@@ -218,18 +319,48 @@ impl Member {
         Duration::from_micros(self.delay.load(Ordering::Relaxed))
     }
 
-    /// Why it has its role; empty if there is nothing to say.
-    pub fn why(&self) -> String {
-        self.why
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub fn notice(&self) -> Notice {
+        self.lock_notice().clone()
+    }
+
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+
+    pub fn role_changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// A check has failed, or a connection could not be opened.
+    pub fn note_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was a replica that served reads, and gets none for now.
+    pub fn note_ejection(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// True: it is another one than before.
-    pub(super) fn set_role(&self, role: Role, why: &str) -> bool {
-        why.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
-        self.role.swap(role as u8, Ordering::AcqRel) != role as u8
+    pub(super) fn set_role(&self, role: Role, notice: Notice) -> bool {
+        *self.lock_notice() = notice;
+        let former = Role::from_byte(self.role.swap(role as u8, Ordering::AcqRel));
+        if former == Role::Replica && role == Role::Down {
+            self.note_ejection();
+        }
+        let changed = former != role;
+        if changed && former != Role::Unknown {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        changed
+    }
+
+    fn lock_notice(&self) -> MutexGuard<'_, Notice> {
+        self.notice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_progress(&self, replayed: u32, lag: u64, delay: Duration) {

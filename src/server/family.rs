@@ -15,7 +15,7 @@ use super::pool::Pool;
 use crate::config::{PoolConfig, ReadConsistency, Reads, Routing, WithoutReplica};
 use crate::flow::{Purpose, Session};
 use crate::route::balance::{self, Candidate};
-use crate::route::{Member, Plan, Policy, Role, Topology};
+use crate::route::{Kept, Member, Needs, Obstacle, Plan, Policy, Role, Topology};
 use crate::stats::add;
 use crate::wire::build::Refusal;
 
@@ -28,9 +28,9 @@ impl Topologies {
     pub fn of(&self, config: &PoolConfig, routing: &Routing) -> Arc<Topology> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(&config.database).cloned();
-        let known = known.filter(|known| known.is_of(&config.hosts, &routing.weights));
+        let known = known.filter(|known| known.is_of(&config.hosts, &routing.hosts));
         known.unwrap_or_else(|| {
-            let fresh = Arc::new(Topology::new(&config.hosts, &routing.weights));
+            let fresh = Arc::new(Topology::new(&config.hosts, &routing.hosts));
             all.insert(config.database.clone(), fresh.clone());
             fresh
         })
@@ -50,6 +50,8 @@ pub struct Family {
     /// Room for those that a choice is made among.
     able: RefCell<Vec<Candidate>>,
     policy: RefCell<Policy>,
+    /// Why the request that is being looked at is not sent to a replica.
+    kept: Cell<Option<Kept>>,
     /// Some role has changed.
     news: Notify,
 }
@@ -100,6 +102,7 @@ impl Family {
             turn: Cell::new(0),
             able: RefCell::default(),
             policy: RefCell::new(policy),
+            kept: Cell::new(None),
             news: Notify::new(),
         });
         for pool in &family.pools {
@@ -161,6 +164,9 @@ impl Family {
     pub fn follow_roles(&self) {
         for (member, pool) in self.members() {
             pool.set_role(member.role());
+            if pool.is_ejected() {
+                pool.reroute();
+            }
         }
         if let Some(primary) = self.topology.primary() {
             let former = self.home.replace(primary);
@@ -211,6 +217,7 @@ impl Family {
         let request =
             request.and_then(|(length, purpose)| Some((length.try_into().ok()?, purpose)));
         let Some((length, purpose)) = request else {
+            self.count_kept();
             return Ok(Way {
                 pool: self.primary(),
                 course: Course::All,
@@ -227,17 +234,27 @@ impl Family {
             ReadConsistency::Session => last_write,
             ReadConsistency::Global => self.topology.last_write(),
         };
-        let pool = match self.reader(routing, sample, again, any.get()) {
-            Some(pool) => {
+        let needs = Needs::new(routing, sample);
+        let pool = match self.reader(routing, &needs, again, any.get()) {
+            Ok(pool) => {
                 add(&pool.counters.replica_read_count, 1);
                 pool.clone()
             }
-            None if routing.without_replica == WithoutReplica::Primary => {
+            Err(obstacle) => {
                 let pool = self.primary();
-                add(&pool.counters.primary_read_count, 1);
+                let counters = &pool.counters;
+                if routing.without_replica == WithoutReplica::Fail {
+                    add(&counters.unserved_read_count, 1);
+                    return Err(no_replica(&config.0.database, obstacle));
+                }
+                let count = match obstacle {
+                    Obstacle::Out => &counters.primary_read_out_count,
+                    Obstacle::Lag => &counters.primary_read_lag_count,
+                    Obstacle::Consistency => &counters.primary_read_consistency_count,
+                };
+                add(count, 1);
                 pool
             }
-            None => return Err(no_replica(&config.0.database)),
         };
         // Only a replica keeps a transaction from becoming READ WRITE.
         let course = match purpose == Purpose::Read || pool.is_read_only() {
@@ -273,8 +290,28 @@ impl Family {
         });
     }
 
-    /// `any`: the primary is as good as a replica.
-    fn reader(&self, routing: &Routing, sample: u32, again: Again, any: bool) -> Option<&Rc<Pool>> {
+    /// Notes why a request goes to the primary that might go elsewhere.
+    fn count_kept(&self) {
+        let pool = self.primary();
+        let counters = &pool.counters;
+        let count = match self.kept.take() {
+            None => return,
+            Some(Kept::Policy) => &counters.primary_read_policy_count,
+            Some(Kept::Hint) => &counters.primary_read_hint_count,
+            Some(Kept::Unproved) => &counters.primary_read_unproved_count,
+        };
+        add(count, 1);
+    }
+
+    /// The pool that gets a read, or why no replica may have it. `any`: the primary
+    /// is as good as a replica.
+    fn reader(
+        &self,
+        routing: &Routing,
+        needs: &Needs,
+        again: Again,
+        any: bool,
+    ) -> Result<&Rc<Pool>, Obstacle> {
         let primary = any.then(|| self.topology.primary());
         let primary = primary.flatten();
         let lost = match again {
@@ -283,20 +320,30 @@ impl Family {
         };
         let mut able = self.able.borrow_mut();
         able.clear();
+        let mut nearest = Obstacle::Out;
         for (place, (member, pool)) in self.members().enumerate() {
-            let may = primary == Some(place) || member.may_read(sample, routing.max_lag);
-            if may && lost != Some(place) {
-                able.extend(NonZeroU32::new(member.weight).map(|weight| Candidate {
+            let Some(weight) = NonZeroU32::new(member.terms.weight) else {
+                continue;
+            };
+            let obstacle = match primary == Some(place) {
+                true => None,
+                false => member.obstacle(needs),
+            };
+            match obstacle {
+                Some(obstacle) => nearest = nearest.max(obstacle),
+                None if lost == Some(place) || pool.is_ejected() => {}
+                None => able.push(Candidate {
                     place,
                     weight,
                     outstanding: pool.outstanding(),
-                }));
+                }),
             }
         }
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        let place = balance::choose(routing.balance, &able, turn, rand::random)?;
-        self.pools.get(place)
+        let place = balance::choose(routing.balance, &able, turn, rand::random);
+        let pool = place.and_then(|place| self.pools.get(place));
+        pool.ok_or(nearest)
     }
 
     /// What a text of this session is there for, and where it may run.
@@ -304,7 +351,10 @@ impl Family {
         let mut policy = self.policy.borrow_mut();
         policy.follow(self.topology.edition(), || self.topology.catalog());
         let plan = policy.plan(text, session.params(), session.role());
-        if plan.unknown {
+        if plan.kept.is_some() {
+            self.kept.set(plan.kept);
+        }
+        if plan.kept == Some(Kept::Unproved) {
             self.topology.miss();
         }
         if plan.mistaken {
@@ -319,10 +369,15 @@ impl Family {
     }
 }
 
-fn no_replica(database: &str) -> Refusal {
+fn no_replica(database: &str, obstacle: Obstacle) -> Refusal {
+    let why = match obstacle {
+        Obstacle::Out => "No replica is in use",
+        Obstacle::Lag => "Each replica in use is further behind than allowed (replica_max_lag)",
+        Obstacle::Consistency => {
+            "No replica has replayed yet what this read must see (read_consistency)"
+        }
+    };
     Refusal::error("08006", "no replica may have this read")
-        .detail(format!(
-            "Each replica of database \"{database}\" is down or too far behind (SHOW HOSTS)."
-        ))
+        .detail(format!("{why}; see SHOW HOSTS, database \"{database}\"."))
         .hint("With reads_without_replica = primary it would have gone to the primary.")
 }

@@ -17,7 +17,7 @@ use super::login_error::ErrorResponse;
 use super::pool::Pool;
 use crate::net::Stream;
 use crate::net::message_io::{FrameError, read_frame};
-use crate::route::{Finding, QUESTION, Role, Survey, Topology};
+use crate::route::{Finding, Needs, QUESTION, Role, Survey, Topology};
 use crate::sql::classify::catalog;
 use crate::wire::build;
 use crate::worker::{Command, Crew};
@@ -82,9 +82,9 @@ impl Watch {
                 return;
             }
             let begun = Instant::now();
-            let sample = self.survey.borrow().ask();
-            let asked = tokio::time::timeout(routing.check_timeout, ask(&pool, &mut connection));
-            let finding = match asked.await {
+            let asked = self.survey.borrow().ask(self.place, begun);
+            let answer = tokio::time::timeout(routing.check_timeout, ask(&pool, &mut connection));
+            let finding = match answer.await {
                 Ok(Ok(finding)) => finding,
                 Ok(Err(error)) => {
                     connection = None;
@@ -96,9 +96,13 @@ impl Watch {
                     Finding::Silent(format!("no answer within {limit} s (host_check_timeout)"))
                 }
             };
-            let found = |survey: &mut Survey| survey.found(self.place, sample, begun, &finding);
             let before = roles(self.survey.borrow().topology());
-            if found(&mut self.survey.borrow_mut()) {
+            let (time, chance) = (routing.eject_time, rand::random());
+            let changed = self
+                .survey
+                .borrow_mut()
+                .found(asked, &finding, time, chance);
+            if changed {
                 self.tell(&pool, &before);
             }
             let is_primary = matches!(finding, Finding::Writable { .. });
@@ -134,10 +138,13 @@ impl Watch {
         let survey = self.survey.borrow();
         let members = survey.topology().members().iter().zip(before);
         for (member, _) in members.filter(|(member, before)| member.role() != **before) {
-            let (addr, role, reason) = (&member.name, member.role().word(), member.why());
+            let (addr, role) = (&member.name, member.role().word());
+            let (state, reason) = (member.state(&Needs::default()).word(), member.notice().why);
             match member.role() {
-                Role::Down | Role::Fenced => warn!(%db, %addr, role, %reason, "role of host"),
-                _ => info!(%db, %addr, role, "role of host"),
+                Role::Down | Role::Fenced => {
+                    warn!(%db, %addr, role, state, %reason, "role of host");
+                }
+                _ => info!(%db, %addr, role, state, "role of host"),
             }
         }
         for worker in self.crew.everyone() {
@@ -173,7 +180,8 @@ async fn ask(pool: &Rc<Pool>, connection: &mut Option<Stream>) -> Result<Finding
     let stream = match connection {
         Some(stream) => stream,
         None => {
-            let opened = pool.open_aside().await.map_err(WatchError::Open)?;
+            let opened = pool.open_aside().await;
+            let opened = opened.map_err(|error| WatchError::Open(error.text()))?;
             connection.insert(opened)
         }
     };

@@ -85,8 +85,22 @@ counters! {
     cancel_count,
     /// Reads that were sent to a replica (`route_reads`).
     replica_read_count,
-    /// Reads that went to the primary because no replica could have them.
-    primary_read_count,
+    /// Reads that went to the primary, or failed (`reads_without_replica`),
+    /// because no replica could have them.
+    primary_read_out_count,
+    /// ... because each one was too far behind.
+    primary_read_lag_count,
+    /// ... because none had replayed what they must see.
+    primary_read_consistency_count,
+    /// Statements that went to the primary because `reads` says so.
+    primary_read_policy_count,
+    /// ... because of a hint.
+    primary_read_hint_count,
+    /// ... because it is not proved that they only read.
+    primary_read_unproved_count,
+    /// Reads that failed because no replica could have them
+    /// (`reads_without_replica`).
+    unserved_read_count,
     /// Reads that a replica could not do, and that went to the primary then.
     refused_read_count,
     /// Reads that were repeated elsewhere because their replica was lost.

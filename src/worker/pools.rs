@@ -142,7 +142,7 @@ impl Pools {
             let Some((new, routing)) = new.and_then(|new| Some((new.clone(), new.routing?))) else {
                 return false;
             };
-            let stays = family.topology().is_of(&new.hosts, &routing.weights);
+            let stays = family.topology().is_of(&new.hosts, &routing.hosts);
             if stays {
                 family.reconfigure(new, routing);
             }

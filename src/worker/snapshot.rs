@@ -9,7 +9,7 @@ use crate::admin::snapshot::{ClientState, HostRow, PoolRow, ServerState, Snapsho
 use crate::client::ClientInfo;
 use crate::config::Host;
 use crate::flow::Params;
-use crate::route::Member;
+use crate::route::{Member, Needs, State};
 use crate::server::{Family, Pool, ServerInfo};
 
 impl Worker {
@@ -54,7 +54,7 @@ impl Worker {
                 .pools
                 .families()
                 .iter()
-                .flat_map(|f| host_rows(f))
+                .flat_map(|f| host_rows(f, &now))
                 .collect(),
             login_clients: 0,
             past: self.past.borrow().clone(),
@@ -116,7 +116,8 @@ fn pool_row(pool: &Pool, clients: ClientCounts, now: &Moment) -> PoolRow {
     }
 }
 
-fn host_rows(family: &Family) -> Vec<HostRow> {
+fn host_rows(family: &Family, now: &Moment) -> Vec<HostRow> {
+    let needs = Needs::new(&family.routing(), 0);
     let database = family.config().database.to_string();
     let row = |(member, pool): (&Member, &Rc<Pool>)| {
         let (host, port) = match &member.host {
@@ -124,19 +125,33 @@ fn host_rows(family: &Family) -> Vec<HostRow> {
             Host::Unix { dir, port } => (dir.clone(), *port),
         };
         let totals = pool.counters.totals();
+        let notice = member.notice();
+        let mut shown = (member.state(&needs), notice.ejected_until, notice.why);
+        if let Some((why, until)) = pool.ejection().filter(|_| shown.0 < State::Ejected) {
+            shown = (State::Ejected, Some(until), why);
+        }
+        let (state, ejected_until, reason) = shown;
         HostRow {
             database: database.clone(),
             host,
             port,
             role: member.role(),
-            weight: member.weight,
-            reads: totals.replica_read_count + totals.primary_read_count,
+            state,
+            weight: member.terms.weight,
+            reads: totals.replica_read_count
+                + totals.primary_read_out_count
+                + totals.primary_read_lag_count
+                + totals.primary_read_consistency_count,
             refused_reads: totals.refused_read_count,
             lost_reads: totals.lost_read_count,
             outstanding: pool.outstanding(),
             lag: member.lag(),
             delay: member.delay(),
-            reason: member.why(),
+            ejected_until: ejected_until.map(|until| now.system_time(until)),
+            failures: member.failures(),
+            ejections: member.ejections(),
+            role_changes: member.role_changes(),
+            reason,
         }
     };
     family.members().map(row).collect()
@@ -150,7 +165,8 @@ struct Moment {
 
 impl Moment {
     fn system_time(&self, instant: Instant) -> SystemTime {
-        self.system - self.instant.saturating_duration_since(instant)
+        let ahead = instant.saturating_duration_since(self.instant);
+        self.system + ahead - self.instant.saturating_duration_since(instant)
     }
 }
 

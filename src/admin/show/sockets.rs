@@ -112,7 +112,7 @@ fn pointer(id: u64) -> String {
 }
 
 /// `2026-11-20 21:43:11 UTC`.
-fn timestamp(time: SystemTime) -> String {
+pub fn timestamp(time: SystemTime) -> String {
     let rfc3339 = humantime::format_rfc3339_seconds(time).to_string();
     rfc3339.replacen('T', " ", 1).replacen('Z', " UTC", 1)
 }

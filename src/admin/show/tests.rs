@@ -6,7 +6,7 @@ use crate::admin::snapshot::{ClientState, HostRow, PoolRow, ServerState, SocketR
 use crate::admin::table::Value;
 use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
 use crate::config::PoolMode;
-use crate::route::Role;
+use crate::route::State;
 use crate::stats::{Averages, Totals};
 
 /// Names with PgBouncer's type letters: s text, i int4, N numeric.
@@ -82,9 +82,9 @@ fn columns_are_pgbouncers() {
     // pgweir's own.
     assert_eq!(
         columns(Show::Hosts),
-        "ssisiNNNiNNs \
-         database,host,port,role,weight,reads,refused_reads,lost_reads,outstanding,lag_bytes,\
-         lag_us,reason"
+        "ssissiNNNiNNsNs \
+         database,host,port,role,state,weight,reads,refused_reads,lost_reads,outstanding,\
+         lag_bytes,lag_us,ejected_until,failures,reason"
     );
     assert_eq!(columns(Show::Lists), "si list,items");
     assert_eq!(columns(Show::Config), "ssss key,value,default,changeable");
@@ -172,7 +172,7 @@ fn users_with_what_is_connected() {
 fn hosts_with_what_is_known_of_them() {
     assert_eq!(
         printed(Show::Hosts),
-        ["app|db2|5433|replica|2|30|2|1|4|500|6000|"]
+        ["app|db2|5433|replica|ejected|2|30|2|1|4|500|6000|2026-11-20 21:43:11 UTC|9|no answer"]
     );
 }
 
@@ -352,10 +352,7 @@ fn snapshot() -> Snapshot {
         servers: vec![server],
         pools: vec![quiet_pool(), busy],
         hosts: vec![HostRow {
-            database: "app".to_owned(),
-            host: "db2".to_owned(),
-            port: 5433,
-            role: Role::Replica,
+            state: State::Ejected,
             weight: 2,
             reads: 30,
             refused_reads: 2,
@@ -363,7 +360,10 @@ fn snapshot() -> Snapshot {
             outstanding: 4,
             lag: 500,
             delay: Duration::from_millis(6),
-            reason: String::new(),
+            ejected_until: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_210_991)),
+            failures: 9,
+            reason: "no answer".to_owned(),
+            ..HostRow::replica("app", "db2", 5433)
         }],
         login_clients: 5,
         past: vec![

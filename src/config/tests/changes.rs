@@ -94,7 +94,9 @@ fn toml_becomes_the_same_toml() {
     let file = [(
         "p.toml",
         "[pgweir]\nstats_listen = 'h:1'\nadmin_users = ['a,b', 'c']\n\
-         [databases.\"a\\nb\"]\nurl = 'postgres://u:p@h,[::1]:7/d'\n[users.x]\npassword = 'y'\n",
+         [databases.\"a\\nb\"]\nurl = 'postgres://u:p@h,[::1]:7/d'\n\
+         [databases.r]\nroute_reads = true\npool_mode = 'transaction'\n\
+         hosts = [{ host = 'h' }, { host = 'i', weight = 2, role = 'replica' }]\n[users.x]\npassword = 'y'\n",
     )];
     let mut config = load_files(&file, &[], &[]).unwrap();
     config.general.admin_users.pop();

@@ -198,6 +198,17 @@ fn contradictions_are_found() {
             "[pgbouncer]\ndisable_pqexec=1\n",
             "p.ini:2: disable_pqexec=1 is not built yet, and leaving it out would weaken what it protects",
         ),
+        (
+            "p.toml",
+            "[pgweir]\nauth_type='any'\n[databases.a]\nuser='u'\nhosts=[{host='h', weight=2}]\n",
+            "p.toml:5: database `a`: `weight` and `role` of a host have no effect without `route_reads`",
+        ),
+        (
+            "p.toml",
+            "[pgweir]\nauth_type='any'\npool_mode='transaction'\n[databases.a]\nuser='u'\n\
+             route_reads=true\nhosts=[{host='h', role='replica'}]\n",
+            "p.toml:7: database `a`: none of the hosts may be the primary",
+        ),
     ] {
         assert_eq!(mistakes(file, text), expected);
     }

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use super::{ini, load_files, mistakes, toml};
 use crate::config::{
-    AuthType, FileMode, Host, LogFormat, Millis, PoolMode, Settings, Source, Table, Timeout,
+    AuthType, FileMode, Host, HostRole, HostTerms, LogFormat, Millis, PoolMode, Settings, Source,
+    Table, Timeout,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,7 +99,8 @@ admin_users = ["alice", "bob"]
 auth_type = "scram-sha-256"
 
 [databases.app]
-hosts = [{ host = "db1" }, { host = "db2", port = 5433, weight = 2 }]
+route_reads = true
+hosts = [{ host = "db1" }, { host = "db2", port = 5433, weight = 2, role = "replica" }]
 pool_size = 20
 
 [databases.url]
@@ -127,6 +129,11 @@ pool_size = 10
         port,
     };
     assert_eq!(app.hosts, [tcp("db1", 5432), tcp("db2", 5433)]);
+    let terms = |weight, role| HostTerms { weight, role };
+    assert_eq!(
+        app.routing.as_ref().unwrap().hosts,
+        [terms(1, HostRole::Auto), terms(2, HostRole::Replica)]
+    );
     let url = config.pool("url", "somebody").unwrap();
     assert_eq!(
         (&*url.user, &*url.dbname, url.pool_mode),
@@ -184,7 +191,10 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
         "prefer_unix_socket",
         "read_consistency",
         "reads_without_replica",
+        "replica_eject_time",
+        "replica_eject_time_max",
         "replica_max_lag",
+        "replica_max_lag_bytes",
         "server_max_queries",
         "shutdown_timeout",
         "stats_listen",

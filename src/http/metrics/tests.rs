@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
+use crate::route::State;
 use crate::stats::Totals;
 
 fn busy_pool() -> PoolRow {
@@ -42,7 +43,13 @@ fn distinct() -> Totals {
         server_error_count: 121,
         server_handover_count: 122,
         replica_read_count: 123,
-        primary_read_count: 124,
+        primary_read_out_count: 124,
+        primary_read_lag_count: 134,
+        primary_read_consistency_count: 128,
+        primary_read_policy_count: 129,
+        primary_read_hint_count: 130,
+        primary_read_unproved_count: 131,
+        unserved_read_count: 132,
         refused_read_count: 125,
         lost_read_count: 126,
         hint_mistake_count: 127,
@@ -52,6 +59,17 @@ fn distinct() -> Totals {
 fn rendered() -> String {
     let snapshot = Snapshot {
         pools: vec![busy_pool(), PoolRow::idle("we\"b\n", "bob")],
+        hosts: vec![HostRow {
+            state: State::Lagging,
+            lag: 500,
+            delay: Duration::from_millis(250),
+            outstanding: 4,
+            reads: 30,
+            failures: 7,
+            ejections: 5,
+            role_changes: 6,
+            ..HostRow::replica("app", "db2", 5433)
+        }],
         login_clients: 3,
         ..Snapshot::default()
     };
@@ -68,8 +86,11 @@ fn every_counter_is_there_in_its_unit() {
             "wait_time" => "108".to_owned(),
             _ => value.to_string(),
         };
-        let sample = format!("_total{{database=\"app\",user=\"alice\"}} {value}\n");
-        assert_eq!(text.matches(&sample).count(), 1, "{name}:\n{text}");
+        let value = format!("user=\"alice\"}} {value}");
+        let is_sample =
+            |line: &&str| line.contains("_total{database=\"app\"") && line.ends_with(&value);
+        let samples = text.lines().filter(is_sample).count();
+        assert_eq!(samples, 1, "{name}:\n{text}");
     }
     let line = "pgweir_query_seconds_total{database=\"app\",user=\"alice\"} 107.5\n";
     assert!(text.contains(line), "{text}");
@@ -92,6 +113,26 @@ fn gauges_of_pools_and_clients() {
     }
     let version = format!("{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
     assert!(text.contains(&version), "{text}");
+}
+
+#[test]
+fn hosts_as_in_show_hosts() {
+    let text = rendered();
+    for line in [
+        "state{database=\"app\",host=\"db2:5433\",role=\"replica\",state=\"lagging\"} 1\n",
+        "lag_bytes{database=\"app\",host=\"db2:5433\"} 500\n",
+        "lag_seconds{database=\"app\",host=\"db2:5433\"} 0.25\n",
+        "outstanding{database=\"app\",host=\"db2:5433\"} 4\n",
+        "reads_total{database=\"app\",host=\"db2:5433\"} 30\n",
+        "failures_total{database=\"app\",host=\"db2:5433\"} 7\n",
+        "ejections_total{database=\"app\",host=\"db2:5433\"} 5\n",
+        "role_changes_total{database=\"app\",host=\"db2:5433\"} 6\n",
+    ] {
+        assert!(
+            text.contains(&format!("pgweir_host_{line}")),
+            "{line}{text}"
+        );
+    }
 }
 
 #[test]

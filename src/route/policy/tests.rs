@@ -91,6 +91,35 @@ fn hint_before_session_before_rule_before_setting() {
 }
 
 #[test]
+fn why_the_primary_has_a_read_is_told() {
+    use Reads::{Any, Primary, Replica};
+    let mut policy = policy(Any, &[on_table("t", Primary)]);
+    for (sql, asked, kept) in [
+        ("select 1", None, None),
+        ("select 1", Some(Primary), Some(Kept::Policy)),
+        ("select 1 from t", None, Some(Kept::Policy)),
+        ("begin read only", Some(Primary), Some(Kept::Policy)),
+        (
+            "/* pgweir: role=primary */ select 1",
+            Some(Replica),
+            Some(Kept::Hint),
+        ),
+        ("select no_such_function()", None, Some(Kept::Unproved)),
+        (
+            "select no_such_function()",
+            Some(Primary),
+            Some(Kept::Unproved),
+        ),
+        // These have nowhere else to go.
+        ("insert into t values (1)", Some(Primary), None),
+        ("/* pgweir: role=primary */ begin", None, None),
+    ] {
+        let plan = policy.plan(sql.as_bytes(), &params(&[]), asked);
+        assert_eq!(plan.kept, kept, "{sql}");
+    }
+}
+
+#[test]
 fn what_is_remembered_follows_catalog_and_configuration() {
     let mut policy = policy(Reads::Replica, &[]);
     let sql = "select 1 from t";
@@ -98,7 +127,10 @@ fn what_is_remembered_follows_catalog_and_configuration() {
     policy.follow(1, || panic!("the same catalog"));
     policy.follow(2, || Arc::new(Catalog::of_postgresql()));
     let found = policy.plan(sql.as_bytes(), &params(&[]), None);
-    assert_eq!((found.purpose, found.unknown), (Purpose::Other, true));
+    assert_eq!(
+        (found.purpose, found.kept),
+        (Purpose::Other, Some(Kept::Unproved))
+    );
     policy.follow(3, || Arc::new(Catalog::assuming_plain_tables()));
     policy.reconfigure(Reads::Any, &[on_table("t", Reads::Primary)]);
     assert_eq!(plan(&mut policy, sql), (Purpose::Other, Reads::Primary));

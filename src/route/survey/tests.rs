@@ -3,8 +3,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Host;
-use crate::route::topology::Member;
+use crate::config::{Host, HostTerms};
+use crate::route::topology::{Member, Needs};
+
+const TIME: EjectTime = EjectTime {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(60),
+};
 
 /// Some servers, what is known of them, and a clock.
 struct World {
@@ -19,9 +24,14 @@ impl World {
             port,
         };
         let hosts: Vec<Host> = (0..servers).map(host).collect();
-        let topology = Topology::new(&hosts, &vec![1; hosts.len()]);
+        World::with_roles(&hosts, &vec![HostRole::Auto; hosts.len()])
+    }
+
+    fn with_roles(hosts: &[Host], roles: &[HostRole]) -> World {
+        let terms = |&role| HostTerms { weight: 1, role };
+        let terms: Vec<_> = roles.iter().map(terms).collect();
         World {
-            survey: Survey::new(Arc::new(topology)),
+            survey: Survey::new(Arc::new(Topology::new(hosts, &terms))),
             start: Instant::now(),
         }
     }
@@ -32,8 +42,8 @@ impl World {
 
     /// The server at `place` is asked and answers; true: a role has changed.
     fn hear(&mut self, place: usize, millis: u64, finding: &Finding) -> bool {
-        let sample = self.survey.ask();
-        self.survey.found(place, sample, self.at(millis), finding)
+        let asked = self.survey.ask(place, self.at(millis));
+        self.survey.found(asked, finding, TIME, 0)
     }
 
     fn member(&self, place: usize) -> &Member {
@@ -51,7 +61,11 @@ impl World {
     }
 
     fn sees(&self, place: usize, write: u32) -> bool {
-        self.member(place).may_read(write, None)
+        let needs = Needs {
+            sample: write,
+            ..Needs::default()
+        };
+        self.member(place).obstacle(&needs).is_none()
     }
 }
 
@@ -67,7 +81,7 @@ fn silent() -> Finding {
     Finding::Silent("connection refused".to_owned())
 }
 
-use Role::{Down, Fenced, Primary, Replica, Unknown};
+use Role::{Down, Ejected, Fenced, Primary, Replica, Unknown};
 
 #[test]
 fn roles_are_what_servers_say() {
@@ -83,13 +97,13 @@ fn roles_are_what_servers_say() {
     assert_eq!(world.roles(), [Primary, Replica, Down]);
     assert!(topology.is_known());
     assert_eq!(topology.primary(), Some(0));
-    assert_eq!(world.member(2).why(), "connection refused");
+    assert_eq!(world.member(2).notice().why, "connection refused");
     // The same again is no news.
     assert!(!world.hear(0, 1, &writable(1, 100)));
     assert!(!world.hear(1, 1, &recovering(1, 100)));
     assert!(!world.hear(2, 1, &silent()));
-    assert!(world.hear(2, 2, &recovering(1, 100)));
-    assert_eq!(world.member(2).why(), "");
+    assert!(world.hear(2, 2000, &recovering(1, 100)));
+    assert_eq!(world.member(2).notice().why, "");
 }
 
 #[test]
@@ -114,11 +128,17 @@ fn the_primary_is_who_was_promoted_last() {
     // The promotion is seen before the former primary's end.
     assert!(world.hear(1, 1, &writable(2, 110)));
     assert_eq!(world.roles(), [Fenced, Primary]);
-    assert!(world.member(0).why().contains("promoted to timeline 2"));
+    assert!(
+        world
+            .member(0)
+            .notice()
+            .why
+            .contains("promoted to timeline 2")
+    );
     // It goes on as if nothing had happened.
     assert!(!world.hear(0, 2, &writable(1, 500)));
     assert_eq!(world.roles(), [Fenced, Primary]);
-    assert!(world.member(0).why().contains("on timeline 1"));
+    assert!(world.member(0).notice().why.contains("on timeline 1"));
     // Also after it was away, and while the new one is.
     assert!(world.hear(0, 3, &silent()));
     assert!(world.hear(1, 3, &silent()));
@@ -127,8 +147,110 @@ fn the_primary_is_who_was_promoted_last() {
     assert!(world.hear(1, 5, &writable(2, 120)));
     assert_eq!(world.roles(), [Fenced, Primary]);
     // Made a replica of the new one, it is as good as any.
-    assert!(world.hear(0, 6, &recovering(2, 120)));
+    assert!(world.hear(0, 2000, &recovering(2, 120)));
     assert_eq!(world.roles(), [Replica, Primary]);
+}
+
+#[test]
+fn the_last_primarys_timeline_is_remembered() {
+    let mut world = World::new(2);
+    world.hear(0, 0, &writable(1, 100));
+    world.hear(1, 1, &writable(2, 110));
+    // The primary is made a replica, and nobody has taken its place yet.
+    world.hear(1, 2, &recovering(2, 120));
+    world.hear(0, 2, &writable(1, 500));
+    assert_eq!(world.roles(), [Fenced, Replica]);
+    assert!(
+        world
+            .member(0)
+            .notice()
+            .why
+            .contains("last primary was on timeline 2")
+    );
+    world.hear(0, 3, &writable(3, 130));
+    assert_eq!(world.roles(), [Primary, Replica]);
+}
+
+#[test]
+fn nobody_is_what_it_may_not_be() {
+    let host = |port| Host::Tcp {
+        host: "db".to_owned(),
+        port,
+    };
+    let hosts = [host(0), host(1), host(2)];
+    let roles = [HostRole::Primary, HostRole::Replica, HostRole::Auto];
+    let mut world = World::with_roles(&hosts, &roles);
+    for place in 0..3 {
+        world.hear(place, 0, &recovering(1, 100));
+    }
+    assert_eq!(world.roles(), [Fenced, Replica, Replica]);
+    assert_eq!(
+        world.member(0).notice().why,
+        "in recovery, against its `role`"
+    );
+    assert!(world.hear(1, 1, &writable(2, 100)));
+    assert_eq!(world.roles(), [Fenced, Fenced, Replica]);
+    assert_eq!(
+        world.member(1).notice().why,
+        "takes writes, against its `role`"
+    );
+    // Neither does it make a fence for others.
+    world.hear(0, 2, &writable(1, 100));
+    assert_eq!(world.roles(), [Primary, Fenced, Replica]);
+    world.hear(2, 3, &writable(2, 100));
+    assert_eq!(world.roles(), [Fenced, Fenced, Primary]);
+}
+
+#[test]
+fn a_replica_that_failed_is_in_again_when_a_later_check_succeeds() {
+    let mut world = World::new(2);
+    let member = |world: &World| {
+        let member = world.member(1);
+        let notice = member.notice();
+        let until = notice.ejected_until.map(|until| until - world.start);
+        (
+            member.role(),
+            until.map(|until| until.as_millis()),
+            notice.why,
+        )
+    };
+    let why = || "connection refused".to_owned();
+    world.hear(0, 0, &writable(1, 100));
+    world.hear(1, 0, &recovering(1, 100));
+    assert!(world.hear(1, 1000, &silent()));
+    assert_eq!(member(&world), (Down, Some(2000), why()));
+    // It answers, but not for long enough.
+    assert!(world.hear(1, 1500, &recovering(1, 100)));
+    assert_eq!(member(&world), (Ejected, Some(2000), why()));
+    assert!(!world.sees(1, 0));
+    assert!(!world.hear(1, 1999, &recovering(1, 100)));
+    assert!(world.hear(1, 2000, &recovering(1, 100)));
+    assert_eq!(member(&world), (Replica, None, String::new()));
+    assert!(world.sees(1, 0));
+    // It comes and goes: the probe after each time decides, and it is out for
+    // longer and longer.
+    world.hear(1, 2500, &silent());
+    assert_eq!(member(&world), (Down, Some(4500), why()));
+    world.hear(1, 4400, &silent());
+    assert_eq!(member(&world), (Down, Some(4500), why()));
+    world.hear(1, 4500, &silent());
+    assert_eq!(member(&world), (Down, Some(8500), why()));
+    let member = world.member(1);
+    assert_eq!((member.failures(), member.ejections()), (4, 2));
+}
+
+#[test]
+fn nobody_waits_for_a_primary_that_failed_before() {
+    let mut world = World::new(2);
+    world.hear(0, 0, &writable(1, 100));
+    world.hear(0, 1, &silent());
+    world.hear(0, 2, &writable(1, 100));
+    assert_eq!(world.roles(), [Primary, Unknown]);
+    // Nor for a replica that is promoted while it is out.
+    world.hear(1, 3, &silent());
+    world.hear(1, 4, &recovering(1, 100));
+    world.hear(1, 5, &writable(2, 100));
+    assert_eq!(world.roles(), [Fenced, Primary]);
 }
 
 #[test]
@@ -150,10 +272,9 @@ fn a_replica_is_read_when_it_has_replayed_a_later_sample() {
     assert!(world.sees(1, 0));
     // The primary is being asked while a client writes: its answer may be from
     // before the write, and the replica's position proves nothing.
-    let early = world.survey.ask();
+    let early = world.survey.ask(0, world.at(2));
     let write = world.write();
-    let asked = world.at(2);
-    world.survey.found(0, early, asked, &writable(1, 150));
+    world.survey.found(early, &writable(1, 150), TIME, 0);
     world.hear(1, 3, &recovering(1, 150));
     assert!(!world.sees(1, write));
     // The next one is from after it.
@@ -166,7 +287,7 @@ fn a_replica_is_read_when_it_has_replayed_a_later_sample() {
 }
 
 #[test]
-fn only_replicas_of_some_weight_within_the_bound_are_read() {
+fn only_replicas_are_read() {
     let mut world = World::new(1);
     assert!(!world.sees(0, 0));
     for (finding, reads) in [
@@ -177,10 +298,6 @@ fn only_replicas_of_some_weight_within_the_bound_are_read() {
         world.hear(0, 0, &finding);
         assert_eq!(world.sees(0, 0), reads, "{finding:?}");
     }
-    let host = world.member(0).host.clone();
-    let idle = Topology::new(&[host], &[0]);
-    idle.members()[0].set_role(Replica, "");
-    assert!(!idle.members()[0].may_read(0, None));
 }
 
 #[test]
@@ -202,9 +319,6 @@ fn lag_is_bytes_of_wal_and_time_since_the_primary_was_there() {
         world.hear(1, 3500, &recovering(1, position));
         assert_eq!(lag(&world), expected, "{position}");
     }
-    let member = world.member(1);
-    assert!(member.may_read(0, Some(millis(3500))));
-    assert!(!member.may_read(0, Some(millis(3499))));
 }
 
 #[test]
@@ -245,17 +359,26 @@ fn the_same_position_on_another_timeline_proves_nothing() {
 }
 
 #[test]
-fn samples_stay_few() {
+fn samples_stay_few_and_go_far_back() {
     let mut world = World::new(2);
     let rounds = 3 * MOST_SAMPLES as u64;
     for n in 0..rounds {
         world.hear(0, n, &writable(1, n));
         assert!(world.survey.samples.len() <= MOST_SAMPLES);
     }
-    // Who is far behind has replayed none that is left.
     let write = world.write();
-    world.hear(1, rounds, &recovering(1, 0));
-    assert!(!world.sees(1, write));
+    for position in [0, 1000, rounds - 2] {
+        world.hear(1, rounds, &recovering(1, position));
+        assert!(!world.sees(1, write));
+        let (millis, exact) = (
+            world.member(1).delay().as_millis() as u64,
+            rounds - position,
+        );
+        assert!(
+            millis < exact && exact <= millis + 17,
+            "{millis} of {exact}"
+        );
+    }
     world.hear(0, rounds, &writable(1, rounds));
     world.hear(1, rounds, &recovering(1, rounds));
     assert!(world.sees(1, write));
@@ -303,11 +426,10 @@ proptest! {
                 }
                 Step::Replay(bytes) => replayed = there.min(replayed + bytes),
                 // The server may look at its position at once ...
-                Step::AskPrimary => asked = Some((world.survey.ask(), there)),
+                Step::AskPrimary => asked = Some((world.survey.ask(0, world.at(at)), there)),
                 Step::PrimaryAnswers => {
-                    if let Some((sample, position)) = asked.take() {
-                        let begun = world.at(at);
-                        world.survey.found(0, sample, begun, &writable(1, position));
+                    if let Some((asked, position)) = asked.take() {
+                        world.survey.found(asked, &writable(1, position), TIME, 0);
                     }
                 }
                 Step::AskReplica => {

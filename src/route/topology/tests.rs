@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::HostRole;
 
 fn host(port: u16) -> Host {
     Host::Tcp {
@@ -7,47 +8,131 @@ fn host(port: u16) -> Host {
     }
 }
 
+fn terms(weight: u32) -> HostTerms {
+    HostTerms {
+        weight,
+        role: HostRole::Auto,
+    }
+}
+
 fn pair() -> Topology {
-    Topology::new(&[host(1), host(2)], &[1, 3])
+    Topology::new(&[host(1), host(2)], &[terms(1), terms(3)])
 }
 
 #[test]
-fn servers_and_weights_tell_topologies_apart() {
+fn servers_and_terms_tell_topologies_apart() {
     let topology = pair();
-    assert!(topology.is_of(&[host(1), host(2)], &[1, 3]));
-    for (hosts, weights) in [
-        (&[host(2), host(1)][..], &[1, 3][..]),
-        (&[host(1), host(2)], &[1, 1]),
-        (&[host(1)], &[1]),
-        (&[host(1), host(2), host(3)], &[1, 3, 1]),
+    assert!(topology.is_of(&[host(1), host(2)], &[terms(1), terms(3)]));
+    let replica = HostTerms {
+        role: HostRole::Replica,
+        ..terms(3)
+    };
+    for (hosts, terms) in [
+        (&[host(2), host(1)][..], &[terms(1), terms(3)][..]),
+        (&[host(1), host(2)], &[terms(1), terms(1)]),
+        (&[host(1), host(2)], &[terms(1), replica]),
+        (&[host(1)], &[terms(1)]),
+        (
+            &[host(1), host(2), host(3)],
+            &[terms(1), terms(3), terms(1)],
+        ),
     ] {
-        assert!(!topology.is_of(hosts, weights), "{hosts:?} {weights:?}");
+        assert!(!topology.is_of(hosts, terms), "{hosts:?} {terms:?}");
     }
     let members = topology.members();
-    assert_eq!((&*members[1].name, members[1].weight), ("db:2", 3));
+    assert_eq!((&*members[1].name, members[1].terms.weight), ("db:2", 3));
+}
+
+fn because(why: &str) -> Notice {
+    Notice {
+        why: why.to_owned(),
+        ejected_until: None,
+    }
 }
 
 #[test]
-fn every_role_is_kept_and_has_a_word_of_its_own() {
+fn every_role_is_kept_and_has_a_state_of_its_own() {
     let topology = pair();
     let member = &topology.members()[0];
-    let mut words = Vec::new();
+    let mut shown = Vec::new();
     for role in [
         Role::Primary,
         Role::Replica,
+        Role::Ejected,
         Role::Fenced,
         Role::Down,
         Role::Unknown,
     ] {
-        assert!(member.set_role(role, "because"));
-        assert!(!member.set_role(role, "because of it"));
+        assert!(member.set_role(role, because("of this")));
+        assert!(!member.set_role(role, because("of that")));
         assert_eq!(member.role(), role);
-        assert_eq!(member.why(), "because of it");
-        words.push(role.word());
+        assert_eq!(member.notice().why, "of that");
+        let state = member.state(&Needs::default());
+        shown.push(format!("{} {}", role.word(), state.word()));
     }
-    words.sort_unstable();
-    words.dedup();
-    assert_eq!(words.len(), 5);
+    assert_eq!(
+        shown,
+        [
+            "primary up",
+            "replica up",
+            "replica ejected",
+            "fenced fenced",
+            "down down",
+            "unknown unknown"
+        ]
+    );
+    // The first role is no change.
+    assert_eq!(member.role_changes(), 5);
+}
+
+#[test]
+fn a_replica_that_goes_down_is_ejected_once() {
+    let topology = pair();
+    let member = &topology.members()[0];
+    for (role, ejections) in [
+        (Role::Down, 0),
+        (Role::Replica, 0),
+        (Role::Down, 1),
+        (Role::Down, 1),
+        (Role::Ejected, 1),
+        (Role::Down, 1),
+        (Role::Replica, 1),
+        (Role::Primary, 1),
+        (Role::Down, 1),
+    ] {
+        member.set_role(role, Notice::default());
+        assert_eq!(member.ejections(), ejections);
+    }
+}
+
+#[test]
+fn what_is_missing_least_tells_why() {
+    let topology = pair();
+    let member = &topology.members()[0];
+    let seconds = Duration::from_secs;
+    let needs = Needs {
+        sample: 7,
+        max_lag: Some(seconds(5)),
+        max_lag_bytes: Some(100),
+    };
+    assert_eq!(member.obstacle(&needs), Some(Obstacle::Out));
+    member.set_role(Role::Replica, Notice::default());
+    for (sample, bytes, delay, obstacle, state) in [
+        (7, 100, 5, None, State::Up),
+        (6, 100, 5, Some(Obstacle::Consistency), State::Up),
+        (7, 101, 0, Some(Obstacle::Lag), State::Lagging),
+        (7, 0, 6, Some(Obstacle::Lag), State::Lagging),
+        (6, 101, 6, Some(Obstacle::Lag), State::Lagging),
+    ] {
+        member.set_progress(sample, bytes, seconds(delay));
+        assert_eq!(member.obstacle(&needs), obstacle);
+        assert_eq!(member.state(&needs), state);
+        // Without bounds it may be anywhere.
+        assert_eq!(member.obstacle(&Needs::default()), None);
+    }
+    member.set_role(Role::Ejected, Notice::default());
+    assert_eq!(member.obstacle(&Needs::default()), Some(Obstacle::Out));
+    assert!(Obstacle::Out < Obstacle::Lag && Obstacle::Lag < Obstacle::Consistency);
 }
 
 #[test]

@@ -11,10 +11,11 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::{Farewell, same_server};
-use crate::config::PoolConfig;
+use crate::config::{EjectTime, PoolConfig};
 use crate::flow::Params;
 use crate::net::tls::Connector;
 use crate::pool::PoolName;
+use crate::route::Backoff;
 
 /// How many different sets of startup parameters a pool remembers.
 const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
@@ -44,11 +45,18 @@ pub struct Greeting {
     /// there is none.
     failed: AtomicBool,
     failure: Mutex<Option<Arc<Failure>>>,
+    /// Because of the failure no reads are sent to this replica.
+    ejected: AtomicBool,
+    /// For how long.
+    backoff: Mutex<Backoff>,
+    /// Somebody is trying whether it can be reached again.
+    on_trial: AtomicBool,
 }
 
 /// Opening a connection has failed; no new attempt before `retry_at`.
 #[derive(Debug)]
 pub struct Failure {
+    pub text: String,
     /// What it was tried with.
     pub config: PoolConfig,
     pub connector: Arc<Connector>,
@@ -122,9 +130,36 @@ impl Greeting {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// It has succeeded, or shall be tried again at once. False: nothing had
-    /// failed.
+    /// A failure at `now` ejects a replica; until when, and whether it was in.
+    pub fn eject(&self, now: Instant, time: EjectTime) -> (Instant, bool) {
+        let mut backoff = self.lock_backoff();
+        backoff.fail(now, time, rand::random());
+        let was_in = !self.ejected.swap(true, Ordering::Relaxed);
+        (backoff.until().unwrap_or(now), was_in)
+    }
+
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// True: the caller is to try, and to call [`Greeting::end_trial`].
+    pub fn begin_trial(&self) -> bool {
+        !self.on_trial.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn end_trial(&self) {
+        self.on_trial.store(false, Ordering::Relaxed);
+    }
+
+    /// A connection could be opened. False: nothing had failed.
+    pub fn succeed(&self, now: Instant) -> bool {
+        self.lock_backoff().recover(now);
+        self.forgive()
+    }
+
+    /// It shall be tried again at once. False: nothing had failed.
     pub fn forgive(&self) -> bool {
+        self.ejected.store(false, Ordering::Relaxed);
         if !self.failed.load(Ordering::Relaxed) {
             return false;
         }
@@ -135,6 +170,10 @@ impl Greeting {
 
     fn lock_failure(&self) -> MutexGuard<'_, Option<Arc<Failure>>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_backoff(&self) -> MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Told>> {

@@ -74,8 +74,13 @@ impl Pool {
             self.offer_room();
             self.spread_room();
         }
-        let retry = self.failure().map(|failure| failure.retry_at);
-        let retry = retry.filter(|&at| self.lacks_connections() && at > now);
+        let failure = self.failure();
+        if let Some(failure) = &failure {
+            self.try_out(now, failure);
+        }
+        let retry = failure.map(|failure| failure.retry_at);
+        let retry = retry.filter(|&at| at > now);
+        let retry = retry.filter(|_| self.lacks_connections() || self.is_ejected());
         let deadline = self.book.borrow().next_deadline(now);
         [deadline, retry].into_iter().flatten().min()
     }

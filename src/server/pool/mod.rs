@@ -4,8 +4,10 @@
 //! - `lend`: to clients; `take_back`: from them, and housekeeping;
 //! - `open`: new connections; `maintain`: what time asks for;
 //! - `handover`: to other workers and from them;
+//! - `eject`: what becomes of reads while a replica lets nobody in;
 //! - `greeting`: what clients are told at login.
 
+mod eject;
 mod greeting;
 mod handover;
 mod lend;
@@ -206,7 +208,7 @@ impl Pool {
         let before = self.read_only.get();
         let read_only = match role {
             Role::Primary | Role::Fenced => false,
-            Role::Replica => true,
+            Role::Replica | Role::Ejected => true,
             Role::Unknown | Role::Down => before,
         };
         self.read_only.set(read_only);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -157,7 +158,7 @@ impl Pool {
             cancels_over: Notify::new(),
         });
         self.servers.borrow_mut().insert(info.clone());
-        if self.greeting.forgive() {
+        if self.greeting.succeed(now) {
             // Others wait for the time of the next attempt.
             self.alert_others();
         }
@@ -177,17 +178,17 @@ impl Pool {
     }
 
     /// A connection to its host that is in no book.
-    pub(in crate::server) async fn open_aside(self: &Rc<Self>) -> Result<Stream, String> {
+    pub(in crate::server) async fn open_aside(self: &Rc<Self>) -> Result<Stream, OpenError> {
         let config = self.config();
-        let host = config.hosts.first().ok_or("no host")?;
+        let host = config.hosts.first().ok_or(OpenError::NoHost)?;
         let connector = self.local.connector();
-        let opened = open_at(self, &config, (host, None), &connector, CHECK).await;
-        opened
-            .map(|(stream, _)| stream)
-            .map_err(|error| error.text())
+        let (stream, _) = open_at(self, &config, (host, None), &connector, CHECK).await?;
+        Ok(stream)
     }
 
-    fn open_failed(self: &Rc<Self>, host: &Host, error: &OpenError) {
+    /// Has those who come told, or sent elsewhere, until it may be tried again.
+    /// True: nobody is to wait for it.
+    pub(super) fn remember_failure(self: &Rc<Self>, host: &Host, error: &OpenError) -> bool {
         let config = self.config();
         let place = dial::place(host);
         let db = &config.database;
@@ -210,18 +211,28 @@ impl Pool {
                 )
             })),
         );
+        let now = Instant::now();
+        let ejected = self.eject(now, error);
         self.greeting.fail(Failure {
+            text: error.text(),
             config: PoolConfig::clone(&config),
             connector: self.local.connector(),
-            retry_at: Instant::now() + config.server_login_retry,
+            retry_at: ejected.unwrap_or(now + config.server_login_retry),
             cached,
             refused: error.farewell().is_some(),
         });
+        ejected.is_some()
+    }
+
+    fn open_failed(self: &Rc<Self>, host: &Host, error: &OpenError) {
+        let ejected = self.remember_failure(host, error);
         self.book.borrow_mut().open_failed();
         // A refused login fails everybody who waits, unless there are
         // connections to wait for (the server may have no room for more); a
-        // server that cannot be reached, or is starting, is waited for.
-        if let Some(farewell) = error.farewell().filter(|_| !self.has_usable()) {
+        // server that cannot be reached, or is starting, is waited for. Who waits
+        // for an ejected replica is sent elsewhere.
+        let told = !ejected && !self.has_usable();
+        if let Some(farewell) = error.farewell().filter(|_| told) {
             let wakers = self.book.borrow_mut().fail_all(&farewell);
             for waker in wakers {
                 waker.wake();
@@ -381,7 +392,11 @@ async fn open_stream(
 }
 
 #[derive(Debug, thiserror::Error)]
-enum OpenError {
+pub(in crate::server) enum OpenError {
+    #[error("no host")]
+    NoHost,
+    #[error("no connection in time (host_check_timeout)")]
+    Trial,
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("connect timeout (server_connect_timeout, {} s)", .0.as_secs_f64())]
@@ -391,7 +406,7 @@ enum OpenError {
 }
 
 impl OpenError {
-    fn text(&self) -> String {
+    pub(in crate::server) fn text(&self) -> String {
         match self {
             OpenError::Login(ServerLoginError::Server(error)) => error.message().into_owned(),
             other => other.to_string(),
@@ -406,8 +421,26 @@ impl OpenError {
         match self {
             OpenError::Login(error) => error.hint().map(|hint| hint.into_owned()),
             OpenError::Dial(error) => error.hint().map(str::to_owned),
-            OpenError::Timeout(_) => None,
+            _ => None,
         }
+    }
+
+    /// It says nothing of the server: this process lacks something.
+    pub(super) fn is_ours(&self) -> bool {
+        let OpenError::Dial(DialError::Connect(error)) = self else {
+            return false;
+        };
+        let ours = [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL];
+        let number = error.raw_os_error();
+        number.is_some_and(|number| ours.contains(&Errno::from_raw(number)))
+    }
+
+    /// The server has no room for more connections (too_many_connections).
+    pub(super) fn is_full(&self) -> bool {
+        let OpenError::Login(ServerLoginError::Server(error)) = self else {
+            return false;
+        };
+        error.sqlstate() == "53300"
     }
 
     /// What those who wait are told; `None`: they go on waiting.
