@@ -43,6 +43,8 @@ pub enum Finding {
     },
     /// It did not answer, for this reason.
     Silent(String),
+    /// It is there, but lets nobody in who could ask.
+    Refused(String),
 }
 
 impl Finding {
@@ -120,12 +122,24 @@ impl Survey {
     /// server's role has changed.
     pub fn found(&mut self, asked: Asked, finding: &Finding, time: EjectTime, chance: u8) -> bool {
         match finding {
-            Finding::Silent(why) => self.silent(asked, why, time, chance),
+            Finding::Refused(why) if self.role(asked.place) == Role::Primary => {
+                self.refused(asked.place, why)
+            }
+            Finding::Silent(why) | Finding::Refused(why) => self.silent(asked, why, time, chance),
             Finding::Recovering { timeline, position } => {
                 self.recovering(asked, *timeline, *position)
             }
             Finding::Writable { timeline, position } => self.writable(asked, *timeline, *position),
         }
+    }
+
+    /// Some users may be refused and others not: nobody else is the primary only
+    /// because of that.
+    fn refused(&self, place: usize, why: &str) -> bool {
+        if let Some(member) = self.topology.members().get(place) {
+            member.note_failure();
+        }
+        self.set_role(place, Role::Primary, why)
     }
 
     fn silent(&mut self, asked: Asked, why: &str, time: EjectTime, chance: u8) -> bool {

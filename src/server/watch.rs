@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::family::Family;
 use super::login_error::ErrorResponse;
-use super::pool::Pool;
+use super::pool::{OpenError, Pool};
 use crate::net::Stream;
 use crate::net::message_io::{FrameError, read_frame};
 use crate::route::{Finding, Needs, QUESTION, Role, Survey, Topology};
@@ -28,6 +28,8 @@ const LONGEST: usize = 1 << 20;
 /// that is not in it.
 const CATALOG_PERIOD: Duration = Duration::from_secs(60);
 const CATALOG_PAUSE: Duration = Duration::from_secs(2);
+/// How long that may take: meanwhile the primary is not checked.
+const CATALOG_LIMIT: Duration = Duration::from_secs(10);
 
 /// Begins to ask the servers of this family's database, unless somebody does
 /// already. Must be called inside a local runtime. Ends with the family.
@@ -88,7 +90,13 @@ impl Watch {
                 Ok(Ok(finding)) => finding,
                 Ok(Err(error)) => {
                     connection = None;
-                    Finding::Silent(error.to_string())
+                    match error {
+                        WatchError::Open(refused) if refused.is_refusal() => {
+                            Finding::Refused(refused.text())
+                        }
+                        WatchError::Open(error) => Finding::Silent(error.text()),
+                        error => Finding::Silent(error.to_string()),
+                    }
                 }
                 Err(_) => {
                     connection = None;
@@ -114,7 +122,8 @@ impl Watch {
                 })
             {
                 catalog_at = Some(begun);
-                match read_catalog(stream, &mut known).await {
+                let read = tokio::time::timeout(CATALOG_LIMIT, read_catalog(stream, &mut known));
+                match read.await.unwrap_or(Err(WatchError::Slow)) {
                     // A new one makes every worker judge all texts again.
                     Ok(Some(catalog)) => self.survey.borrow().topology().set_catalog(catalog),
                     Ok(None) => {}
@@ -164,14 +173,16 @@ fn roles(topology: &Topology) -> Vec<Role> {
 /// Why a server did not answer.
 #[derive(Debug, Error)]
 enum WatchError {
-    #[error("{0}")]
-    Open(String),
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error("{0}")]
     Server(String),
+    #[error("it takes longer than {} s", CATALOG_LIMIT.as_secs())]
+    Slow,
     #[error("the answer was not understood")]
     Answer,
 }
@@ -180,14 +191,25 @@ async fn ask(pool: &Rc<Pool>, connection: &mut Option<Stream>) -> Result<Finding
     let stream = match connection {
         Some(stream) => stream,
         None => {
-            let opened = pool.open_aside().await;
-            let opened = opened.map_err(|error| WatchError::Open(error.text()))?;
+            let opened = open(pool).await?;
             connection.insert(opened)
         }
     };
     let rows = query(stream, QUESTION).await?;
     let row = rows.first().ok_or(WatchError::Answer)?;
     Finding::of_row(row).ok_or(WatchError::Answer)
+}
+
+/// A connection as the pool's user, or if this one is refused, as another.
+async fn open(pool: &Rc<Pool>) -> Result<Stream, OpenError> {
+    let mut opened = pool.open_aside().await;
+    for other in pool.of_other_users() {
+        match &opened {
+            Err(error) if error.is_refusal() => opened = other.open_aside().await,
+            _ => break,
+        }
+    }
+    opened
 }
 
 /// The catalog, unless its rows are the `known` ones, of which a digest is kept.

@@ -28,6 +28,7 @@ mod parameters;
 mod pool;
 mod prepared;
 mod replicas;
+mod replicas_health;
 mod replicas_policy;
 mod replicas_repeat;
 mod routed_programs;

@@ -174,6 +174,16 @@ impl Cluster {
         fs::write(&path, before + lines).expect("settings");
     }
 
+    /// Lets this user in no more, or again; who is connected stays.
+    pub fn refuse(&self, user: &str, refuse: bool) {
+        let first = match refuse {
+            true => format!("local all {user} reject\nhost all {user} 127.0.0.1/32 reject\n"),
+            false => String::new(),
+        };
+        fs::write(self.dir.join("data/pg_hba.conf"), first + HBA).expect("hba");
+        self.admin("postgres").query("select pg_reload_conf()");
+    }
+
     /// Sends the server and its processes a signal.
     pub fn signal(&self, signal: Signal) {
         let server = self.server.as_ref().expect("a running server");

@@ -341,10 +341,11 @@ impl Setup {
             if let Some(host) = settings.remove("host") {
                 let port = settings.remove("port").map_or(5432.into(), |port| port);
                 let (hosts, port) = (host.ini(), port.toml());
-                // Only here may each have a port of its own.
+                // Only here may each have a port of its own, and a role.
                 let entry = |host: &str| {
                     let (host, port) = host.split_once(':').unwrap_or((host, &port));
-                    format!("{{ host = {host:?}, port = {port} }}")
+                    let (port, role) = port.split_once(':').unwrap_or((port, "auto"));
+                    format!("{{ host = {host:?}, port = {port}, role = {role:?} }}")
                 };
                 let hosts: Vec<_> = hosts.split(',').map(entry).collect();
                 writeln!(text, "hosts = [{}]", hosts.join(", ")).expect("write");

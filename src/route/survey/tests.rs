@@ -254,6 +254,25 @@ fn nobody_waits_for_a_primary_that_failed_before() {
 }
 
 #[test]
+fn a_primary_that_refuses_those_who_ask_stays_the_primary() {
+    let mut world = World::new(2);
+    let refused = Finding::Refused("role is gone".to_owned());
+    assert!(world.hear(0, 0, &refused));
+    assert_eq!(world.roles(), [Down, Unknown]);
+    world.hear(0, 1, &writable(1, 100));
+    world.hear(1, 1, &recovering(1, 100));
+    assert!(!world.hear(0, 2, &refused));
+    assert!(world.hear(1, 2, &refused));
+    assert_eq!(world.roles(), [Primary, Down]);
+    assert_eq!(world.member(0).notice().why, "role is gone");
+    // But not if another takes its place.
+    world.hear(1, 3, &writable(2, 100));
+    assert_eq!(world.roles(), [Fenced, Primary]);
+    assert!(world.hear(0, 4, &refused));
+    assert_eq!(world.roles(), [Down, Primary]);
+}
+
+#[test]
 fn of_two_primaries_on_one_timeline_the_first_stays() {
     let mut world = World::new(2);
     world.hear(1, 0, &writable(1, 100));

@@ -39,6 +39,7 @@ pub use greeting::Greetings;
 use greeting::{Failure, Greeting};
 pub use handover::{Mail, Parcel};
 use maintain::Maintenance;
+pub(in crate::server) use open::OpenError;
 
 /// What a client is told that gets no server connection: a whole
 /// ErrorResponse, and the same for the log.
@@ -187,6 +188,18 @@ impl Pool {
     /// The pools of all hosts, where statements are routed.
     pub fn family(&self) -> Option<Rc<Family>> {
         self.family.borrow().upgrade()
+    }
+
+    /// Those to the same host, of the same database.
+    pub(in crate::server) fn of_other_users(&self) -> Vec<Rc<Pool>> {
+        let config = self.config.borrow();
+        let mut others = self.pools.upgrade().map_or_else(Vec::new, |all| all.each());
+        others.retain(|other| {
+            let other = other.config.borrow();
+            let same_host = (&other.database, &other.host) == (&config.database, &config.host);
+            same_host && other.user != config.user
+        });
+        others
     }
 
     pub(in crate::server) fn join_family(&self, family: &Rc<Family>) {

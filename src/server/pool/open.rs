@@ -219,7 +219,7 @@ impl Pool {
             connector: self.local.connector(),
             retry_at: ejected.unwrap_or(now + config.server_login_retry),
             cached,
-            refused: error.farewell().is_some(),
+            refused: error.is_refusal(),
         });
         ejected.is_some()
     }
@@ -423,6 +423,11 @@ impl OpenError {
             OpenError::Dial(error) => error.hint().map(str::to_owned),
             _ => None,
         }
+    }
+
+    /// The server has answered, and does not let this user in.
+    pub(in crate::server) fn is_refusal(&self) -> bool {
+        self.farewell().is_some()
     }
 
     /// It says nothing of the server: this process lacks something.
