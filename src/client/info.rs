@@ -205,7 +205,8 @@ impl ClientInfo {
         self.cancelled.take()
     }
 
-    fn wake(&self) {
+    /// Has the client's task look at what has changed.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake_by_ref();
             self.waker.set(Some(waker));

@@ -105,6 +105,7 @@ impl Client {
         let (mut server_drained, mut client_drained) = (false, false);
         loop {
             self.obey()?;
+            self.leave_silent_server();
             let mut progress = false;
             if self
                 .output

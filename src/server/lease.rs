@@ -85,6 +85,8 @@ pub struct ServerInfo {
     /// Another server has taken the place of the one it leads to: who has it is to
     /// be told so.
     pub forsaken: Cell<bool>,
+    /// The server has not answered when it was last asked how it is.
+    pub silent: Cell<bool>,
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
     pub application_name: RefCell<String>,

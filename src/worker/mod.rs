@@ -238,12 +238,10 @@ impl Worker {
     fn follow_roles(&self, database: &str) {
         self.pools.follow_roles(database);
         for client in self.clients.borrow().values() {
-            if client
-                .link
-                .get()
-                .is_some_and(|server| server.forsaken.get())
-            {
-                client.order(Order::PrimaryReplaced);
+            match client.link.get() {
+                Some(server) if server.forsaken.get() => client.order(Order::PrimaryReplaced),
+                Some(server) if server.silent.get() => client.wake(),
+                _ => {}
             }
         }
     }

@@ -73,6 +73,18 @@ impl Client {
         }
     }
 
+    /// The server answers nobody any more: what can be asked elsewhere does not
+    /// wait for it.
+    pub(super) fn leave_silent_server(&mut self) {
+        if let Hold::Linked(lease) = &mut self.hold
+            && lease.info.silent.get()
+            && lease.backend.outlook() == Outlook::Open
+        {
+            lease.backend.set_lost();
+            self.start_over(Setback::Lost);
+        }
+    }
+
     /// Takes the request back, to ask it elsewhere: once, and the client has been
     /// told nothing of it.
     pub(super) fn start_over(&mut self, setback: Setback) {

@@ -179,6 +179,7 @@ impl Pool {
             state: Cell::new(ServerState::Idle),
             close_needed: Cell::new(outdated),
             forsaken: Cell::new(false),
+            silent: Cell::new(false),
             link: Cell::new(None),
             application_name: RefCell::new(application_name),
             read_only,

@@ -226,8 +226,10 @@ impl Pool {
         };
         self.read_only.set(read_only);
         self.book.borrow_mut().set_limits(self.limits());
-        if read_only != before || role == Role::Fenced {
-            for (_, info) in self.servers.borrow().iter() {
+        let renew = read_only != before || role == Role::Fenced;
+        for (_, info) in self.servers.borrow().iter() {
+            info.silent.set(role == Role::Down);
+            if renew {
                 info.close_needed.set(true);
             }
         }

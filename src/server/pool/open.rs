@@ -151,6 +151,7 @@ impl Pool {
             state: Cell::new(ServerState::New),
             close_needed: Cell::new(outdated),
             forsaken: Cell::new(false),
+            silent: Cell::new(false),
             link: Cell::new(None),
             application_name: RefCell::default(),
             prepared_statements: Cell::new(0),
