@@ -184,6 +184,17 @@ impl Cluster {
         self.admin("postgres").query("select pg_reload_conf()");
     }
 
+    /// Makes it, from its next start or reload, a replica of another one that has
+    /// all that it has.
+    pub fn stand_by(&self, primary: &Cluster) {
+        let (host, port) = (primary.dir.display(), primary.port);
+        self.configure(&format!(
+            "primary_conninfo = 'user=postgres host={host} port={port}'\n"
+        ));
+        let signal = self.dir.join("data/standby.signal");
+        fs::write(signal, "").expect("standby.signal");
+    }
+
     /// Sends the server and its processes a signal.
     pub fn signal(&self, signal: Signal) {
         let server = self.server.as_ref().expect("a running server");

@@ -35,6 +35,9 @@ struct Client<'a> {
     pooler: &'a Pooler,
     id: usize,
     connection: RawClient,
+    /// What was last acknowledged on this connection: nobody promises that the
+    /// next one sees it at once.
+    written: u64,
     account: Account,
 }
 
@@ -42,7 +45,7 @@ impl Client<'_> {
     fn write(&mut self) -> Result<(), Failure> {
         let n = self.next();
         self.ask(&self.insert(n))?;
-        self.account.acknowledged.push((n, Instant::now()));
+        self.acknowledged(n);
         Ok(())
     }
 
@@ -53,7 +56,7 @@ impl Client<'_> {
             return Err(failure);
         }
         self.ask("commit")?;
-        self.account.acknowledged.push((n, Instant::now()));
+        self.acknowledged(n);
         Ok(())
     }
 
@@ -67,10 +70,20 @@ impl Client<'_> {
 
     /// It may go to any server that has what this client has written.
     fn read(&mut self) -> Result<(), Failure> {
-        let seen: u64 = self.ask(&self.select())?.value().parse().expect("n");
-        let least = self.account.acknowledged.last().map_or(0, |(n, _)| *n);
-        assert!((least..=self.account.last).contains(&seen), "{seen}");
+        let answer = self.ask(&self.select())?;
+        let seen: u64 = answer.value().parse().expect("n");
+        let (least, most) = (self.written, self.account.last);
+        let rows = answer.rows();
+        assert!(
+            (least..=most).contains(&seen),
+            "{rows:?}, after write {least}"
+        );
         Ok(())
+    }
+
+    fn acknowledged(&mut self, n: u64) {
+        self.written = n;
+        self.account.acknowledged.push((n, Instant::now()));
     }
 
     fn next(&mut self) -> u64 {
@@ -83,7 +96,10 @@ impl Client<'_> {
     }
 
     fn select(&self) -> String {
-        format!("select coalesce(max(n), 0) from log where id = {}", self.id)
+        format!(
+            "select coalesce(max(n), 0), port() from log where id = {}",
+            self.id
+        )
     }
 
     /// Runs a query. After an error no transaction is open, and there is a
@@ -116,6 +132,7 @@ impl Client<'_> {
     }
 
     fn log_in(&mut self) {
+        self.written = 0;
         let begin = Instant::now();
         let pooler = self.pooler;
         loop {
@@ -136,6 +153,7 @@ impl Load<'_> {
             pooler: self.pooler,
             id,
             connection: self.pooler.login(),
+            written: 0,
             account: Account::default(),
         };
         while !self.over.load(Ordering::Relaxed) {
