@@ -85,19 +85,21 @@ fn transactions_allocate_nothing() {
     for (kind, clients) in [("plain", &mut plain), ("routed", &mut routed)] {
         for (name, request) in &protocols {
             rounds(clients, &request.bytes, WARM_UP);
-            let region = Region::new(ALLOCATOR);
-            rounds(clients, &request.bytes, ROUNDS);
-            let change = region.change();
+            // Of three times that with the fewest: what is done once after the
+            // start, such as reading the catalog, may fall into one of them.
+            let measure = |_| {
+                let region = Region::new(ALLOCATOR);
+                rounds(clients, &request.bytes, ROUNDS);
+                region.change().allocations
+            };
+            let allocations = (0..3).map(measure).min().unwrap();
             let transactions = ROUNDS * CLIENTS;
-            println!(
-                "{kind}, {name}: {} allocations in {transactions} transactions",
-                change.allocations
-            );
+            println!("{kind}, {name}: {allocations} allocations in {transactions} transactions");
             // A timer may be set anew in the meantime; one allocation per
             // transaction, or per hundred, would be seen.
             assert!(
-                change.allocations < transactions / 500,
-                "{kind}, {name}: {change:?}"
+                allocations < transactions / 500,
+                "{kind}, {name}: {allocations}"
             );
         }
     }
