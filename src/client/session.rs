@@ -567,7 +567,13 @@ impl Client {
     /// The session is over: the server connection is given back, and what is
     /// left to be said to the client comes out.
     pub(super) fn finish(&mut self, end: &End) -> Goodbye {
-        let (refusal, reason) = end.last_words(self.ending());
+        let (mut refusal, reason) = end.last_words(self.ending());
+        if let Hold::Linked(lease) = &self.hold
+            && lease.backend.is_inside_message()
+        {
+            // It would be taken for the rest of a row.
+            refusal.clear();
+        }
         if let Hold::Waiting(ticket, _) = self.hold {
             self.pool.leave(ticket);
         }

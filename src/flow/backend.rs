@@ -140,7 +140,7 @@ impl Backend {
     }
 
     /// Whether the server has sent a part of a message and owes the rest.
-    pub(super) fn is_inside_message(&self) -> bool {
+    pub fn is_inside_message(&self) -> bool {
         self.rest > 0
     }
 

@@ -1,7 +1,11 @@
 //! The protocol, message by message: what comes back through a pool must be,
 //! byte for byte, what PostgreSQL sends to a client of its own.
 
-use crate::support::{Address, Failure, Frontend, Message, Pooler, RawClient, Setup, tags};
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    Address, Cluster, Failure, Frontend, Message, Pooler, RawClient, Setup, tags,
+};
 
 fn errors(messages: &[Message]) -> Vec<Failure> {
     let errors = messages.iter().filter(|m| m.tag == b'E');
@@ -602,4 +606,20 @@ fn replication_is_refused_by_name() {
     }
     let mut ordinary = pooler.login_with(&[("replication", "false")]);
     assert_eq!(ordinary.value("select 1"), "1");
+}
+
+#[test]
+fn a_server_that_dies_within_a_row() {
+    let mut cluster = Cluster::fresh();
+    let pooler = Setup::with(&cluster).start();
+    let mut client = pooler.login();
+    client.send(&Frontend::new().query("select repeat('x', 50000000)"));
+    assert_eq!(client.read().tag, b'T');
+    cluster.stop(Signal::SIGQUIT);
+    // Nothing that pgweir would have to say is put into the row.
+    let (messages, torn) = client.read_torn();
+    assert!(messages.is_empty());
+    let (head, value) = torn.split_at(11);
+    assert_eq!(head[0], b'D');
+    assert!(!value.is_empty() && value.iter().all(|byte| *byte == b'x'));
 }

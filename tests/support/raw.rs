@@ -266,7 +266,10 @@ impl RawClient {
         let mut client = connect(address).map_err(|e| Failure {
             fields: BTreeMap::from([('M', e.to_string())]),
         })?;
-        client.send(&Frontend::new().startup((3, 0), parameters));
+        let startup = Frontend::new().startup((3, 0), parameters);
+        client.try_send(&startup.bytes).map_err(|e| Failure {
+            fields: BTreeMap::from([('M', e.to_string())]),
+        })?;
         let user = parameters.iter().find(|(name, _)| *name == "user");
         client.finish_login(user.map_or("", |(_, user)| user), password)?;
         Ok(client)
@@ -391,6 +394,23 @@ impl RawClient {
                 Err(e) => panic!("no message came: {e}"),
             }
         }
+    }
+
+    /// Everything up to the end of the connection: whole messages, and the
+    /// beginning of one that was not finished.
+    #[track_caller]
+    pub fn read_torn(&mut self) -> (Vec<Message>, Vec<u8>) {
+        let mut messages = Vec::new();
+        loop {
+            messages.extend(std::iter::from_fn(|| self.take_message()));
+            match self.fill() {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => break,
+                Err(e) => panic!("no end came: {e}"),
+            }
+        }
+        (messages, self.buffered().to_vec())
     }
 
     /// One byte outside of any message, as the answer to SSLRequest.
