@@ -8,13 +8,17 @@ use pgweir::sql::classify::catalog::{Builder, QUERY, Row};
 use pgweir::sql::classify::{Catalog, Kind, classify};
 
 use crate::oracle;
-use crate::support::{Cluster, RawClient};
+use crate::support::{Cluster, RawClient, patiently};
 
 /// The catalog of the database that `client` is in.
 fn catalog(client: &mut RawClient) -> Catalog {
-    client.query("begin read only; set local search_path = pg_catalog");
-    let answer = client.query(QUERY);
-    client.query("commit");
+    // It fails while somebody else drops objects.
+    let answer = patiently("the catalog", || {
+        client.query("begin read only; set local search_path = pg_catalog");
+        let answer = client.try_query(QUERY);
+        client.query("commit");
+        answer.errors().is_empty().then_some(answer)
+    });
     let mut builder = Builder::default();
     for row in answer.rows() {
         let column = |at: usize| row[at].as_deref().unwrap_or_default();
