@@ -21,13 +21,15 @@ pub enum Change {
 /// False: [`change_of`] has nothing to say of a text that begins like this.
 #[inline]
 pub fn may_begin(text: &[u8]) -> bool {
-    let Some(&[first, second, third]) = text.first_chunk() else {
+    let Some(&front) = text.first_chunk::<4>() else {
         return false;
     };
-    match (first | 32, second | 32, third | 32) {
-        (b's', b'e', b't') | (b's', b'h', b'o') | (b'r', b'e', b's') => true,
+    // In lower case, and nearly always the first of these.
+    match (u32::from_be_bytes(front) | 0x2020_2020).to_be_bytes() {
+        [b's', b'e', b'l', _] => false,
+        [b's', b'e', b't', _] | [b's', b'h', b'o', b'w'] | [b'r', b'e', b's', b'e'] => true,
         // A comment, or blanks.
-        (first, ..) => !first.is_ascii_lowercase(),
+        [first, ..] => !first.is_ascii_lowercase(),
     }
 }
 
