@@ -164,6 +164,13 @@ impl Survey {
             self.primary = None;
         }
         self.follow(asked.place, timeline, position, asked.begun);
+        if let Some(primary) = self.primary.filter(|_| timeline < self.timeline) {
+            let (name, known) = (self.name(primary), self.timeline);
+            let why = format!(
+                "in recovery on timeline {timeline}, while the primary is {name} on timeline {known}"
+            );
+            return self.set_role(asked.place, Role::Fenced, &why);
+        }
         let (Some(member), Some(backoff)) = (
             self.topology.members().get(asked.place),
             self.backoffs.get_mut(asked.place),

@@ -133,6 +133,7 @@ fn the_primary_is_killed_and_a_replica_promoted() {
         promotion = Some(promote(&trio.replicas[heir]));
         load.everybody_goes_on();
         // The other replica serves again when it follows.
+        becomes(&pooler, trio.replicas[other].port, "fenced");
         let left = &trio.replicas[other];
         left.stand_by(&trio.replicas[heir]);
         left.admin("postgres").query("select pg_reload_conf()");

@@ -374,7 +374,10 @@ fn the_same_position_on_another_timeline_proves_nothing() {
     assert!(world.sees(1, before) && world.sees(1, write));
     // One that still follows the former primary.
     world.hear(0, 6, &recovering(1, 900));
-    assert!(!world.sees(0, write));
+    assert_eq!(world.roles(), [Fenced, Replica, Primary]);
+    assert!(!world.sees(0, write) && !world.sees(0, 0));
+    world.hear(0, 7, &recovering(2, 250));
+    assert!(world.sees(0, write));
 }
 
 #[test]
