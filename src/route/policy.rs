@@ -164,8 +164,13 @@ impl Policy {
 
     /// A replica has refused this text: it is not for replicas any more.
     pub fn refused(&mut self, text: &[u8]) {
-        let kind = Kind::Unknown;
-        self.known.change(text, |known| Known { kind, ..known });
+        let known = Known {
+            kind: Kind::Unknown,
+            hint: None,
+            rule: None,
+            mistaken: false,
+        };
+        self.known.insert(text, known);
     }
 
     /// A mistake in a hint that has not been told yet.

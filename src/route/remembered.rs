@@ -1,5 +1,6 @@
 //! What has been found out about texts.
 
+use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 
 use foldhash::fast::RandomState;
@@ -7,20 +8,30 @@ use lru::LruCache;
 
 use crate::sql::Dialect;
 
-/// Something about each of the texts that were asked for lately. Asking for a
-/// text that is remembered allocates nothing.
+/// Something about each of the texts that were asked for lately, more than once.
+/// Where each text is another, because values stand in it, none is kept and
+/// nothing allocated.
 #[derive(Debug)]
 pub struct Remembered<T> {
     texts: LruCache<Box<[u8]>, T, RandomState>,
     longest: usize,
+    /// Hashes of texts that were asked for, each in the place that its low bits
+    /// say.
+    seen: Box<[u32; SEEN]>,
+    hasher: RandomState,
 }
+
+const SEEN: usize = 4096;
 
 impl<T: Copy> Remembered<T> {
     /// Remembers up to `texts` texts of at most `longest` bytes each.
     pub fn new(texts: NonZeroUsize, longest: usize) -> Self {
+        let hasher = RandomState::default();
         Remembered {
-            texts: LruCache::with_hasher(texts, RandomState::default()),
+            texts: LruCache::with_hasher(texts, hasher.clone()),
             longest,
+            seen: Box::new([0; SEEN]),
+            hasher,
         }
     }
 
@@ -34,15 +45,25 @@ impl<T: Copy> Remembered<T> {
             return *known;
         }
         let found = find();
-        self.texts.put(sql.into(), found);
+        if self.was_seen(sql) {
+            self.texts.put(sql.into(), found);
+        }
         found
     }
 
-    /// Changes what is remembered of `sql`, if it still is.
-    pub fn change(&mut self, sql: &[u8], change: impl FnOnce(T) -> T) {
-        if let Some(known) = self.texts.get_mut(sql) {
-            *known = change(*known);
+    /// Remembers this of `sql`.
+    pub fn insert(&mut self, sql: &[u8], known: T) {
+        if sql.len() <= self.longest {
+            self.texts.put(sql.into(), known);
         }
+    }
+
+    /// Whether it was asked for before, as far as known.
+    fn was_seen(&mut self, sql: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(sql);
+        let mark = (hash >> 32) as u32 | 1;
+        let place = self.seen.get_mut(hash as usize % SEEN);
+        place.is_some_and(|place| std::mem::replace(place, mark) == mark)
     }
 
     /// Forgets everything.
@@ -64,22 +85,34 @@ mod tests {
     }
 
     #[test]
-    fn remembers_until_it_is_cleared_or_changed() {
+    fn remembers_what_was_asked_for_twice_until_it_is_cleared() {
         let mut all = remembered(2);
         assert_eq!(ask(&mut all, "a", 1), 1);
-        assert_eq!(ask(&mut all, "a", 2), 1);
-        all.change(b"a", |n| n + 10);
-        all.change(b"b", |n| n + 10);
+        assert_eq!(ask(&mut all, "a", 2), 2);
+        assert_eq!(ask(&mut all, "a", 3), 2);
+        all.insert(b"a", 11);
+        all.insert(b"b", 12);
+        all.insert(b"0123456789+", 13);
         assert_eq!(ask(&mut all, "a", 2), 11);
-        assert_eq!(ask(&mut all, "b", 3), 3);
+        assert_eq!(ask(&mut all, "b", 2), 12);
+        assert_eq!(ask(&mut all, "0123456789+", 2), 2);
         all.clear();
         assert_eq!(ask(&mut all, "a", 2), 2);
     }
 
     #[test]
+    fn texts_that_do_not_come_again_are_not_kept() {
+        let mut all = remembered(2);
+        for n in 0..1000 {
+            ask(&mut all, &n.to_string(), n);
+        }
+        assert_eq!(all.texts.len(), 0);
+    }
+
+    #[test]
     fn the_text_used_longest_ago_makes_room() {
         let mut all = remembered(2);
-        for text in ["a", "b", "a", "c"] {
+        for text in ["a", "b", "a", "b", "a", "c", "c"] {
             ask(&mut all, text, 1);
         }
         assert_eq!(ask(&mut all, "a", 2), 1);
@@ -90,9 +123,11 @@ mod tests {
     #[test]
     fn long_texts_and_other_dialects_are_not_remembered() {
         let mut all = remembered(2);
-        assert_eq!(ask(&mut all, "0123456789", 1), 1);
+        for text in ["0123456789", "0123456789+"] {
+            ask(&mut all, text, 1);
+            ask(&mut all, text, 1);
+        }
         assert_eq!(ask(&mut all, "0123456789", 2), 1);
-        assert_eq!(ask(&mut all, "0123456789+", 1), 1);
         assert_eq!(ask(&mut all, "0123456789+", 2), 2);
         let other = Dialect {
             standard_conforming_strings: false,
