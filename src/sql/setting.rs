@@ -24,10 +24,13 @@ pub fn may_begin(text: &[u8]) -> bool {
     let Some(&front) = text.first_chunk::<4>() else {
         return false;
     };
-    // In lower case, and nearly always the first of these.
-    match (u32::from_be_bytes(front) | 0x2020_2020).to_be_bytes() {
-        [b's', b'e', b'l', _] => false,
-        [b's', b'e', b't', _] | [b's', b'h', b'o', b'w'] | [b'r', b'e', b's', b'e'] => true,
+    let lower = u32::from_ne_bytes(front) | 0x2020_2020;
+    // Nearly always.
+    if lower == u32::from_ne_bytes(*b"sele") {
+        return false;
+    }
+    match &lower.to_ne_bytes() {
+        [b's', b'e', b't', _] | b"show" | b"rese" => true,
         // A comment, or blanks.
         [first, ..] => !first.is_ascii_lowercase(),
     }

@@ -51,22 +51,24 @@ impl Session {
     /// says no, by a few bytes.
     #[inline]
     pub(super) fn may_be_own(&self, message: &Message<'_>) -> bool {
-        // In session mode a server connection is one client's, settings and all.
-        if self.mode == PoolMode::Session {
-            return false;
-        }
-        let body = message.bytes.get(HEADER_LEN..).unwrap_or_default();
-        match message.tag {
-            FrontendTag::Query => setting::may_begin(body) || self.role.is_changed(),
-            FrontendTag::Parse if self.follow => {
-                let text = match body {
-                    [0, text @ ..] => text,
-                    named => names::split_nul(named).map_or(&[][..], |(_, text)| text),
-                };
-                setting::may_begin(text) || self.role.is_changed()
+        let may_be = match (message.tag, message.bytes.get(HEADER_LEN..)) {
+            (FrontendTag::Query, Some(text)) => self.may_be_about_it(text),
+            (FrontendTag::Parse, Some([0, text @ ..])) => self.may_be_about_it(text),
+            (FrontendTag::Parse, Some(named)) => {
+                let text = names::split_nul(named).map(|(_, text)| text);
+                self.may_be_about_it(text.unwrap_or_default())
             }
             _ => self.names.as_ref().is_some_and(|names| names.own),
-        }
+        };
+        // In session mode a server connection is one client's, settings and all.
+        may_be
+            && self.mode != PoolMode::Session
+            && (self.follow || message.tag == FrontendTag::Query)
+    }
+
+    #[inline]
+    fn may_be_about_it(&self, text: &[u8]) -> bool {
+        setting::may_begin(text) || self.role.is_changed()
     }
 
     /// Answers a message if that is for pgweir to do. `None`: it is like any other.
