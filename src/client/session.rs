@@ -495,7 +495,7 @@ impl Client {
         if !to_client.is_empty() {
             add(&pool.counters.bytes_sent, to_client.len() as u64);
             // Before the client knows of it.
-            if !server.one_by_one
+            if server.may_write
                 && let Some(family) = pool.family()
             {
                 self.info.last_write.set(family.note_write());

@@ -33,6 +33,8 @@ pub struct Server {
     /// What its client asks next may belong to another server: it is sent on only
     /// when everything before has been answered.
     pub one_by_one: bool,
+    /// It is not proved that its client only reads.
+    pub may_write: bool,
     pub attempt: Attempt,
 }
 
@@ -118,6 +120,7 @@ impl Lease {
         server.linked_at = now;
         server.asked_at = now;
         server.one_by_one = false;
+        server.may_write = true;
         server.attempt.end();
         server.backend.end_attempt();
         server.info.state.set(ServerState::Active);

@@ -76,6 +76,49 @@ fn what_a_replica_cannot_do_runs_on_the_primary() {
 }
 
 #[test]
+fn what_a_refused_read_has_written_is_read() {
+    let trio = Trio::fresh();
+    let setup = trio.setup().set("read_consistency", "session");
+    let pooler = start(&trio, setup);
+    let mut admin = pooler.admin();
+    // PostgreSQL forbids a stable function to write, but not what it calls.
+    admin.query(
+        "create function write() returns int language plpgsql security definer as
+         $$ begin insert into t select coalesce(max(n), 0) + 1 from t; return 0; end $$",
+    );
+    for n in 0..20 {
+        admin.query(&format!(
+            "create function lie{n}() returns int stable language sql return write()"
+        ));
+    }
+    trio.catch_up();
+    let mut client = pooler.login();
+    patiently("a replica has refused", || {
+        client.query("select lie0()");
+        (repeated(&pooler).0 > 0).then_some(())
+    });
+    let before: usize = client
+        .value("select count(*) from t")
+        .parse()
+        .expect("a number");
+    for replica in &trio.replicas {
+        replica
+            .admin("postgres")
+            .query("select pg_wal_replay_pause()");
+    }
+    for n in 1..20 {
+        client.query(&format!("select lie{n}()"));
+        let count = client.value("select count(*) from t");
+        assert_eq!(count, (before + n).to_string());
+    }
+    for replica in &trio.replicas {
+        replica
+            .admin("postgres")
+            .query("select pg_wal_replay_resume()");
+    }
+}
+
+#[test]
 fn a_read_that_recovery_has_cancelled_runs_on_the_primary() {
     let trio = Trio::fresh();
     for replica in &trio.replicas {

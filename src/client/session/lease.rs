@@ -35,6 +35,8 @@ impl Client {
         let again = std::mem::take(&mut self.again);
         if let Course::Request(length) = course {
             lease.one_by_one = true;
+            // What a replica has refused was no read after all.
+            lease.may_write = again == Again::OnPrimary;
             if self.pool.is_read_only() && again == Again::No {
                 lease.begin_attempt(input.get(..length as usize).unwrap_or_default());
             }

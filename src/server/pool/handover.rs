@@ -201,6 +201,7 @@ impl Pool {
             linked_at: request_time,
             asked_at: request_time,
             one_by_one: false,
+            may_write: true,
             attempt: Attempt::default(),
         }));
         self.ask_others(Instant::now());

@@ -174,6 +174,7 @@ impl Pool {
             linked_at: now,
             asked_at: now,
             one_by_one: false,
+            may_write: true,
             attempt: Attempt::default(),
         })
     }
