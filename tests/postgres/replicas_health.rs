@@ -106,10 +106,9 @@ fn a_replica_that_comes_and_goes_stays_out_longer() {
     for _ in 0..4 {
         hangs.signal_all(Signal::SIGSTOP);
         becomes(&pooler, hangs, "down");
+        assert_ne!(host(&pooler, hangs)["ejected_until"], "");
         hangs.signal_all(Signal::SIGCONT);
         let since = Instant::now();
-        becomes(&pooler, hangs, "ejected");
-        assert_ne!(host(&pooler, hangs)["ejected_until"], "");
         becomes(&pooler, hangs, "up");
         out.push(since.elapsed());
     }
