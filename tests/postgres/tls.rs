@@ -506,7 +506,7 @@ fn rustls_config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Clie
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(file("ca.crt")).expect("ca");
     roots.add(authority).expect("root");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .expect("versions")

@@ -39,12 +39,13 @@ impl fmt::Display for Encryption {
             NamedGroup::X25519 => f.write_str("/ECDH=X25519"),
             NamedGroup::secp256r1 => f.write_str("/ECDH=prime256v1"),
             NamedGroup::secp384r1 => f.write_str("/ECDH=secp384r1"),
+            NamedGroup::X25519MLKEM768 => f.write_str("/ECDH=X25519MLKEM768"),
             _ => Ok(()),
         }
     }
 }
 
-/// OpenSSL's names, which PgBouncer shows. These are all that ring has.
+/// OpenSSL's names, which PgBouncer shows. These are all that the library has.
 fn suite_name(suite: CipherSuite) -> &'static str {
     use CipherSuite as C;
     match suite {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -57,7 +57,7 @@ impl Tls {
         old: Option<&Tls>,
         read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Tls, String> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let clients = Files::read(
             "client_tls",
             settings.client_tls_sslmode,
@@ -221,7 +221,7 @@ impl Files {
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         // A session is kept by the client, in a ticket, and costs nothing here.
-        config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
         Ok(config)
