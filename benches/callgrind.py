@@ -11,7 +11,7 @@ import signal
 import sys
 
 from lib import poolers
-from lib.pgbench import label, protocol_for
+from lib.pgbench import label, protocol_for, understands
 from lib.stand import BenchError, Stand
 
 
@@ -42,11 +42,14 @@ def main():
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--transactions", type=int, default=3_200)
     parser.add_argument("--protocols", default="simple,extended,prepared")
+    parser.add_argument("--floor", action="store_true", help="the bare relay of benches/load as well")
     args = parser.parse_args()
     with Stand(scale=1) as stand:
         print("| protocol | through | instructions per transaction |\n|---|---|---:|")
         for protocol in args.protocols.split(","):
-            for candidate in poolers.candidates([1]):
+            for candidate in poolers.candidates([1]) + ([poolers.relay()] if args.floor else []):
+                if not understands(candidate, protocol):
+                    continue
                 run = (stand, candidate, protocol, args.clients)
                 # The difference of two lives leaves out start, logins and stop.
                 _, short = instructions(*run, args.transactions // 4)

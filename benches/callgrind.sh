@@ -4,5 +4,6 @@
 set -euo pipefail
 # shellcheck source=benches/prepare.sh
 . "$(dirname "$0")/prepare.sh"
+case " $* " in *" --floor "*) prepare_load ;; esac
 have valgrind || apt_install valgrind
 exec python3 -B "$ROOT/benches/callgrind.py" "$@"

@@ -15,11 +15,12 @@ if [ -z "${PGWEIR:-}" ]; then
     cargo build --quiet --release --locked --manifest-path "$ROOT/Cargo.toml" --bin pgweir
 fi
 
-# prepare_load: builds benches/load, sets LOAD, and gets what certificates are made with.
+# prepare_load: builds benches/load, sets LOAD and RELAY, and gets what certificates are made with.
 prepare_load() {
     have openssl || apt_install openssl
     ensure_rust
     cargo build --quiet --release --locked --manifest-path "$ROOT/benches/load/Cargo.toml" --target-dir "$ROOT/target/load"
     LOAD="$ROOT/target/load/release/pgweir-load"
-    export LOAD
+    RELAY="$ROOT/target/load/release/relay"
+    export LOAD RELAY
 }

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 
-from .poolers import PGBOUNCER, follows_prepared_statements
+from .poolers import PGBOUNCER, RELAY, follows_prepared_statements
 from .stand import DATABASE, BenchError, sslmode
 
 # What pgbench asks before it starts (the scale, whether tables are partitioned).
@@ -16,6 +16,11 @@ def protocol_for(target, protocol):
     if protocol == "prepared" and target.name == PGBOUNCER and not follows_prepared_statements(target.version):
         return "extended"
     return protocol
+
+
+def understands(target, protocol):
+    """The relay knows no names of statements."""
+    return target.name != RELAY or protocol != "prepared"
 
 
 def label(target, protocol):
@@ -40,13 +45,13 @@ def processed(report):
 
 
 def measure(stand, target, protocol, clients, seconds, *options, tls=False):
-    """{tps, mean_ms, p50_ms, p99_ms, cpu_us, transactions}; cpu_us is user plus system time of the target per transaction."""
+    """{tps, mean_ms, p50_ms, p99_ms, cpu_us, user_us, system_us, transactions}; CPU is the target's, per transaction."""
     prefix = os.path.join(stand.dir, "latency")
-    cpu = target.cpu_seconds()
+    cpu, user = target.cpu_seconds(), target.user_seconds()
     report = run(
         stand, target, protocol, clients, "-T", seconds, "-l", f"--log-prefix={prefix}", *options, tls=tls,
     )
-    cpu = target.cpu_seconds() - cpu
+    cpu, user = target.cpu_seconds() - cpu, target.user_seconds() - user
     latencies = []
     for path in glob.glob(prefix + ".*"):
         with open(path) as f:
@@ -62,6 +67,8 @@ def measure(stand, target, protocol, clients, seconds, *options, tls=False):
         "p50_ms": latencies[transactions // 2] / 1000,
         "p99_ms": latencies[int(transactions * 0.99)] / 1000,
         "cpu_us": cpu / transactions * 1e6,
+        "user_us": user / transactions * 1e6,
+        "system_us": (cpu - user) / transactions * 1e6,
         "transactions": transactions,
     }
 

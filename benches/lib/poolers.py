@@ -8,7 +8,7 @@ import subprocess
 DATABASE = USER = "bench"
 PASSWORD = "bench-password"
 MAX_CLIENTS = 15_000
-PGBOUNCER, OLD = "pgbouncer", "pgweir-old"
+PGBOUNCER, OLD, RELAY = "pgbouncer", "pgweir-old", "relay"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Candidate:
 
     @property
     def is_pgweir(self):
-        return self.name != PGBOUNCER
+        return self.name not in (PGBOUNCER, RELAY)
 
     def may_refuse(self, setup):
         """Whether a binary may lack what is asked for, and is left out with a note then."""
@@ -55,8 +55,16 @@ def candidates(workers):
     return found
 
 
+def relay():
+    """The least that a pooler can be: benches/load/src/bin/relay.rs."""
+    return Candidate(RELAY, os.environ["RELAY"])
+
+
 def configure(stand, candidate, setup, port):
     """Writes the configuration and returns the command."""
+    if candidate.name == RELAY:
+        options = ("--server", stand.direct.port, "--connections", setup.pool_size, "--user", USER, "--database", DATABASE)
+        return [candidate.program, "--port", port, *options]
     if candidate.is_pgweir:
         name = candidate.name.replace(" ", "-")
         return [candidate.program, "run", stand.write(f"{name}.toml", pgweir_toml(stand, candidate, setup, port))]

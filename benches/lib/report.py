@@ -12,7 +12,10 @@ from . import pgbench, rows
 from .poolers import PGBOUNCER, version_of
 from .stand import ROOT
 
-MEASURES = {"tps": "{:,.0f}", "mean_ms": "{:.3f}", "p50_ms": "{:.3f}", "p99_ms": "{:.3f}", "cpu_us": "{:.1f}"}
+MEASURES = {
+    "tps": "{:,.0f}", "mean_ms": "{:.3f}", "p50_ms": "{:.3f}", "p99_ms": "{:.3f}",
+    "cpu_us": "{:.1f}", "user_us": "{:.1f}", "system_us": "{:.1f}",
+}
 median = statistics.median
 
 
@@ -23,7 +26,7 @@ def details(protocol, clients, targets, cell):
         runs, base = cell[target.name], cell.get(PGBOUNCER)
         cells = []
         for name, form in MEASURES.items():
-            direct_cpu = name == "cpu_us" and target.name == rows.DIRECT
+            direct_cpu = name.endswith("_us") and target.name == rows.DIRECT
             text = "–" if direct_cpu else form.format(median(run[name] for run in runs))
             if base and base is not runs and not direct_cpu:
                 text += f" (×{median(run[name] / b[name] for run, b in zip(runs, base)):.2f})"
@@ -38,7 +41,7 @@ def whole(bench, found, load_before, seconds):
         f"- {datetime.date.today()}, pgweir {revision()}; {seconds / 60:.0f} minutes",
         f"- {machine()}, load average {load_before:.1f} at the start",
         f"- {stand.direct.name}: {stand.direct.version}",
-        *(f"- {c.name}: {version_of(c.program)}{place(c)}" for c in bench.candidates),
+        *(f"- {c.name}: {version_of(c.program)}{place(c)}" for c in bench.candidates + bench.floor),
         "- all TCP on the loopback interface, transaction mode, 20 server connections where nothing else is said; the",
         "  median of the rounds, and of the rounds' ratios; a ratio is to PgBouncer in the same round, to a direct",
         "  connection or to the pooler itself where the row says so, and never to another run",
@@ -53,8 +56,8 @@ def whole(bench, found, load_before, seconds):
             "",
             "What pgbench -S said (×: to PgBouncer):",
             "",
-            "| protocol | clients | through | tps | mean ms | p50 ms | p99 ms | CPU µs per transaction |",
-            "|---|---:|---|---:|---:|---:|---:|---:|",
+            "| protocol | clients | through | tps | mean ms | p50 ms | p99 ms | CPU µs per transaction | user | system |",
+            "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
             *bench.details,
         ]
     lines += ["", f"    {os.environ.get('BENCH_COMMAND', 'benches/compare.sh').strip()}"]
@@ -63,8 +66,8 @@ def whole(bench, found, load_before, seconds):
 
 def place(candidate):
     """Where a binary comes from that is not this checkout's: the revision above is not its own then."""
-    own = os.path.join(ROOT, "target/release/pgweir")
-    return "" if candidate.program in (own, shutil.which(PGBOUNCER)) else f" ({candidate.program})"
+    own = [os.path.join(ROOT, "target", path) for path in ("release/pgweir", "load/release/relay")]
+    return "" if candidate.program in (*own, shutil.which(PGBOUNCER)) else f" ({candidate.program})"
 
 
 def save(name, text):

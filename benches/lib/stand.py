@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from .poolers import DATABASE, MAX_CLIENTS, PASSWORD, USER, Setup, configure, version_of
+from .poolers import DATABASE, MAX_CLIENTS, PASSWORD, PGBOUNCER, USER, Setup, configure, version_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DESCRIPTORS = MAX_CLIENTS + 1_000
@@ -54,6 +54,11 @@ class Target:
     def cpu_seconds(self):
         """User plus system time of all threads, those that have ended included."""
         return cpu_seconds(self.pid)
+
+    def user_seconds(self):
+        """Of cpu_seconds, those outside of the kernel, in the kernel's hundredths."""
+        with open(f"/proc/{self.pid}/stat") as f:
+            return int(f.read().rpartition(")")[2].split()[11]) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/smaps_rollup") as f:
@@ -216,7 +221,7 @@ class Stand:
         port = free_port()
         command = configure(self, candidate, setup, port)
         # PgBouncer refuses root.
-        process = self.spawn(candidate.name, *before, *command, as_owner=not candidate.is_pgweir)
+        process = self.spawn(candidate.name, *before, *command, as_owner=candidate.name == PGBOUNCER)
         target = Target(candidate.name, version_of(candidate.program), port, process)
         try:
             self.until_ready(target, DATABASE + ("0" if setup.databases else ""), setup.tls)

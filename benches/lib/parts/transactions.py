@@ -9,9 +9,10 @@ TPS_GOALS = {"simple": 0.90, "extended": 0.95, "prepared": 0.85}
 
 def throughput(bench):
     found = []
-    with bench.poolers() as targets:
-        bench.warm_up(targets, protocols=bench.protocols)
+    with bench.poolers(candidates=bench.candidates + bench.floor) as started:
+        bench.warm_up(started, protocols=bench.protocols)
         for protocol in bench.protocols:
+            targets = [target for target in started if pgbench.understands(target, protocol)]
             for clients in bench.clients:
                 # At 32 clients PostgreSQL alone is measured as well.
                 measured = ([bench.stand.direct] if clients == 32 else []) + targets
