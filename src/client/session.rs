@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use tokio::task::coop;
 use tracing::info;
 
 use super::farewell::{End, Goodbye};
@@ -45,8 +46,7 @@ pub struct Client {
     /// Where what `input` begins with has been already.
     again: Again,
     log_disconnections: bool,
-    /// The client has said goodbye; what it asked for before is still answered.
-    leaving: bool,
+    hearing: Hearing,
     worker: Rc<Worker>,
 }
 
@@ -57,6 +57,16 @@ impl Drop for Client {
         }
         self.worker.delist(&self.info);
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    /// The client may have sent something.
+    Due,
+    /// The runtime wakes the task when it does.
+    Expected,
+    /// It has said goodbye; what it asked for before is still answered.
+    Over,
 }
 
 enum Hold {
@@ -85,7 +95,7 @@ impl Client {
             hold: Hold::Nothing,
             again: Again::No,
             log_disconnections,
-            leaving: false,
+            hearing: Hearing::Due,
             worker,
         }
     }
@@ -135,7 +145,7 @@ impl Client {
                 server_drained = false;
                 progress = true;
             }
-            if self.leaving && !self.is_served() {
+            if self.hearing == Hearing::Over && !self.is_served() {
                 return Err(End::Terminate);
             }
             if std::mem::take(&mut self.input_due) {
@@ -175,12 +185,17 @@ impl Client {
                 !self.answers_first && !owes_many && self.output.is_empty() && flushed.is_ready()
             }
         };
-        able && !self.leaving
+        able && self.hearing != Hearing::Over
     }
 
     // ---- from the client ----
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        // To look is cheaper than to ask for being woken once more.
+        if self.hearing == Hearing::Expected && !self.stream.may_be_readable() {
+            return Ok(Poll::Pending);
+        }
+        self.hearing = Hearing::Due;
         if self.input.len() > CARRY {
             return self.poll_client_long(cx);
         }
@@ -191,7 +206,13 @@ impl Client {
             return self.poll_client_long(cx);
         };
         let n = match self.stream.poll_read_some(cx, free) {
-            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Pending => {
+                // Without a budget the runtime has not looked at the socket.
+                if coop::has_budget_remaining() {
+                    self.hearing = Hearing::Expected;
+                }
+                return Ok(Poll::Pending);
+            }
             Poll::Ready(read) => read.map_err(gone)?,
         };
         if n == 0 {
@@ -348,7 +369,7 @@ impl Client {
                 Stop::More { .. } if self.is_one_by_one() && taken > 0 && at < bytes.len() => {}
                 Stop::More { .. } => return Ok(at),
                 Stop::Terminate => {
-                    self.leaving = true;
+                    self.hearing = Hearing::Over;
                     return Ok(bytes.len());
                 }
                 Stop::Wait => {

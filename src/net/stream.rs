@@ -164,6 +164,17 @@ impl Stream {
         peeked.is_ok_and(|n| n > 0)
     }
 
+    /// False: a read would be pending, as far as the runtime knows. Whoever it was
+    /// pending for last is still woken by the next byte.
+    #[inline]
+    pub fn may_be_readable(&self) -> bool {
+        match self {
+            Stream::Tcp(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Stream::Unix(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Stream::Tls(_) => true,
+        }
+    }
+
     /// Reads what is there into `buffer`; Ready(0) is the end. Cancel safe:
     /// nothing is lost when it is pending.
     pub fn poll_read_some(
