@@ -79,8 +79,8 @@ impl Client {
     /// wait for it.
     pub(super) fn leave_silent_server(&mut self) {
         if let Hold::Linked(lease) = &mut self.hold
-            && lease.info.silent.get()
             && lease.backend.outlook() == Outlook::Open
+            && lease.info.silent.get()
         {
             lease.backend.set_lost();
             self.start_over(Setback::Lost);
