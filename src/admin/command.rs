@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::admin::show::Show;
 use crate::admin::table::{Column, Type};
-use crate::process::ShutdownMode;
+use crate::process::{Control, ShutdownMode};
 use scan::{Scanner, Word};
 
 /// A command that PgBouncer knows.
@@ -29,6 +29,8 @@ pub enum Command {
     Reload,
     /// `SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]`.
     Shutdown(ShutdownMode),
+    /// What stops something, or lets it go on.
+    Control(Control),
     /// PgBouncer has it, pgweir not yet.
     NotBuilt {
         /// The command in capitals, as in `SHOW MEM`.
@@ -46,7 +48,7 @@ impl Command {
             | Command::Show(_)
             | Command::ShowParameter(_)
             | Command::SetParameter(_) => false,
-            Command::Reload | Command::Shutdown(_) => true,
+            Command::Reload | Command::Shutdown(_) | Command::Control(_) => true,
             Command::NotBuilt { admin_only, .. } => *admin_only,
         }
     }
@@ -86,16 +88,19 @@ static PARAMETERS: [Parameter; 5] = [
 ];
 
 /// Commands of PgBouncer that are not built; whether they take an argument.
-const NOT_BUILT: [(&str, bool); 9] = [
-    ("DISABLE", true),
-    ("ENABLE", true),
-    ("KILL", true),
-    ("KILL_CLIENT", true),
-    ("PAUSE", true),
-    ("RECONNECT", true),
-    ("RESUME", true),
-    ("SUSPEND", false),
-    ("WAIT_CLOSE", true),
+const NOT_BUILT: [(&str, bool); 1] = [("SUSPEND", false)];
+
+type OfDatabase = fn(Option<String>) -> Control;
+
+/// Those that have a database for an argument, or none.
+const CONTROLS: [(&str, OfDatabase); 7] = [
+    ("DISABLE", Control::Disable),
+    ("ENABLE", Control::Enable),
+    ("KILL", Control::Kill),
+    ("PAUSE", Control::Pause),
+    ("RECONNECT", Control::Reconnect),
+    ("RESUME", Control::Resume),
+    ("WAIT_CLOSE", Control::WaitClose),
 ];
 
 /// SHOW commands of PgBouncer that are not built; whether they need an admin.
@@ -146,6 +151,13 @@ fn simple(command: &str, argument: &str) -> Option<Command> {
     if is("SHUTDOWN") {
         return shutdown_mode(argument).map(Command::Shutdown);
     }
+    if is("KILL_CLIENT") {
+        return Some(Command::Control(Control::KillClient(number(argument))));
+    }
+    if let Some((_, control)) = CONTROLS.iter().find(|(name, _)| is(name)) {
+        let database = Some(argument.to_owned()).filter(|name| !name.is_empty());
+        return Some(Command::Control(control(database)));
+    }
     NOT_BUILT
         .iter()
         .find(|(name, takes_argument)| is(name) && (*takes_argument || argument.is_empty()))
@@ -166,6 +178,12 @@ fn show(what: &str) -> Option<Command> {
         .iter()
         .find(|(name, _)| what.eq_ignore_ascii_case(name))
         .map(|(name, admin_only)| not_built(&format!("SHOW {name}"), *admin_only))
+}
+
+/// What C's `sscanf` takes for a number: the digits that a text begins with.
+fn number(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    text.get(..end.unwrap_or(text.len()))?.parse().ok()
 }
 
 fn shutdown_mode(argument: &str) -> Option<ShutdownMode> {

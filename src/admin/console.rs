@@ -1,6 +1,7 @@
 //! A client of database `pgbouncer`: simple protocol, one command per Query.
 
 use std::io;
+use std::pin::pin;
 
 use bytes::{Buf, BytesMut};
 use pgwire::messages::startup::{Authentication, ParameterStatus};
@@ -12,7 +13,7 @@ use super::reply::{self, CONFIG_FILE_ERROR, Failure, NOT_SUPPORTED, PROTOCOL_VIO
 use super::show::{CONSOLE, Show};
 use super::snapshot::Snapshot;
 use super::view::ConsoleView;
-use crate::process::{Handle, ShutdownMode};
+use crate::process::{Control, Handle, ShutdownMode};
 
 /// Who is at the console.
 #[derive(Clone, Debug)]
@@ -66,10 +67,16 @@ pub fn welcome(key_data: &[u8]) -> io::Result<BytesMut> {
 /// Serves a client that has been welcomed, until it leaves or breaks the
 /// protocol. Returns why, in PgBouncer's words for `closing because: ...`; an
 /// error is one of `io`. `view` is called for each table with the
-/// snapshot that it shows (an empty one where none is needed).
+/// snapshot that it shows (an empty one where none is needed). When `dismissed`
+/// resolves, it is told so and closed.
 ///
 /// Dropping the future may cut a reply short: only `io` can be given up then.
-pub async fn serve<S, V>(io: S, who: Identity, handle: Handle, view: V) -> io::Result<&'static str>
+pub async fn serve<S, V>(
+    io: S,
+    who: Identity,
+    (handle, view): (Handle, V),
+    dismissed: impl Future<Output = ()>,
+) -> io::Result<&'static str>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     V: Fn(&Snapshot) -> ConsoleView,
@@ -81,8 +88,16 @@ where
         view,
     };
     let mut input = BytesMut::new();
+    let mut dismissed = pin!(dismissed);
     let reason = loop {
-        match next_message(&mut console.io, &mut input).await? {
+        let received = tokio::select! {
+            received = next_message(&mut console.io, &mut input) => received?,
+            () = &mut dismissed => {
+                let reason = "admin forced disconnect";
+                break console.fatal(reason.to_owned(), reason).await?;
+            }
+        };
+        match received {
             Received::Message(kind, body) => {
                 if let Some(reason) = console.message(kind, &body).await? {
                     break reason;
@@ -245,6 +260,7 @@ where
                 }
                 reply::done("SHUTDOWN", &mut out)?;
             }
+            Command::Control(control) => return self.control(control).await,
             Command::NotBuilt { name, .. } => {
                 return Ok(Outcome::Failed(Failure {
                     code: NOT_SUPPORTED,
@@ -252,6 +268,16 @@ where
                 }));
             }
         }
+        Ok(Outcome::Reply(out))
+    }
+
+    async fn control(&mut self, control: Control) -> io::Result<Outcome> {
+        let tag = control.word();
+        if let Err(refused) = self.handle.control(control).await {
+            return Ok(Outcome::Failed(error(refused.to_string())));
+        }
+        let mut out = BytesMut::new();
+        reply::done(tag, &mut out)?;
         Ok(Outcome::Reply(out))
     }
 
@@ -329,7 +355,8 @@ fn error(message: impl Into<String>) -> Failure {
 fn help() -> String {
     let shows = Show::ALL.map(Show::word).join("|");
     format!(
-        "\n\tSHOW HELP|{shows}\n\tRELOAD\n\tSHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS"
+        "\n\tSHOW HELP|{shows}\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\tENABLE <db>\n\
+         \tRECONNECT [<db>]\n\tKILL [<db>]\n\tKILL_CLIENT <client_id>\n\tWAIT_CLOSE [<db>]\n\tSHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS"
     )
 }
 

@@ -11,6 +11,7 @@ use super::snapshot::Snapshot;
 use crate::auth::UserList;
 use crate::config::{Choice, Config, DatabaseConfig, LoadBalance, PoolMode, Settings, Table};
 use crate::stats::Averages;
+use crate::worker::Gates;
 
 /// The console's view of one moment.
 #[derive(Clone, Debug)]
@@ -20,7 +21,8 @@ pub struct ConsoleView {
     /// The port that SHOW DATABASES gives for the console itself.
     pub listen_port: u16,
     pub state: PoolerState,
-    /// Configured databases and those that `*` has made, without the console's
+    /// Configured databases and those that `*` has made (or an operator has
+    /// stopped), without the console's
     /// own.
     pub databases: Vec<DatabaseRow>,
     /// Known users, without the console's own.
@@ -94,14 +96,14 @@ impl ConsoleView {
         config: &Config,
         users: &UserList,
         snapshot: &Snapshot,
-        state: PoolerState,
+        (state, gates): (PoolerState, &Gates),
         averages: Arc<Averages>,
     ) -> Self {
         ConsoleView {
             now,
             listen_port: config.general.listen_port,
             state,
-            databases: databases(config, snapshot),
+            databases: databases(config, snapshot, gates),
             users: user_rows(config, users),
             config: settings(&config.general),
             averages,
@@ -109,14 +111,22 @@ impl ConsoleView {
     }
 }
 
-fn databases(config: &Config, snapshot: &Snapshot) -> Vec<DatabaseRow> {
+fn databases(config: &Config, snapshot: &Snapshot, gates: &Gates) -> Vec<DatabaseRow> {
     let listed = config.databases.keys().map(String::as_str);
     let in_use = snapshot.pools.iter().map(|pool| pool.database.as_str());
     // `*` itself is none: its definition shows once somebody uses it.
-    let names: BTreeSet<&str> = listed.chain(in_use).filter(|name| *name != "*").collect();
+    let stopped = gates.paused.iter().chain(&gates.disabled);
+    let names = listed.chain(in_use).chain(stopped.map(String::as_str));
+    let names: BTreeSet<&str> = names.filter(|name| *name != "*").collect();
     names
         .into_iter()
-        .filter_map(|name| Some(database_row(name, config.database(name)?, &config.general)))
+        .filter_map(|name| {
+            Some(DatabaseRow {
+                paused: gates.paused.contains(name),
+                disabled: gates.disabled.contains(name),
+                ..database_row(name, config.database(name)?, &config.general)
+            })
+        })
         .collect()
 }
 

@@ -28,6 +28,10 @@ pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: Vec<u8>) {
 /// Finds the client that the key belongs to and cancels what it is running, or
 /// waits to run. A wrong key changes nothing, and nobody is told.
 pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
+    if worker.is_console(pid, key) {
+        // All that the console ever waits for.
+        return worker.handle().cancel_pause();
+    }
     let Some(client) = worker.find_by_key(pid, key) else {
         debug!("cancel request with an unknown key");
         return;

@@ -64,6 +64,9 @@ impl End {
             }
             End::Ordered(Order::DatabaseRemoved) => Refusal::fatal("08P01", "database removed")
                 .hint("It is no longer in the configuration."),
+            End::Ordered(Order::DatabaseKilled) => Refusal::fatal("08P01", "database removed")
+                .hint("An administrator said KILL; nobody is served until RESUME."),
+            End::Ordered(Order::Dismissed) => Refusal::fatal("08P01", "admin forced disconnect"),
             End::Ordered(Order::PrimaryReplaced) => {
                 Refusal::fatal("08006", "the primary was replaced during the transaction")
                     .detail("Another host was promoted; this one no longer counts (SHOW HOSTS).")

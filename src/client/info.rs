@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::snapshot::ClientState;
@@ -120,8 +121,12 @@ pub enum Order {
     Drain,
     /// Leave now: the server of the open transaction is no longer the primary.
     PrimaryReplaced,
-    /// Leave now: the process ends, or an administrator says so.
+    /// Leave now: the process ends.
     Leave,
+    /// Leave now: an administrator says so.
+    Dismissed,
+    /// Leave now: the database was killed.
+    DatabaseKilled,
     /// Leave now: the database is no longer in the configuration.
     DatabaseRemoved,
 }
@@ -160,6 +165,12 @@ impl ClientInfo {
 
     pub fn connect_time(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_micros(self.connected)
+    }
+
+    /// The column `id` of the console is an int4: that of the 2^31st connection
+    /// starts anew.
+    pub fn shown_id(&self) -> u64 {
+        self.id & i32::MAX as u64
     }
 
     pub fn user(&self) -> &str {
@@ -211,6 +222,18 @@ impl ClientInfo {
             waker.wake_by_ref();
             self.waker.set(Some(waker));
         }
+    }
+
+    /// Returns when somebody asks it to leave. Cancel safe.
+    pub async fn dismissed(&self) {
+        poll_fn(|cx| {
+            self.listen(cx.waker());
+            match self.ordered() {
+                Order::Nothing => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
     }
 
     /// What is asked now.

@@ -565,9 +565,7 @@ impl Client {
                     Ok(())
                 }
             }
-            order @ (Order::PrimaryReplaced | Order::Leave | Order::DatabaseRemoved) => {
-                Err(End::Ordered(order))
-            }
+            order => Err(End::Ordered(order)),
         }
     }
 

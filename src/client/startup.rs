@@ -60,8 +60,10 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         }
         (Ok(Begun::Console(console)), Some(stream)) => {
             let (who, info) = *console;
-            let _listed = worker.enlist_console(Rc::new(info));
-            let console = admin::console::serve(stream, who, worker.handle(), worker.view());
+            let info = Rc::new(info);
+            let _listed = worker.enlist_console(info.clone());
+            let means = (worker.handle(), worker.view());
+            let console = admin::console::serve(stream, who, means, info.dismissed());
             if let Err(error) = Box::pin(console).await {
                 debug!(reason = %error, "console connection failed");
             }

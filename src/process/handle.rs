@@ -1,5 +1,6 @@
 use tokio::sync::{mpsc, oneshot};
 
+use super::control::{Control, ControlError};
 use crate::admin::snapshot::Snapshot;
 
 /// How to leave.
@@ -22,6 +23,10 @@ pub enum Command {
     /// Read the configuration again. The error is one line per mistake.
     Reload(oneshot::Sender<Result<(), String>>),
     Shutdown(ShutdownMode),
+    /// Stop something or let it go on; answers when that is complete.
+    Control(Control, oneshot::Sender<Result<(), ControlError>>),
+    /// Who waits for a PAUSE does so no longer.
+    CancelPause,
 }
 
 /// A cheap handle to the running process, for any thread.
@@ -52,6 +57,21 @@ impl Handle {
             .send(Command::Reload(tx))
             .map_err(|_| gone())?;
         rx.await.map_err(|_| gone())?
+    }
+
+    /// Stops something or lets it go on; returns when that is complete.
+    pub async fn control(&self, control: Control) -> Result<(), ControlError> {
+        let (tx, rx) = oneshot::channel();
+        let gone = |_| ControlError::ShuttingDown;
+        let sent = self.commands.send(Command::Control(control, tx));
+        sent.map_err(|_| ControlError::ShuttingDown)?;
+        rx.await.map_err(gone)?
+    }
+
+    /// Ends a PAUSE of everything.
+    pub fn cancel_pause(&self) {
+        // A closed channel means that the process is leaving already.
+        let _ = self.commands.send(Command::CancelPause);
     }
 
     /// Starts leaving; returns at once.

@@ -7,6 +7,7 @@
 //! | TERM | SHUTDOWN WAIT_FOR_CLIENTS: no new clients; from a pgweir.toml clients are disconnected as their transactions end, within `shutdown_timeout`; from a pgbouncer.ini pgweir waits for them, as PgBouncer does |
 //! | INT, TERM again | ends now |
 //! | QUIT | ends now |
+//! | USR1, USR2 | PAUSE and RESUME of everything |
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,10 +21,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
+use super::control::{Control, ControlError, Controls};
 use super::load::{self, Source};
 use super::logging::{self, LogHandle};
 use super::pidfile::Pidfile;
-use super::{Command, Handle, ShutdownMode};
+use super::{Command, Handle, ShutdownMode, all, ask, gather};
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
 use crate::auth::UserList;
@@ -68,6 +70,8 @@ struct Signals {
     int: Signal,
     term: Signal,
     quit: Signal,
+    usr1: Signal,
+    usr2: Signal,
 }
 
 impl Signals {
@@ -77,6 +81,8 @@ impl Signals {
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -86,6 +92,7 @@ struct Process {
     source: Source,
     log: LogHandle,
     crew: Crew,
+    controls: Controls,
     census: Arc<Census>,
     threads: Vec<std::thread::JoinHandle<std::io::Result<()>>>,
     worker_ended: mpsc::UnboundedReceiver<()>,
@@ -98,13 +105,15 @@ struct Process {
 struct Shown {
     terms: Mutex<Arc<Terms>>,
     averages: Mutex<Arc<Averages>>,
+    controls: Controls,
     stopping: AtomicBool,
 }
 
 impl Shown {
     fn view(&self, snapshot: &Snapshot) -> ConsoleView {
         let terms = self.terms();
-        let state = match self.stopping.load(Ordering::Relaxed) {
+        let gates = self.controls.gates();
+        let state = match self.stopping.load(Ordering::Relaxed) || gates.all_paused {
             false => PoolerState::Active,
             true => PoolerState::Paused,
         };
@@ -113,7 +122,7 @@ impl Shown {
             &terms.config,
             &terms.users,
             snapshot,
-            state,
+            (state, &gates),
             self.averages(),
         )
     }
@@ -178,19 +187,21 @@ impl Process {
             auth,
             tls,
         });
-        let shown = Arc::new(Shown {
-            terms: Mutex::new(terms.clone()),
-            averages: Mutex::new(Arc::new(Averages::new(Instant::now()))),
-            stopping: AtomicBool::new(false),
-        });
         let (handle, commands) = Handle::new();
-        let viewed = shown.clone();
         let cast = Crew::assemble(workers);
         let (ended, worker_ended) = mpsc::unbounded_channel();
         let crew = match cast.first() {
             Some((crew, _)) => crew.clone(),
             None => anyhow::bail!("BUG: a crew without workers"),
         };
+        let controls = Controls::new(crew.clone());
+        let shown = Arc::new(Shown {
+            terms: Mutex::new(terms.clone()),
+            averages: Mutex::new(Arc::new(Averages::new(Instant::now()))),
+            controls: controls.clone(),
+            stopping: AtomicBool::new(false),
+        });
+        let viewed = shown.clone();
         let census = Census::new(workers);
         let mut first = worker::Start {
             listeners,
@@ -248,6 +259,7 @@ impl Process {
             source,
             log,
             crew,
+            controls,
             census,
             threads,
             worker_ended,
@@ -276,12 +288,28 @@ impl Process {
                         let _ = reply.send(self.reload());
                         continue;
                     }
+                    Some(Command::Control(control, reply)) => {
+                        self.control(control, reply);
+                        continue;
+                    }
+                    Some(Command::CancelPause) => {
+                        self.controls.cancel_pause();
+                        continue;
+                    }
                     Some(Command::Shutdown(mode)) => mode,
                     None => ShutdownMode::Immediate,
                 },
                 _ = signals.hup.recv() => {
                     // The reason is in the log.
                     let _ = self.reload();
+                    continue;
+                }
+                _ = signals.usr1.recv() => {
+                    self.obey_signal("SIGUSR1", Control::Pause(None));
+                    continue;
+                }
+                _ = signals.usr2.recv() => {
+                    self.obey_signal("SIGUSR2", Control::Resume(None));
                     continue;
                 }
                 _ = signals.int.recv() => ShutdownMode::WaitForServers,
@@ -305,27 +333,43 @@ impl Process {
 
     /// Asks the workers for their state, in the background.
     fn snapshot(&self, reply: oneshot::Sender<Snapshot>) {
-        let answers: Vec<_> = self
-            .crew
-            .everyone()
-            .map(|worker| {
-                let (tx, rx) = oneshot::channel();
-                // A worker that has ended has nothing to tell.
-                let _ = self.crew.tell(worker, worker::Command::Snapshot(tx));
-                rx
-            })
-            .collect();
+        let answers = ask(&self.crew, worker::Command::Snapshot);
         let census = self.census.clone();
         tokio::spawn(async move {
-            let mut parts = Vec::new();
-            for answer in answers {
-                parts.extend(answer.await);
-            }
-            let mut all = Snapshot::merge(parts);
+            let mut all = Snapshot::merge(gather(answers).await);
             all.login_clients = census.newcomers();
             // Whoever asked may have gone.
             let _ = reply.send(all);
         });
+    }
+
+    /// Carries a console's command out, in the background.
+    fn control(&self, control: Control, mut reply: oneshot::Sender<Result<(), ControlError>>) {
+        let stopping = *self.stopping.borrow();
+        let terms = self.shown.terms();
+        let begun = self.controls.begin(control, &terms.config, stopping);
+        tokio::spawn(async move {
+            let result = match begun {
+                Ok(rest) => tokio::select! {
+                    result = rest => result,
+                    () = reply.closed() => return,
+                },
+                Err(error) => Err(error),
+            };
+            // Whoever asked may have gone.
+            let _ = reply.send(result);
+        });
+    }
+
+    fn obey_signal(&self, signal: &str, control: Control) {
+        let stopping = *self.stopping.borrow();
+        let terms = self.shown.terms();
+        info!("got {signal}");
+        match self.controls.begin(control, &terms.config, stopping) {
+            // Nobody waits for the end of it.
+            Ok(rest) => drop(rest),
+            Err(error) => info!("ignoring {signal}: {error}"),
+        }
     }
 
     /// Reads everything again. On any mistake nothing changes at all.
@@ -378,6 +422,7 @@ impl Process {
                 .crew
                 .tell(worker, worker::Command::Terms(terms.clone()));
         }
+        self.controls.follow(&terms.config);
         info!("configuration reloaded");
         Ok(())
     }
@@ -448,13 +493,6 @@ impl Process {
         }
         info!("pgweir has stopped");
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Waits for all answers; a worker that has ended gives none.
-async fn all(answers: Vec<oneshot::Receiver<()>>) {
-    for answer in answers {
-        let _ = answer.await;
     }
 }
 

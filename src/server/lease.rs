@@ -82,8 +82,12 @@ pub struct ServerInfo {
     pub state: Cell<ServerState>,
     /// It was opened so that it cannot write.
     pub read_only: bool,
+    /// Of the pool ([`Pool::renew`]), when its opening began.
+    pub generation: u64,
     /// To be closed as soon as it is released.
     pub close_needed: Cell<bool>,
+    /// And that without cleaning it first.
+    pub doomed: Cell<bool>,
     /// Another server has taken the place of the one it leads to: who has it is to
     /// be told so.
     pub forsaken: Cell<bool>,

@@ -83,7 +83,15 @@ impl Watch {
             if pool.is_closing() {
                 return;
             }
+            if pool.is_paused() {
+                connection = None;
+                pool.set_watched(false);
+                pool.pause_or_resume().await;
+                continue;
+            }
             let begun = Instant::now();
+            // Also while it is connecting.
+            pool.set_watched(true);
             let asked = self.survey.borrow().ask(self.place, begun);
             let answer = tokio::time::timeout(routing.check_timeout, ask(&pool, &mut connection));
             let finding = match answer.await {
@@ -135,8 +143,15 @@ impl Watch {
                     }
                 }
             }
+            pool.set_watched(connection.is_some());
+            if pool.is_paused() {
+                continue;
+            }
             let next = begun + routing.check_period.max(Duration::from_millis(10));
-            tokio::time::sleep_until(next.into()).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                () = pool.pause_or_resume() => {}
+            }
         }
     }
 

@@ -4,10 +4,12 @@ mod accept;
 mod census;
 mod crew;
 pub mod derived_keys;
+mod gates;
 pub mod hashing;
 mod local;
 mod pools;
 mod snapshot;
+mod stop;
 mod terms;
 mod thread;
 
@@ -20,6 +22,7 @@ use subtle::ConstantTimeEq;
 
 pub use census::{Admission, Census, Newcomer, Seat};
 pub use crew::Crew;
+pub use gates::Gates;
 pub use local::Local;
 pub use pools::Pools;
 pub use terms::{Terms, View};
@@ -137,6 +140,10 @@ impl Worker {
         if self.closed.get() {
             return Err(Refusal::fatal("57P01", "pooler is shutting down"));
         }
+        if self.pools.gates().disabled.contains(database) {
+            let refusal = Refusal::fatal("08P01", format!("database \"{database}\" is disabled"));
+            return Err(refusal.hint("An administrator said DISABLE; ENABLE ends it."));
+        }
         let terms = self.terms();
         self.census.admit(seat, &terms.config, database, user)
     }
@@ -184,6 +191,13 @@ impl Worker {
     pub fn find_by_key(&self, pid: u32, key: &[u8]) -> Option<Rc<ClientInfo>> {
         let client = self.clients.borrow().get(&pid)?.clone();
         bool::from(client.key.bytes().ct_eq(key)).then_some(client)
+    }
+
+    /// Whether somebody at the console has this cancel key.
+    pub fn is_console(&self, pid: u32, key: &[u8]) -> bool {
+        let consoles = self.consoles.borrow();
+        let console = consoles.get(&pid);
+        console.is_some_and(|console| bool::from(console.key.bytes().ct_eq(key)))
     }
 
     // ---- orders from the process ----

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Command, Crew, Local};
+use super::{Command, Crew, Gates, Local};
 use crate::config::PoolConfig;
 use crate::pool::{Ledger, PoolName, SharedBound, Title};
 use crate::server::login::Credential;
@@ -25,6 +25,7 @@ pub struct Pools {
     /// Where statements are routed.
     families: RefCell<Families>,
     all: RefCell<HashMap<PoolName, Rc<Pool>>>,
+    gates: RefCell<Arc<Gates>>,
     /// What those are told who come when all pools are closed.
     closed: RefCell<Option<Arc<Farewell>>>,
 }
@@ -42,6 +43,7 @@ impl Pools {
             topologies,
             families: RefCell::default(),
             all: RefCell::default(),
+            gates: RefCell::default(),
             closed: RefCell::default(),
         })
     }
@@ -108,6 +110,7 @@ impl Pools {
             local.clone(),
             (Rc::downgrade(self), self.crew.clone()),
         );
+        pool.set_paused(self.gates.borrow().stops(&pool.config().database));
         self.all.borrow_mut().insert(key, pool.clone());
         if let Some(farewell) = &*self.closed.borrow() {
             pool.close(farewell);
@@ -122,6 +125,25 @@ impl Pools {
         for pool in self.each() {
             pool.close(farewell);
         }
+    }
+
+    /// What an operator has stopped.
+    pub fn gates(&self) -> Arc<Gates> {
+        self.gates.borrow().clone()
+    }
+
+    pub fn set_gates(&self, gates: Arc<Gates>) {
+        *self.gates.borrow_mut() = gates.clone();
+        for pool in self.each() {
+            pool.set_paused(gates.stops(&pool.config().database));
+        }
+    }
+
+    /// Those of one database, or all.
+    pub fn of(&self, database: Option<&str>) -> Vec<Rc<Pool>> {
+        let mut pools = self.each();
+        pools.retain(|pool| database.is_none_or(|name| *pool.config().database == *name));
+        pools
     }
 
     pub fn each(&self) -> Vec<Rc<Pool>> {

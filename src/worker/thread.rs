@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::accept::accept;
 use super::crew::Mailbox;
 use super::derived_keys::DerivedKeys;
-use super::{Census, Crew, Local, Seat, Terms, View, Worker};
+use super::{Census, Crew, Gates, Local, Seat, Terms, View, Worker};
 use crate::admin::snapshot::Snapshot;
 use crate::client;
 use crate::flow::Texts;
@@ -52,6 +52,21 @@ pub enum Command {
     WaitForServers(oneshot::Sender<()>),
     /// Disconnects all clients, and tells them why. Answers when they have gone.
     Disconnect(oneshot::Sender<()>),
+    /// What an operator has stopped. Answers at once.
+    Gates(Arc<Gates>, oneshot::Sender<()>),
+    /// Answers when no worker has a server connection of this database, or of
+    /// any.
+    WaitEmpty(Option<Arc<str>>, oneshot::Sender<()>),
+    /// Connections of this database, or of all, that are older than this
+    /// generation are to be closed as they are released. Answers at once.
+    Reconnect(Option<Arc<str>>, u64, oneshot::Sender<()>),
+    /// Answers when no server connection is left that is to be closed.
+    WaitClose(Option<Arc<str>>, oneshot::Sender<()>),
+    /// Throws out the clients of this database, or of all, with their server
+    /// connections. Answers when they have gone.
+    Kill(Option<Arc<str>>, oneshot::Sender<()>),
+    /// Throws out the client with this number. Answers whether it was there.
+    KillClient(u64, oneshot::Sender<bool>),
     /// Servers of this database have other roles than before.
     Roles(Arc<str>),
     /// Another worker's word about server connections.
@@ -189,6 +204,30 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                     let _ = done.send(());
                 });
             }
+            Command::Gates(gates, done) => {
+                worker.pools.set_gates(gates);
+                // Here and below: the process may have stopped waiting.
+                let _ = done.send(());
+            }
+            Command::WaitEmpty(database, done) => tell_when(done, worker.clone(), move |worker| {
+                worker.is_without_servers(database.as_deref())
+            }),
+            Command::Reconnect(database, generation, done) => {
+                worker.reconnect(database.as_deref(), generation);
+                let _ = done.send(());
+            }
+            Command::WaitClose(database, done) => tell_when(done, worker.clone(), move |worker| {
+                !worker.has_outdated_servers(database.as_deref())
+            }),
+            Command::Kill(database, done) => {
+                worker.kill(database.as_deref());
+                tell_when(done, worker.clone(), move |worker| {
+                    worker.is_without_clients(database.as_deref())
+                });
+            }
+            Command::KillClient(number, done) => {
+                let _ = done.send(worker.kill_client(number));
+            }
             Command::Roles(database) => worker.follow_roles(&database),
             Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,
@@ -208,9 +247,13 @@ async fn stop_listening(listening: &mut Vec<JoinHandle<()>>) {
     }
 }
 
-fn tell_when(done: oneshot::Sender<()>, worker: Rc<Worker>, is_so: fn(&Worker) -> bool) {
+fn tell_when(
+    done: oneshot::Sender<()>,
+    worker: Rc<Worker>,
+    is_so: impl Fn(&Worker) -> bool + 'static,
+) {
     tokio::task::spawn_local(async move {
-        while !is_so(&worker) {
+        while !done.is_closed() && !is_so(&worker) {
             tokio::time::sleep(DRAIN_CHECK).await;
         }
         // The process may have stopped waiting.

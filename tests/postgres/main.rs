@@ -16,6 +16,7 @@ mod classify;
 mod command_line;
 mod consistency;
 mod console;
+mod console_commands;
 mod crosstalk;
 mod descriptors;
 mod drivers;

@@ -135,12 +135,7 @@ fn parameters_are_faked() {
 #[test]
 fn what_is_not_built_is_known_by_name() {
     let cases = [
-        ("pause", "PAUSE", true),
-        ("PAUSE app;", "PAUSE", true),
-        ("resume", "RESUME", true),
-        ("kill_client 7", "KILL_CLIENT", true),
         ("suspend", "SUSPEND", true),
-        ("wait_close", "WAIT_CLOSE", true),
         ("set pool_mode = 'session'", "SET", true),
         ("show fds", "SHOW FDS", true),
         ("show mem", "SHOW MEM", false),
@@ -149,6 +144,36 @@ fn what_is_not_built_is_known_by_name() {
     for (text, name, admin_only) in cases {
         let name = name.to_owned();
         assert_eq!(parsed(text), Command::NotBuilt { name, admin_only });
+    }
+}
+
+#[test]
+fn controls_with_and_without_a_database() {
+    let app = || Some("app".to_owned());
+    let cases = [
+        ("pause", Control::Pause(None)),
+        ("PAUSE app;", Control::Pause(app())),
+        ("pause \"App\"", Control::Pause(Some("App".to_owned()))),
+        ("resume", Control::Resume(None)),
+        ("RESUME app", Control::Resume(app())),
+        ("kill", Control::Kill(None)),
+        ("kill app", Control::Kill(app())),
+        ("reconnect", Control::Reconnect(None)),
+        ("reconnect app", Control::Reconnect(app())),
+        ("wait_close", Control::WaitClose(None)),
+        ("wait_close app", Control::WaitClose(app())),
+        ("disable app", Control::Disable(app())),
+        ("disable", Control::Disable(None)),
+        ("enable app", Control::Enable(app())),
+        ("kill_client 7", Control::KillClient(Some(7))),
+        ("kill_client 7up", Control::KillClient(Some(7))),
+        ("kill_client", Control::KillClient(None)),
+        ("kill_client up7", Control::KillClient(None)),
+    ];
+    for (text, control) in cases {
+        let command = parsed(text);
+        assert!(command.admin_only(), "{text}");
+        assert_eq!(command, Command::Control(control), "{text}");
     }
 }
 

@@ -25,7 +25,7 @@ fn console(admin: bool) -> (DuplexStream, Served, Commands) {
         addr: "127.0.0.1:5000".to_owned(),
         log_errors: true,
     };
-    let served = tokio::spawn(serve(io, who, handle, view));
+    let served = tokio::spawn(serve(io, who, (handle, view), std::future::pending()));
     (client, served, commands)
 }
 
@@ -203,10 +203,10 @@ async fn mistakes_leave_the_console_open() {
         ask(&mut client, "show_me_everything").await,
         error("bad arguments")
     );
-    let not_built = ask(&mut client, "pause").await;
+    let not_built = ask(&mut client, "suspend").await;
     assert_eq!(
         not_built[0].1,
-        "SERROR|C0A000|MPAUSE is not built into pgweir yet||"
+        "SERROR|C0A000|MSUSPEND is not built into pgweir yet||"
     );
     // A long one is cut before it is repeated, between two characters.
     let long = ask(&mut client, &format!("select  '{}'", "ü".repeat(3000))).await;
@@ -419,7 +419,9 @@ async fn tokio_postgres_understands_it() {
             addr: "unix".to_owned(),
             log_errors: false,
         };
-        serve(io, who, handle, view).await.unwrap()
+        serve(io, who, (handle, view), std::future::pending())
+            .await
+            .unwrap()
     });
     let mut config = tokio_postgres::Config::new();
     config.user("alice").dbname("pgbouncer");

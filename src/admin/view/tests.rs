@@ -38,6 +38,10 @@ max_user_client_connections = 9
 "#;
 
 fn rows(show: Show, snapshot: &Snapshot) -> Vec<String> {
+    rows_with(show, snapshot, &Gates::default())
+}
+
+fn rows_with(show: Show, snapshot: &Snapshot, gates: &Gates) -> Vec<String> {
     let config = Config::load(&Inputs {
         file: Some(Path::new("a.toml")),
         databases: &[],
@@ -48,7 +52,7 @@ fn rows(show: Show, snapshot: &Snapshot) -> Vec<String> {
     assert!(mistakes.is_empty());
     let now = Instant::now();
     let averages = Arc::new(Averages::new(now));
-    let state = PoolerState::Active;
+    let state = (PoolerState::Active, gates);
     let view = ConsoleView::new(now, &config.unwrap(), &users, snapshot, state, averages);
     let table = show.table(snapshot, &view);
     let cell = |value: &Value<'_>| match value {
@@ -88,6 +92,28 @@ fn databases_that_the_star_has_made() {
         rows[1],
         "made|/run/pg|5432|made|NULL|20|0|0|3600|session|NULL|0|4|0|0|0|0"
     );
+}
+
+#[test]
+fn databases_that_are_stopped() {
+    let name = |name: &str| [name.to_owned()].into();
+    let gates = Gates {
+        all_paused: false,
+        paused: name("app"),
+        disabled: name("made"),
+    };
+    let rows = rows_with(Show::Databases, &Snapshot::default(), &gates);
+    let flags: Vec<_> = rows
+        .iter()
+        .map(|row| (row.split('|').next().unwrap(), &row[row.len() - 3..]))
+        .collect();
+    let expected = [
+        ("app", "1|0"),
+        ("made", "0|1"),
+        ("mixed", "0|0"),
+        ("pgbouncer", "0|0"),
+    ];
+    assert_eq!(flags, expected);
 }
 
 #[test]

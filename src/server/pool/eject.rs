@@ -58,7 +58,11 @@ impl Pool {
     /// Once its time is over: a connection to nobody's use decides whether it is
     /// in again.
     pub(super) fn try_out(self: &Rc<Self>, now: Instant, failure: &Arc<Failure>) {
-        if self.is_ejected() && failure.retry_at <= now && self.greeting.begin_trial() {
+        if self.is_ejected()
+            && !self.is_paused()
+            && failure.retry_at <= now
+            && self.greeting.begin_trial()
+        {
             tokio::task::spawn_local(trial(self.clone()));
         }
     }

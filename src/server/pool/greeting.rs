@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -41,6 +41,8 @@ impl Greetings {
 #[derive(Debug, Default)]
 pub struct Greeting {
     told: Mutex<Vec<Told>>,
+    /// Connections whose opening began in an earlier one are obsolete.
+    generation: AtomicU64,
     /// Whether there is a `failure`: those who wait need no lock to see that
     /// there is none.
     failed: AtomicBool,
@@ -114,6 +116,19 @@ impl Greeting {
         if let Some(told) = told(&mut all, config) {
             told.known.put(asked, reported);
         }
+    }
+
+    /// A new generation of connections; what the earlier ones told is forgotten.
+    /// An older one than the present changes nothing.
+    pub fn renew(&self, generation: u64) {
+        let mut told = self.lock();
+        if self.generation.fetch_max(generation, Ordering::Relaxed) < generation {
+            told.clear();
+        }
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// The last attempt to open a connection has failed.

@@ -68,6 +68,7 @@ pub struct Parcel {
     key: Option<BackendKey>,
     encryption: Option<Encryption>,
     read_only: bool,
+    generation: u64,
     connector: Arc<Connector>,
     born: Instant,
     connect_time: SystemTime,
@@ -117,6 +118,7 @@ impl Pool {
             key: info.key.clone(),
             encryption: info.encryption,
             read_only: info.read_only,
+            generation: info.generation,
             connector: info.connector.clone(),
             born: info.born,
             connect_time: info.connect_time,
@@ -141,6 +143,7 @@ impl Pool {
             key,
             encryption,
             read_only,
+            generation,
             connector,
             born,
             connect_time,
@@ -162,7 +165,9 @@ impl Pool {
             let mut statements = self.local.statements.borrow_mut();
             backend.unpack(&mut statements, &mut params)
         };
-        let outdated = self.is_outdated(&config, &connector) || read_only != self.read_only.get();
+        let outdated = self.is_outdated(&config, &connector)
+            || read_only != self.read_only.get()
+            || generation < self.greeting.generation();
         let info = Rc::new(ServerInfo {
             id,
             host,
@@ -178,11 +183,13 @@ impl Pool {
             checked: Cell::new(checked),
             state: Cell::new(ServerState::Idle),
             close_needed: Cell::new(outdated),
+            doomed: Cell::new(false),
             forsaken: Cell::new(false),
             silent: Cell::new(false),
             link: Cell::new(None),
             application_name: RefCell::new(application_name),
             read_only,
+            generation,
             prepared_statements: Cell::new(backend.prepared_statements()),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),

@@ -5,6 +5,7 @@
 //! - `open`: new connections; `maintain`: what time asks for;
 //! - `handover`: to other workers and from them;
 //! - `eject`: what becomes of reads while a replica lets nobody in;
+//! - `stop`: PAUSE, KILL and RECONNECT;
 //! - `greeting`: what clients are told at login.
 
 mod eject;
@@ -13,6 +14,7 @@ mod handover;
 mod lend;
 mod maintain;
 mod open;
+mod stop;
 mod take_back;
 
 use std::cell::{Cell, Ref, RefCell};
@@ -23,6 +25,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use slab::Slab;
+use tokio::sync::Notify;
 
 use crate::config::PoolConfig;
 use crate::flow::Params;
@@ -92,6 +95,11 @@ pub struct Pool {
     /// Connections are opened so that they cannot write: the server is a
     /// replica, or was one when it last answered.
     read_only: Cell<bool>,
+    /// An operator has stopped it.
+    paused: Cell<bool>,
+    paused_changed: Notify,
+    /// The task that asks its server for its role is connected.
+    watched: Cell<bool>,
     /// Why nothing is opened any more.
     closing: RefCell<Option<Arc<Farewell>>>,
 }
@@ -127,6 +135,9 @@ impl Pool {
             family: RefCell::new(Weak::new()),
             role: Cell::new(Role::Unknown),
             read_only: Cell::new(false),
+            paused: Cell::new(false),
+            paused_changed: Notify::new(),
+            watched: Cell::new(false),
             closing: RefCell::new(None),
         });
         tokio::task::spawn_local(Maintenance {

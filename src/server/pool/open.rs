@@ -43,7 +43,7 @@ impl Pool {
         if failure.is_some_and(|failure| now < failure.retry_at) {
             return;
         }
-        if self.is_closing() {
+        if self.is_closing() || self.is_paused() {
             return;
         }
         let mut evicted = 0;
@@ -112,7 +112,7 @@ impl Pool {
         config: &PoolConfig,
         connector: Arc<Connector>,
         (host, stream, logged_in): (Host, Stream, LoggedIn),
-        read_only: bool,
+        (read_only, generation): (bool, u64),
     ) -> Box<Server> {
         let mut params = Params::default();
         for (name, value) in &logged_in.parameters {
@@ -127,7 +127,9 @@ impl Pool {
                 }
             }
         }
-        let outdated = self.is_outdated(config, &connector) || read_only != self.read_only.get();
+        let outdated = self.is_outdated(config, &connector)
+            || read_only != self.read_only.get()
+            || generation < self.greeting.generation();
         if !outdated {
             self.greeting.set_welcome(config, params.clone());
             self.proved.set(true);
@@ -142,6 +144,7 @@ impl Pool {
             key: logged_in.backend_key,
             encryption: stream.encryption(),
             read_only,
+            generation,
             connector,
             born: now,
             connect_time: SystemTime::now(),
@@ -150,6 +153,7 @@ impl Pool {
             checked: Cell::new(now),
             state: Cell::new(ServerState::New),
             close_needed: Cell::new(outdated),
+            doomed: Cell::new(false),
             forsaken: Cell::new(false),
             silent: Cell::new(false),
             link: Cell::new(None),
@@ -257,6 +261,7 @@ const CHECK: Parameters = &[("application_name", "pgweir host check")];
 async fn open(pool: Rc<Pool>) {
     let config = pool.config();
     let connector = pool.local.connector();
+    let generation = pool.greeting.generation();
     let read_only = pool.read_only.get();
     let more = if read_only { READ_ONLY } else { &[] };
     let first = match config.load_balance_hosts {
@@ -297,7 +302,7 @@ async fn open(pool: Rc<Pool>) {
     let Some(opened) = opened else {
         return pool.book.borrow_mut().open_failed();
     };
-    let server = pool.admit(&config, connector, opened, read_only);
+    let server = pool.admit(&config, connector, opened, (read_only, generation));
     let conn = pool.log_server(&server.info);
     let (db, user) = (&config.database, &config.user);
     let addr = dial::place(&server.info.host);

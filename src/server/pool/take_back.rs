@@ -34,6 +34,9 @@ impl Pool {
         if release == Release::Broken {
             return self.discard(server, "connection is unusable");
         }
+        if server.info.doomed.get() {
+            return self.discard(server, "database removed");
+        }
         // Half a message in one direction or the other is dirt as well.
         let dirty =
             release == Release::Dirty || !server.input.is_empty() || !server.output.is_empty();
@@ -95,6 +98,8 @@ impl Pool {
         let max = config.server_max_queries;
         if self.is_closing() {
             Some("server shutting down")
+        } else if self.is_paused() {
+            Some("pause mode")
         } else if server.info.close_needed.get() {
             Some("obsolete connection")
         } else if server.info.was_used()

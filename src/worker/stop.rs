@@ -1,0 +1,55 @@
+//! What an operator stops: connections of one database, or of all; one client.
+
+use super::Worker;
+use crate::client::Order;
+use crate::server::Farewell;
+use crate::wire::build::Refusal;
+
+impl Worker {
+    pub(super) fn is_without_servers(&self, database: Option<&str>) -> bool {
+        self.pools.of(database).iter().all(|pool| pool.is_empty())
+    }
+
+    pub(super) fn reconnect(&self, database: Option<&str>, generation: u64) {
+        for pool in self.pools.of(database) {
+            pool.renew(generation);
+        }
+    }
+
+    pub(super) fn has_outdated_servers(&self, database: Option<&str>) -> bool {
+        let pools = self.pools.of(database);
+        pools.iter().any(|pool| pool.has_outdated())
+    }
+
+    pub(super) fn kill(&self, database: Option<&str>) {
+        let farewell = Farewell::refusal(
+            &Refusal::fatal("08P01", "database removed")
+                .hint("An administrator said KILL; nobody is served until RESUME."),
+        );
+        for pool in self.pools.of(database) {
+            pool.kill(&farewell);
+        }
+        for client in self.clients.borrow().values() {
+            if database.is_none_or(|name| client.database() == name) {
+                client.order(Order::DatabaseKilled);
+            }
+        }
+    }
+
+    pub(super) fn is_without_clients(&self, database: Option<&str>) -> bool {
+        let clients = self.clients.borrow();
+        let mut databases = clients.values().map(|client| client.database());
+        databases.all(|other| database.is_some_and(|name| other != name))
+    }
+
+    /// `number`: as SHOW CLIENTS has it. Those at the console have one as well.
+    pub(super) fn kill_client(&self, number: u64) -> bool {
+        let (clients, consoles) = (self.clients.borrow(), self.consoles.borrow());
+        let mut all = clients.values().chain(consoles.values());
+        let found = all.find(|client| client.shown_id() == number);
+        if let Some(client) = found {
+            client.order(Order::Dismissed);
+        }
+        found.is_some()
+    }
+}
