@@ -25,6 +25,8 @@ pub enum Command {
     ShowParameter(&'static Parameter),
     /// `SET` of such a parameter: answered, and without effect.
     SetParameter(&'static Parameter),
+    /// `SET` of a setting.
+    Set { key: String, value: String },
     /// `RELOAD`.
     Reload,
     /// `SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]`.
@@ -48,7 +50,9 @@ impl Command {
             | Command::Show(_)
             | Command::ShowParameter(_)
             | Command::SetParameter(_) => false,
-            Command::Reload | Command::Shutdown(_) | Command::Control(_) => true,
+            Command::Set { .. } | Command::Reload | Command::Shutdown(_) | Command::Control(_) => {
+                true
+            }
             Command::NotBuilt { admin_only, .. } => *admin_only,
         }
     }
@@ -130,13 +134,13 @@ pub fn parse(text: &str) -> Result<Command, CommandError> {
     }
     let (key, value) = Scanner::new(text).set().ok_or_else(invalid)?;
     let key = key.at_most(MAX_ARGUMENT)?;
-    value.at_most(MAX_VALUE)?;
+    let value = value.at_most(MAX_VALUE)?;
     if key.is_empty() {
         return Err(CommandError::BadArguments);
     }
     Ok(match fake(&key) {
         Some(parameter) => Command::SetParameter(parameter),
-        None => not_built("SET", true),
+        None => Command::Set { key, value },
     })
 }
 

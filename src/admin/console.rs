@@ -260,6 +260,16 @@ where
                 }
                 reply::done("SHUTDOWN", &mut out)?;
             }
+            Command::Set { key, value } => {
+                let tag = format!("SET {key}={value}");
+                if let Err(mistakes) = self.handle.set(key, value).await {
+                    return Ok(Outcome::Failed(Failure {
+                        detail: Some(mistakes),
+                        ..error("SET failed")
+                    }));
+                }
+                reply::done(&tag, &mut out)?;
+            }
             Command::Control(control) => return self.control(control).await,
             Command::NotBuilt { name, .. } => {
                 return Ok(Outcome::Failed(Failure {
@@ -355,7 +365,7 @@ fn error(message: impl Into<String>) -> Failure {
 fn help() -> String {
     let shows = Show::ALL.map(Show::word).join("|");
     format!(
-        "\n\tSHOW HELP|{shows}\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\tENABLE <db>\n\
+        "\n\tSHOW HELP|{shows}\n\tSET key = arg\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\tENABLE <db>\n\
          \tRECONNECT [<db>]\n\tKILL [<db>]\n\tKILL_CLIENT <client_id>\n\tWAIT_CLOSE [<db>]\n\tSHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS"
     )
 }

@@ -25,6 +25,7 @@ mod pool_config;
 mod reference;
 mod resolve;
 mod rules;
+mod set;
 mod settings;
 mod show;
 mod toml;

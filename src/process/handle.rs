@@ -23,6 +23,12 @@ pub enum Command {
     /// Read the configuration again. The error is one line per mistake.
     Reload(oneshot::Sender<Result<(), String>>),
     Shutdown(ShutdownMode),
+    /// Change a setting until the next reload. The error is one line per mistake.
+    Set {
+        key: String,
+        value: String,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// Stop something or let it go on; answers when that is complete.
     Control(Control, oneshot::Sender<Result<(), ControlError>>),
     /// Who waits for a PAUSE does so no longer.
@@ -56,6 +62,15 @@ impl Handle {
         self.commands
             .send(Command::Reload(tx))
             .map_err(|_| gone())?;
+        rx.await.map_err(|_| gone())?
+    }
+
+    /// Changes a setting until the next reload, or nothing at all.
+    pub async fn set(&self, key: String, value: String) -> Result<(), String> {
+        let (reply, rx) = oneshot::channel();
+        let gone = || "pgweir is stopping".to_owned();
+        let sent = self.commands.send(Command::Set { key, value, reply });
+        sent.map_err(|_| gone())?;
         rx.await.map_err(|_| gone())?
     }
 

@@ -43,6 +43,26 @@ impl Source {
     }
 }
 
+/// What [`Source::reload`] gives, as if the file gave one setting another value;
+/// nothing else is read again but what this setting names.
+pub fn set(
+    old: &Terms,
+    key: &str,
+    value: &str,
+) -> Result<(Config, UserList, Tls, Changes), String> {
+    let new = old.config.with_setting(key, value);
+    let (config, changes) = old.config.reload(new.map_err(|error| error.to_string())?);
+    let users = match key {
+        "auth_file" => users(&config)?.0,
+        _ => old.users.clone(),
+    };
+    let tls = match key.contains("_tls_") {
+        true => tls(&config, Some(&old.tls))?,
+        false => old.tls.clone(),
+    };
+    Ok((config, users, tls, changes))
+}
+
 /// Certificates and keys; those that are as before keep their sessions.
 pub fn tls(config: &Config, old: Option<&Tls>) -> Result<Tls, String> {
     Tls::load(&config.general, old, &|path| std::fs::read(path))

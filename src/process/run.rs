@@ -30,9 +30,10 @@ use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
 use crate::auth::UserList;
 use crate::client::auth::AuthContext;
-use crate::config::{self, Config};
+use crate::config::{self, Changes, Config};
 use crate::http::{self, Health};
 use crate::net::listener::{self, Bound};
+use crate::net::tls::Tls;
 use crate::pool::Ledger;
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
@@ -288,6 +289,10 @@ impl Process {
                         let _ = reply.send(self.reload());
                         continue;
                     }
+                    Some(Command::Set { key, value, reply }) => {
+                        let _ = reply.send(self.set(&key, &value));
+                        continue;
+                    }
                     Some(Command::Control(control, reply)) => {
                         self.control(control, reply);
                         continue;
@@ -375,30 +380,43 @@ impl Process {
     /// Reads everything again. On any mistake nothing changes at all.
     fn reload(&mut self) -> Result<(), String> {
         let old = self.shown.terms();
-        let workers = self.threads.len();
-        let new = self.source.reload(&old).and_then(|new| {
-            check_file_limit(&new.0, &new.1, workers)?;
-            Ok(new)
-        });
-        let (config, users, tls, changes) = match new {
-            Ok(new) => new,
-            Err(mistakes) => {
-                for mistake in mistakes.lines() {
-                    error!(reason = mistake, "reload refused, nothing was changed");
-                }
-                return Err(mistakes);
+        let new = self.source.reload(&old);
+        let changed = new.and_then(|new| self.put_in_force(&old, new));
+        if let Err(mistakes) = &changed {
+            for mistake in mistakes.lines() {
+                error!(reason = mistake, "reload refused, nothing was changed");
             }
-        };
+        }
+        changed?;
+        // It may be where it was, but moved away by logrotate.
+        if let Err(error) = self.log.reopen() {
+            error!(reason = %error, "log stays as it was");
+        }
+        for notice in &self.shown.terms().config.notices {
+            warn!("{notice}");
+        }
+        info!("configuration reloaded");
+        Ok(())
+    }
+
+    /// Changes one setting until the next reload.
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let old = self.shown.terms();
+        let new = load::set(&old, key, value)?;
+        self.put_in_force(&old, new)
+    }
+
+    fn put_in_force(
+        &mut self,
+        old: &Terms,
+        (config, users, tls, changes): (Config, UserList, Tls, Changes),
+    ) -> Result<(), String> {
+        check_file_limit(&config, &users, self.threads.len())?;
         for change in &changes.after_restart {
             let key = change.key;
             warn!(key, "setting changes only after a restart");
         }
-        for notice in &config.notices {
-            warn!("{notice}");
-        }
-        // The log may be where it was, but moved away by logrotate.
-        let logged = self.log.apply(&logging::Options::new(&config));
-        if let Err(error) = logged.and_then(|()| self.log.reopen()) {
+        if let Err(error) = self.log.apply(&logging::Options::new(&config)) {
             error!(reason = %error, "log stays as it was");
         }
         let auth = old
@@ -423,7 +441,6 @@ impl Process {
                 .tell(worker, worker::Command::Terms(terms.clone()));
         }
         self.controls.follow(&terms.config);
-        info!("configuration reloaded");
         Ok(())
     }
 

@@ -474,3 +474,44 @@ fn routed_databases_are_paused_as_a_whole() {
     done(&mut console, "WAIT_CLOSE");
     replicas::ready(trio, &pooler);
 }
+
+#[test]
+fn set_holds_until_reload() {
+    let pooler = setup().start();
+    let mut console = pooler.console();
+    let value = |key: &str| {
+        let rows = pooler.show("CONFIG");
+        let row = rows.iter().find(|row| row["key"] == key);
+        row.expect("a setting")["value"].clone()
+    };
+    let tag = console.query("SET default_pool_size = 1").command_tags();
+    assert_eq!(tag, ["SET default_pool_size=1"]);
+    assert_eq!(value("default_pool_size"), "1");
+    let mut holder = begin(&pooler);
+    let mut waiting = pooler.login();
+    waiting.send(&Frontend::new().query("select 'served'"));
+    assert!(waiting.is_silent_for(WHILE), "the pool has one connection");
+    let tag = console
+        .query("set query_wait_timeout to '7'")
+        .command_tags();
+    assert_eq!(tag, ["SET query_wait_timeout=7"]);
+    assert_eq!(value("query_wait_timeout"), "7");
+    done(&mut console, "RELOAD");
+    assert_eq!(waiting.answer().value(), "served");
+    assert_eq!(value("default_pool_size"), "3");
+    holder.query("commit");
+
+    // What needs a restart stays, without an error, as with PgBouncer.
+    let port = value("listen_port");
+    let tag = console.query("SET listen_port = 1").command_tags();
+    assert_eq!(tag, ["SET listen_port=1"]);
+    assert_eq!(value("listen_port"), port);
+    for wrong in [
+        "SET default_pool_size = many",
+        "SET nothing = 1",
+        "SET pool_mode = x",
+    ] {
+        refused(&mut console, wrong, "SET failed");
+    }
+    assert_eq!(value("default_pool_size"), "3");
+}
