@@ -142,18 +142,10 @@ enum Previous {
 
 fn is_constant(token: &Token<'_>) -> bool {
     match token.kind {
-        TokenKind::String
-        | TokenKind::EscapeString
-        | TokenKind::UnicodeString
-        | TokenKind::BitString
-        | TokenKind::HexString
-        | TokenKind::DollarString
-        | TokenKind::Number
-        | TokenKind::Param => true,
         TokenKind::Word => ["true", "false", "null"]
             .iter()
             .any(|word| token.is_word(word)),
-        _ => false,
+        kind => kind.is_constant(),
     }
 }
 

@@ -135,6 +135,26 @@ impl TokenKind {
         )
     }
 
+    /// A string that may be the literal of any type.
+    pub fn is_string(self) -> bool {
+        matches!(
+            self,
+            TokenKind::String
+                | TokenKind::EscapeString
+                | TokenKind::UnicodeString
+                | TokenKind::DollarString
+        )
+    }
+
+    /// A value that stands in the text, or the parameter in its place.
+    pub fn is_constant(self) -> bool {
+        self.is_string()
+            || matches!(
+                self,
+                TokenKind::BitString | TokenKind::HexString | TokenKind::Number | TokenKind::Param
+            )
+    }
+
     /// A comment of either form.
     pub fn is_comment(self) -> bool {
         matches!(self, TokenKind::LineComment | TokenKind::BlockComment)

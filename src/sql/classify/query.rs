@@ -163,14 +163,7 @@ impl<'a> Query<'a, '_> {
                 self.begin_expression(token)?;
                 self.operator(token)
             }
-            TokenKind::String
-            | TokenKind::EscapeString
-            | TokenKind::UnicodeString
-            | TokenKind::BitString
-            | TokenKind::HexString
-            | TokenKind::DollarString
-            | TokenKind::Number
-            | TokenKind::Param => self.begin_expression(token),
+            kind if kind.is_constant() => self.begin_expression(token),
             TokenKind::ColonEquals | TokenKind::Arrow => Ok(()),
             TokenKind::Unterminated | TokenKind::Invalid | TokenKind::Unknown => {
                 unknown(Reason::Unreadable)

@@ -22,13 +22,7 @@ impl Token<'_> {
 
     /// A string that may be the literal of any type.
     pub(super) fn is_string(&self) -> bool {
-        matches!(
-            self.kind,
-            TokenKind::String
-                | TokenKind::EscapeString
-                | TokenKind::UnicodeString
-                | TokenKind::DollarString
-        )
+        self.kind.is_string()
     }
 
     #[inline]
