@@ -9,7 +9,6 @@ mod builtin;
 pub mod catalog;
 mod name;
 mod query;
-mod token;
 mod transaction;
 mod verdict;
 mod word;
@@ -21,8 +20,8 @@ pub use catalog::Catalog;
 pub use verdict::{Fault, Isolation, Kind, Modes, Reason, Transaction, Verdict};
 
 use super::lexer::{Dialect, TokenKind};
+use super::tokens::{Token, Tokens};
 use query::{Proof, prove, unexpected};
-use token::{Token, Tokens};
 use word::Keyword;
 
 /// What `sql` does, and why. Allocates nothing; takes time linear in the text.

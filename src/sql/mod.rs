@@ -14,6 +14,7 @@ pub mod lexer;
 pub mod quote;
 pub mod setting;
 pub mod statements;
+mod tokens;
 
 pub use keyword::{Command, classify};
 pub use lexer::{Dialect, Encoding, Lexer, Token, TokenKind};

@@ -1,7 +1,8 @@
 //! `SET`, `SHOW` and `RESET` of one setting.
 
-use super::lexer::{Dialect, Lexer, Token, TokenKind};
+use super::lexer::{Dialect, TokenKind};
 use super::statements::Statements;
+use super::tokens::{Token, Tokens};
 
 /// What a text does with a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,36 +41,36 @@ pub fn may_begin(text: &[u8]) -> bool {
 /// does something else, or is not understood (`VariableSetStmt` and
 /// `VariableShowStmt` of gram.y).
 pub fn change_of(text: &[u8], name: &str) -> Option<Change> {
-    let mut tokens = Tokens(Lexer::new(text, Dialect::default()), None);
-    let first = tokens.next()?;
+    let mut tokens = Tokens::new(text, Dialect::default());
+    let first = tokens.advance()?;
     let change = if first.is_word("set") {
         let local = tokens.accept("local");
         if !local {
             tokens.accept("session");
         }
-        tokens.named(name)?;
-        if !tokens.accept("to") {
-            tokens.symbol(b'=')?;
+        named(&mut tokens, name)?;
+        if !tokens.accept("to") && !tokens.accept_symbol(b'=') {
+            return None;
         }
-        let value = tokens.value()?;
+        let value = value(&mut tokens)?;
         match local {
             true => Change::SetLocal,
             false => Change::Set(value),
         }
     } else if first.is_word("show") {
-        tokens.named(name)?;
+        named(&mut tokens, name)?;
         Change::Show
     } else if first.is_word("reset") {
-        tokens.named(name)?;
+        named(&mut tokens, name)?;
         Change::Reset
     } else {
         return None;
     };
-    if tokens.peek().is_some() {
-        tokens.symbol(b';')?;
+    if tokens.peek().is_some() && !tokens.accept_symbol(b';') {
+        return None;
     }
-    while tokens.symbol(b';').is_some() {}
-    match tokens.next() {
+    while tokens.accept_symbol(b';') {}
+    match tokens.advance() {
         None => Some(change),
         Some(_) => Some(Change::Several),
     }
@@ -78,82 +79,51 @@ pub fn change_of(text: &[u8], name: &str) -> Option<Change> {
 /// Whether `RESET ALL` or `DISCARD ALL` is among the statements of a text.
 pub fn resets_all(text: &[u8]) -> bool {
     Statements::new(text, Dialect::default()).any(|statement| {
-        let mut tokens = Tokens(Lexer::new(statement.text, Dialect::default()), None);
+        let mut tokens = Tokens::new(statement.text, Dialect::default());
         (tokens.accept("reset") || tokens.accept("discard"))
             && tokens.accept("all")
-            && tokens.next().is_none()
+            && tokens.advance().is_none()
     })
 }
 
-/// Tokens without comments, and the one that was looked at already.
-struct Tokens<'a>(Lexer<'a>, Option<Token<'a>>);
-
-impl<'a> Tokens<'a> {
-    fn next(&mut self) -> Option<Token<'a>> {
-        let next = self.1.take();
-        next.or_else(|| self.0.find(|token| !token.kind.is_comment()))
+/// The names of settings have no case, with quotes or without (guc.c,
+/// `guc_name_compare`).
+fn named(tokens: &mut Tokens<'_>, name: &str) -> Option<()> {
+    let mut found = identifier(&tokens.advance()?)?.to_vec();
+    while tokens.accept_symbol(b'.') {
+        found.push(b'.');
+        found.extend_from_slice(identifier(&tokens.advance()?)?);
     }
+    found.eq_ignore_ascii_case(name.as_bytes()).then_some(())
+}
 
-    fn peek(&mut self) -> Option<Token<'a>> {
-        self.1 = self.next();
-        self.1
-    }
-
-    fn accept(&mut self, word: &str) -> bool {
-        let found = self.peek().is_some_and(|token| token.is_word(word));
-        if found {
-            self.1 = None;
+fn value(tokens: &mut Tokens<'_>) -> Option<Option<String>> {
+    let token = tokens.advance()?;
+    let text = String::from_utf8_lossy(token.text);
+    let inside = || {
+        let mut inside = text.chars();
+        inside.next();
+        inside.next_back();
+        inside.as_str()
+    };
+    Some(Some(match token.kind {
+        TokenKind::Word if token.is_word("default") => return Some(None),
+        TokenKind::Word => text.to_ascii_lowercase(),
+        TokenKind::QuotedIdent => inside().replace("\"\"", "\""),
+        TokenKind::String => inside().replace("''", "'"),
+        TokenKind::Symbol(sign @ (b'-' | b'+')) => {
+            let number = tokens
+                .advance()
+                .filter(|token| token.kind == TokenKind::Number)?;
+            let number = String::from_utf8_lossy(number.text);
+            format!("{}{number}", if sign == b'-' { "-" } else { "" })
         }
-        found
-    }
-
-    fn symbol(&mut self, symbol: u8) -> Option<()> {
-        let found = self.peek()?.kind == TokenKind::Symbol(symbol);
-        if found {
-            self.1 = None;
-        }
-        found.then_some(())
-    }
-
-    /// The names of settings have no case, with quotes or without (guc.c,
-    /// `guc_name_compare`).
-    fn named(&mut self, name: &str) -> Option<()> {
-        let mut found = identifier(&self.next()?)?.to_vec();
-        while self.symbol(b'.').is_some() {
-            found.push(b'.');
-            found.extend_from_slice(identifier(&self.next()?)?);
-        }
-        found.eq_ignore_ascii_case(name.as_bytes()).then_some(())
-    }
-
-    fn value(&mut self) -> Option<Option<String>> {
-        let token = self.next()?;
-        let text = String::from_utf8_lossy(token.text);
-        let inside = || {
-            let mut inside = text.chars();
-            inside.next();
-            inside.next_back();
-            inside.as_str()
-        };
-        Some(Some(match token.kind {
-            TokenKind::Word if token.is_word("default") => return Some(None),
-            TokenKind::Word => text.to_ascii_lowercase(),
-            TokenKind::QuotedIdent => inside().replace("\"\"", "\""),
-            TokenKind::String => inside().replace("''", "'"),
-            TokenKind::Symbol(sign @ (b'-' | b'+')) => {
-                let number = self
-                    .next()
-                    .filter(|token| token.kind == TokenKind::Number)?;
-                let number = String::from_utf8_lossy(number.text);
-                format!("{}{number}", if sign == b'-' { "-" } else { "" })
-            }
-            TokenKind::Number
-            | TokenKind::EscapeString
-            | TokenKind::UnicodeString
-            | TokenKind::DollarString => text.into_owned(),
-            _ => return None,
-        }))
-    }
+        TokenKind::Number
+        | TokenKind::EscapeString
+        | TokenKind::UnicodeString
+        | TokenKind::DollarString => text.into_owned(),
+        _ => return None,
+    }))
 }
 
 fn identifier<'a>(token: &Token<'a>) -> Option<&'a [u8]> {

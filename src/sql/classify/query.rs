@@ -8,10 +8,10 @@
 
 use super::catalog::{Catalog, Object, Standing};
 use super::name::{Path, same};
-use super::token::{Token, Tokens};
 use super::verdict::{Fault, Kind, Reason, Verdict};
 use super::word::Keyword;
 use crate::sql::lexer::TokenKind;
+use crate::sql::tokens::{Token, Tokens};
 
 /// Nested parentheses and brackets that are followed.
 const DEPTH: usize = 32;

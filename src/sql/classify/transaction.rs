@@ -1,9 +1,9 @@
 //! Transaction control, read to its end.
 
 use super::query::{Proof, unexpected};
-use super::token::{Token, Tokens};
 use super::verdict::{Isolation, Modes, Transaction};
 use crate::sql::lexer::TokenKind;
+use crate::sql::tokens::{Token, Tokens};
 
 /// The command that begins with `first`, which has been taken; `None` if that
 /// is no transaction control. Words that do not fit are an error.
