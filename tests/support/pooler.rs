@@ -128,6 +128,7 @@ pub struct Setup {
     users: BTreeMap<String, Settings>,
     database: String,
     open_files: Option<u32>,
+    target: Target,
 }
 
 impl Setup {
@@ -146,6 +147,7 @@ impl Setup {
             users: BTreeMap::new(),
             database: database.clone(),
             open_files: None,
+            target: target(),
         }
         .set("pool_mode", "transaction")
         .set("default_pool_size", 2)
@@ -170,6 +172,14 @@ impl Setup {
             setup = setup.user(user, "password", &*format!("secret of {user}"));
         }
         setup
+    }
+
+    /// As a pgbouncer.ini, where that makes a difference to pgweir.
+    pub fn from_ini(mut self) -> Setup {
+        if let Target::Pgweir { ini, .. } = &mut self.target {
+            *ini = true;
+        }
+        self
     }
 
     /// TLS towards clients in this mode.
@@ -264,36 +274,35 @@ impl Setup {
     #[track_caller]
     pub fn start(self) -> Pooler {
         let dir = temp_dir("pooler");
-        let target = target();
-        if target == Target::None {
+        if self.target == Target::None {
             return Pooler::none(self, dir);
         }
         for _ in 0..5 {
             let port = free_port();
-            let (config, command) = self.write(&target, dir.path(), port);
+            let (config, command) = self.write(dir.path(), port);
             if let Some(process) = spawn(command, dir.path(), port) {
-                return Pooler::new(self, target, dir, config, process, port);
+                return Pooler::new(self, dir, config, process, port);
             }
         }
         panic!("the pooler finds no port");
     }
 
     /// Writes the files; returns the main one's path and how to start.
-    fn write(&self, target: &Target, dir: &Path, port: u16) -> (PathBuf, Command) {
+    fn write(&self, dir: &Path, port: u16) -> (PathBuf, Command) {
         let mut settings = self.settings.clone();
         settings.insert("listen_port".to_owned(), i32::from(port).into());
         let socket_dir = dir.display().to_string();
         settings
             .entry("unix_socket_dir".to_owned())
             .or_insert(Value::Text(socket_dir));
-        match target {
+        match &self.target {
             Target::Pgweir { .. } => {
                 let workers = workers().into();
                 settings.entry("workers".to_owned()).or_insert(workers);
             }
             _ => drop(settings.remove("workers")),
         }
-        match target {
+        match &self.target {
             Target::Pgweir {
                 program,
                 ini: false,
@@ -445,7 +454,6 @@ pub struct Pooler {
     pub database: String,
     pub setup: Setup,
     server: Address,
-    target: Target,
     config: PathBuf,
     dir: TempDir,
     process: Option<(Child, Guard)>,
@@ -453,21 +461,13 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    fn new(
-        setup: Setup,
-        target: Target,
-        dir: TempDir,
-        config: PathBuf,
-        process: Child,
-        port: u16,
-    ) -> Pooler {
+    fn new(setup: Setup, dir: TempDir, config: PathBuf, process: Child, port: u16) -> Pooler {
         let guard = Guard::new(process.id(), "KILL", Some(dir.path()));
         Pooler {
             address: Address::local(port),
             socket: Address::Unix(dir.path().to_owned(), port),
             database: setup.database.clone(),
             server: setup.server.clone(),
-            target,
             config,
             _watchdog: watch(dir.path().join("log")),
             dir,
@@ -484,7 +484,6 @@ impl Pooler {
             socket: setup.server.clone(),
             database: setup.database.clone(),
             server: setup.server.clone(),
-            target: Target::None,
             config: PathBuf::new(),
             _watchdog: watch(PathBuf::new()),
             dir,
@@ -668,8 +667,7 @@ impl Pooler {
     /// Replaces the configuration file; who wants it read says so.
     pub fn rewrite(&mut self, change: impl FnOnce(Setup) -> Setup) {
         self.setup = change(self.setup.clone());
-        self.setup
-            .write(&self.target, self.dir.path(), self.address.port());
+        self.setup.write(self.dir.path(), self.address.port());
     }
 
     /// Path of the configuration file.
