@@ -175,7 +175,7 @@ impl Setup {
     }
 
     /// As a pgbouncer.ini, where that makes a difference to pgweir.
-    pub fn from_ini(mut self) -> Setup {
+    pub fn in_ini(mut self) -> Setup {
         if let Target::Pgweir { ini, .. } = &mut self.target {
             *ini = true;
         }
