@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgweir::config::PoolMode;
-use pgweir::flow::{Backend, Output, ParamTable, Params, Session, Shared, Statements};
+use pgweir::flow::{Backend, Naming, Output, ParamTable, Params, Session, Shared, Statements};
 use pgweir::stats::Counters;
 use pgweir::wire::Header;
 
@@ -76,7 +76,7 @@ impl Default for Link {
         let mut params = ParamTable::default();
         let same = params.intern(Params::default());
         Link {
-            session: Session::new(PoolMode::Transaction, true, Rc::clone(&same)),
+            session: Session::new(PoolMode::Transaction, Naming::TheClients, Rc::clone(&same)),
             backend: Backend::new(same, 200),
             statements: Statements::default(),
             params,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::info::Order;
+use crate::config::Source;
 use crate::flow::{ClientFault, ServerFault};
 use crate::net::{Outgoing, Stream};
 use crate::server::Farewell;
@@ -31,7 +32,7 @@ pub(super) enum End {
 
 impl End {
     /// What the client is told, if it can be, and what the log says.
-    pub fn last_words(&self, server_said_goodbye: bool) -> (Vec<u8>, String) {
+    pub fn last_words(&self, server_said_goodbye: bool, source: Source) -> (Vec<u8>, String) {
         let refusal = match self {
             End::Terminate => return (Vec::new(), "client close request".into()),
             End::Gone(None) => return (Vec::new(), "client unexpected eof".into()),
@@ -42,7 +43,15 @@ impl End {
             End::ServerGone(_) if server_said_goodbye => {
                 return (Vec::new(), "server closed the connection".into());
             }
-            End::Fault(fault) => Refusal::fatal("08P01", fault.to_string()),
+            End::Fault(fault @ (ClientFault::NoStatement | ClientFault::StatementExists)) => {
+                Refusal::fatal("08P01", fault.to_string())
+                    .detail("A pgbouncer.ini keeps PgBouncer's way: the session ends.")
+                    .hint("With a pgweir.toml it goes on after the server's own error.")
+            }
+            End::Fault(fault) => match source {
+                Source::Ini => Refusal::fatal("08P01", fault.as_pgbouncer_says()),
+                Source::Toml | Source::CommandLine => Refusal::fatal("08P01", fault.to_string()),
+            },
             End::ServerGone(error) => {
                 let why = match error {
                     Some(error) => error.to_string(),

@@ -16,7 +16,7 @@ use crate::admin::snapshot::ClientState;
 use crate::admin::{self, Access};
 use crate::auth::Method;
 use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Source};
-use crate::flow::{Params, ROLE, Session, error_fields, role_of};
+use crate::flow::{Naming, Params, ROLE, Session, error_fields, role_of};
 use crate::net::Stream;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Pool, cleanup};
@@ -147,9 +147,13 @@ pub(super) async fn login(
         stream,
         params.clone(),
     );
-    let follow = config.max_prepared_statements > 0;
+    let naming = match terms.config.source {
+        _ if config.max_prepared_statements == 0 => Naming::TheServers,
+        Source::Ini => Naming::TheClientsStrictly,
+        Source::Toml | Source::CommandLine => Naming::TheClients,
+    };
     Ok(Begun::Client(Box::new(Welcomed {
-        session: Session::new(config.pool_mode, follow, params).starting_with(role),
+        session: Session::new(config.pool_mode, naming, params).starting_with(role),
         info,
         pool,
         log_disconnections: general.log_disconnections,

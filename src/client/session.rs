@@ -586,7 +586,8 @@ impl Client {
     /// The session is over: the server connection is given back, and what is
     /// left to be said to the client comes out.
     pub(super) fn finish(&mut self, end: &End) -> Goodbye {
-        let (mut refusal, reason) = end.last_words(self.ending());
+        let (mut refusal, reason) =
+            end.last_words(self.ending(), self.worker.terms().config.source);
         if let Hold::Linked(lease) = &self.hold
             && lease.backend.is_inside_message()
         {

@@ -1,6 +1,8 @@
 //! Body of the fuzz target for both halves of a link.
 
-use super::{Backend, Output, ParamTable, Params, Release, Session, Shared, Statements, Stop};
+use super::{
+    Backend, Naming, Output, ParamTable, Params, Release, Session, Shared, Statements, Stop,
+};
 use crate::config::PoolMode;
 use crate::stats::Counters;
 use crate::wire::{BackendTag, FrontendTag, Header};
@@ -48,7 +50,11 @@ impl Link {
         theirs.set(b"TimeZone", b"UTC", true);
         let ours = params.intern(Params::default());
         Link {
-            session: Session::new(PoolMode::Transaction, true, params.intern(theirs)),
+            session: Session::new(
+                PoolMode::Transaction,
+                Naming::TheClients,
+                params.intern(theirs),
+            ),
             backend: Backend::new(ours, 2),
             linked: false,
             from_client: Vec::new(),
@@ -155,7 +161,7 @@ impl Link {
             }
         }
         let params = self.session.params().clone();
-        self.session = Session::new(PoolMode::Transaction, true, params);
+        self.session = Session::new(PoolMode::Transaction, Naming::TheClients, params);
         self.from_client.clear();
         self.to_client.clear();
         self.check();

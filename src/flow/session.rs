@@ -5,6 +5,7 @@ mod prepared;
 mod request;
 mod role;
 
+use std::fmt;
 use std::rc::Rc;
 
 use foldhash::fast::RandomState;
@@ -17,7 +18,7 @@ use super::statements::Statement;
 use super::{Output, Params, Shared};
 use crate::config::{PoolMode, Reads};
 use crate::wire::names::{self, Target};
-use crate::wire::{FrameError, FrontendTag, HEADER_LEN, Header, TxStatus, build};
+use crate::wire::{FrontendTag, HEADER_LEN, Header, TxStatus, build};
 
 pub use request::Purpose;
 pub use role::{ROLE, role_of};
@@ -33,9 +34,72 @@ pub(super) const MISSING: &[u8] = b"pgweir_missing";
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ClientFault {
     #[error("invalid message length")]
-    Length(#[from] FrameError),
+    Length { start: Start },
     #[error("invalid frontend message type {0}")]
     Type(u8),
+    /// With [`Naming::TheClientsStrictly`].
+    #[error("prepared statement did not exist")]
+    NoStatement,
+    /// With [`Naming::TheClientsStrictly`].
+    #[error("prepared statement name is already in use")]
+    StatementExists,
+    /// With [`Naming::TheClientsStrictly`]: a message about a named statement
+    /// that cannot be read.
+    #[error("broken {0} packet")]
+    Broken(&'static str),
+}
+
+impl ClientFault {
+    /// PgBouncer's words for it (src/client.c, `client_proto`).
+    pub fn as_pgbouncer_says(&self) -> String {
+        match self {
+            ClientFault::Length { start } => format!("bad packet header: '{start}'"),
+            ClientFault::Type(_) => "unknown pkt".to_owned(),
+            fault => fault.to_string(),
+        }
+    }
+}
+
+/// The first bytes of a message, eight at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    bytes: [u8; 8],
+    len: u8,
+}
+
+impl Start {
+    fn of(message: &[u8]) -> Self {
+        let mut start = Start {
+            bytes: [0; 8],
+            len: 0,
+        };
+        for (to, from) in start.bytes.iter_mut().zip(message) {
+            *to = *from;
+            start.len += 1;
+        }
+        start
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes.iter().take(self.len.into());
+        bytes
+            .into_iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What the names of prepared statements mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Names on the server connection that the client happens to hold.
+    TheServers,
+    /// The client's own, carried over server connections. For a name that it
+    /// does not have, or has already, the server's error stands.
+    TheClients,
+    /// The same, but whoever misuses a name is disconnected, as by PgBouncer.
+    TheClientsStrictly,
 }
 
 /// Why [`Session::from_client`] stopped.
@@ -72,8 +136,7 @@ struct Names {
 #[derive(Debug)]
 pub struct Session {
     mode: PoolMode,
-    /// Named statements are followed over server connections.
-    follow: bool,
+    naming: Naming,
     /// Its request was refused here: what follows is discarded up to Sync.
     skipping: bool,
     role: Role,
@@ -85,13 +148,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// A client that has logged in. `follow`: whether its prepared statements
-    /// are carried over server connections (never in session mode, where the
-    /// server connection is its own).
-    pub fn new(mode: PoolMode, follow: bool, params: Rc<Params>) -> Self {
+    /// A client that has logged in. In session mode the server connection is
+    /// its own, and so are the names there.
+    pub fn new(mode: PoolMode, naming: Naming, params: Rc<Params>) -> Self {
+        let naming = match mode {
+            PoolMode::Session => Naming::TheServers,
+            PoolMode::Transaction | PoolMode::Statement => naming,
+        };
         Session {
             mode,
-            follow: follow && mode != PoolMode::Session,
+            naming,
             skipping: false,
             role: Role::default(),
             rest: 0,
@@ -141,6 +207,17 @@ impl Session {
         self.names.as_ref()?.statements.get(name)
     }
 
+    /// Whether named statements are followed over server connections.
+    fn follows(&self) -> bool {
+        self.naming != Naming::TheServers
+    }
+
+    /// What comes of misusing the name of a statement, if that is not for the
+    /// server to say.
+    fn punishment(&self, fault: ClientFault) -> Option<Step> {
+        (self.naming == Naming::TheClientsStrictly).then_some(Step::Fault(fault))
+    }
+
     pub(super) fn statement_mode(&self) -> bool {
         self.mode == PoolMode::Statement
     }
@@ -178,7 +255,10 @@ impl Session {
                 }
                 continue;
             }
-            let Some(header) = Header::peek(bytes)? else {
+            let start = || ClientFault::Length {
+                start: Start::of(bytes),
+            };
+            let Some(header) = Header::peek(bytes).map_err(|_| start())? else {
                 return Ok((at, Stop::More { need: 0 }));
             };
             let tag = FrontendTag::from_byte(header.tag).ok_or(ClientFault::Type(header.tag))?;
@@ -224,6 +304,7 @@ impl Session {
                 }
                 Step::NeedServer => return Ok((at, Stop::NeedServer)),
                 Step::Wait => return Ok((at, Stop::Wait)),
+                Step::Fault(fault) => return Err(fault),
             }
         }
     }
@@ -275,7 +356,7 @@ impl Session {
             | FrontendTag::CopyData
             | FrontendTag::CopyDone
             | FrontendTag::CopyFail => Step::Drop,
-            FrontendTag::Close if self.follow => {
+            FrontendTag::Close if self.follows() => {
                 let Some(body) = message.body() else {
                     return Step::Hold;
                 };
@@ -389,4 +470,6 @@ enum Step {
     /// Earlier ones must be answered first.
     Wait,
     NeedServer,
+    /// The client has to go.
+    Fault(ClientFault),
 }

@@ -516,3 +516,64 @@ fn the_same_text_may_be_two_statements() {
         assert_eq!(old.exchange(&run).value(), "a\\b");
     }
 }
+
+/// PgBouncer's way, for those who come from it: whoever misuses a name is
+/// disconnected. pgweir.toml leaves that to the server (`is_missing`).
+#[test]
+fn misused_names_end_the_session_in_an_ini() {
+    let pooler = restless(Setup::new().in_ini());
+    let ended = |script: Frontend, expected: &str| {
+        let mut client = pooler.login();
+        client.exchange(&Frontend::new().parse("s", "select 1").sync());
+        client.send(&script);
+        let said = client.read_to_end();
+        let failure = said.last().expect("an error").failure();
+        let seen = (failure.severity(), failure.sqlstate(), failure.message());
+        assert_eq!(seen, ("FATAL", "08P01", expected));
+    };
+    let missing = "prepared statement did not exist";
+    ended(bind_and_execute("other", &[]), missing);
+    ended(Frontend::new().describe(b'S', "other").sync(), missing);
+    let again = Frontend::new().parse("s", "select 2").sync();
+    ended(again, "prepared statement name is already in use");
+    for (tag, name) in [
+        (b'P', "Parse"),
+        (b'B', "Bind"),
+        (b'D', "Describe"),
+        (b'C', "Close"),
+    ] {
+        let broken = Frontend::new().message(tag, b"x").sync();
+        ended(broken, &format!("broken {name} packet"));
+    }
+    // To close what is not there is no misuse, and what a failed request skips
+    // is not looked at.
+    let mut client = pooler.login();
+    let close = Frontend::new().close(b'S', "other").sync();
+    assert_eq!(client.exchange(&close).tags(), "3Z");
+    let failed = Frontend::new().parse("f", "selekt").sync();
+    assert_eq!(client.exchange(&failed).error().sqlstate(), "42601");
+    client.send(&Frontend::new().parse("f", "selekt").flush());
+    assert_eq!(client.read().tag, b'E');
+    assert_eq!(client.exchange(&bind_and_execute("f", &[])).tags(), "Z");
+    assert_eq!(client.value("select 42"), "42");
+    pooler.expect_backends(2);
+}
+
+#[test]
+fn broken_frames_are_named_as_pgbouncer_does_in_an_ini() {
+    let pooler = Setup::new().in_ini().start();
+    for (bytes, expected) in [
+        (&b"~\0\0\0\x04"[..], "unknown pkt"),
+        (b"Q\0\0\0\x03", "bad packet header: '5100000003'"),
+        (
+            b"Q\xff\xff\xff\xffabcdef",
+            "bad packet header: '51ffffffff616263'",
+        ),
+    ] {
+        let mut client = pooler.login();
+        client.send_bytes(bytes);
+        let said = client.read_to_end();
+        let failure = said.last().expect("an error").failure();
+        assert_eq!((failure.sqlstate(), failure.message()), ("08P01", expected));
+    }
+}

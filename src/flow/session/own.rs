@@ -63,7 +63,7 @@ impl Session {
         // In session mode a server connection is one client's, settings and all.
         may_be
             && self.mode != PoolMode::Session
-            && (self.follow || message.tag == FrontendTag::Query)
+            && (self.follows() || message.tag == FrontendTag::Query)
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use super::super::backend::Backend;
 use super::super::replies::{NamedUndo, Reply, Undo};
 use super::super::statements::Statement;
 use super::super::{Output, Shared};
-use super::{MISSING, Message, Session, Step};
+use super::{ClientFault, MISSING, Message, Session, Step};
 use crate::stats::add;
 use crate::wire::names::{self, Target};
 use crate::wire::{HEADER_LEN, TxStatus, build};
@@ -31,7 +31,7 @@ impl Session {
             });
             Step::Pass
         };
-        if !self.follow {
+        if !self.follows() {
             return plain(backend);
         }
         let Some(body) = message.body() else {
@@ -39,7 +39,8 @@ impl Session {
         };
         let Some(view) = names::parse(body) else {
             // The server will refuse it.
-            return plain(backend);
+            let punishment = self.punishment(ClientFault::Broken("Parse"));
+            return punishment.unwrap_or_else(|| plain(backend));
         };
         let manner = self.manner_of(view.definition);
         let statement = shared.statements.intern(view.definition, &manner);
@@ -60,6 +61,9 @@ impl Session {
         add(&shared.counters.client_parse_count, 1);
         let names = &mut self.names.get_or_insert_default().statements;
         if names.contains_key(view.name) {
+            if let Some(step) = self.punishment(ClientFault::StatementExists) {
+                return step;
+            }
             // The name is taken: the server finds its own name taken, and
             // says so.
             prepare(backend, &statement, out, shared);
@@ -117,15 +121,16 @@ impl Session {
             backend.expect(Reply::Bind { alias: None });
             Step::Pass
         };
-        if !self.follow {
+        if !self.follows() {
             return plain(backend);
         }
         let arrived = message.bytes.get(HEADER_LEN..).unwrap_or_default();
         let Some(view) = names::bind(arrived) else {
-            return match message.body() {
-                Some(_) => plain(backend),
-                None => Step::Hold,
-            };
+            if message.body().is_none() {
+                return Step::Hold;
+            }
+            let punishment = self.punishment(ClientFault::Broken("Bind"));
+            return punishment.unwrap_or_else(|| plain(backend));
         };
         if view.statement.is_empty() {
             if backend.replies.unnamed_in_doubt() {
@@ -146,6 +151,9 @@ impl Session {
                 None
             }
             None => {
+                if let Some(step) = self.punishment(ClientFault::NoStatement) {
+                    return step;
+                }
                 build::bind_front(out.own(), view.portal, MISSING, rest_len);
                 Some(view.statement.into())
             }
@@ -162,7 +170,7 @@ impl Session {
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
     ) -> Step {
-        if self.follow {
+        if self.follows() {
             let Some(body) = message.body() else {
                 return Step::Hold;
             };
@@ -183,6 +191,9 @@ impl Session {
                             None
                         }
                         None => {
+                            if let Some(step) = self.punishment(ClientFault::NoStatement) {
+                                return step;
+                            }
                             build::statement_message(out.own(), b'D', MISSING);
                             Some(name.into())
                         }
@@ -190,7 +201,12 @@ impl Session {
                     backend.expect(Reply::Describe { alias });
                     return Step::Done;
                 }
-                Some(Target::Portal(_)) | None => {}
+                Some(Target::Portal(_)) => {}
+                None => {
+                    if let Some(step) = self.punishment(ClientFault::Broken("Describe")) {
+                        return step;
+                    }
+                }
             }
         }
         backend.expect(Reply::Describe { alias: None });
@@ -203,18 +219,26 @@ impl Session {
         backend: &mut Backend,
         to_client: &mut Vec<u8>,
     ) -> Step {
-        if self.follow {
+        if self.follows() {
             let Some(body) = message.body() else {
                 return Step::Hold;
             };
-            if let Some(Target::Statement(name)) = names::target(body) {
-                if backend.replies.names_in_doubt() {
+            match names::target(body) {
+                Some(Target::Statement(_)) if backend.replies.names_in_doubt() => {
                     return Step::Wait;
                 }
-                // The statement stays on the server for others.
-                let undo = self.remove(name);
-                self.local(backend, build::CLOSE_COMPLETE, undo, to_client);
-                return Step::Done;
+                Some(Target::Statement(name)) => {
+                    // The statement stays on the server for others.
+                    let undo = self.remove(name);
+                    self.local(backend, build::CLOSE_COMPLETE, undo, to_client);
+                    return Step::Done;
+                }
+                Some(Target::Portal(_)) => {}
+                None => {
+                    if let Some(step) = self.punishment(ClientFault::Broken("Close")) {
+                        return step;
+                    }
+                }
             }
         }
         backend.expect(Reply::Close {

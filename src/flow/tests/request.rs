@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::messages::*;
 use crate::config::PoolMode;
-use crate::flow::{Backend, Output, Params, Purpose, Session, Shared, Statements};
+use crate::flow::{Backend, Naming, Output, Params, Purpose, Session, Shared, Statements};
 use crate::stats::Counters;
 use crate::wire::HEADER_LEN;
 
@@ -24,10 +24,10 @@ fn judge(text: &[u8]) -> Purpose {
     }
 }
 
-fn session(follow: bool, encoding: &str) -> Session {
+fn session(naming: Naming, encoding: &str) -> Session {
     let mut params = Params::default();
     params.set(b"client_encoding", encoding.as_bytes(), true);
-    Session::new(PoolMode::Transaction, follow, Rc::new(params))
+    Session::new(PoolMode::Transaction, naming, Rc::new(params))
 }
 
 /// Has a server take these messages, and answer with those.
@@ -55,7 +55,7 @@ fn exchange(session: &mut Session, send: &[Bytes], answer: &[Bytes]) {
 
 /// A session that has these statements.
 fn having(list: &[(&str, &str)]) -> Session {
-    let mut session = session(true, "UTF8");
+    let mut session = session(Naming::TheClients, "UTF8");
     prepare(&mut session, list);
     session
 }
@@ -229,7 +229,7 @@ fn what_was_dropped_is_not_remembered() {
 
 #[test]
 fn without_following_names_only_what_the_request_parses_is_known() {
-    let mut session = session(false, "UTF8");
+    let mut session = session(Naming::TheServers, "UTF8");
     prepare(&mut session, &[("s", "read"), ("", "read")]);
     for name in ["s", ""] {
         assert_eq!(
@@ -284,7 +284,7 @@ fn a_text_in_an_encoding_that_hides_ascii_is_not_judged_later() {
         ("SJIS", "read", Purpose::Read),
         ("LATIN1", "read é", Purpose::Read),
     ] {
-        let mut session = session(true, encoding);
+        let mut session = session(Naming::TheClients, encoding);
         prepare(&mut session, &[("s", text), ("", text)]);
         for name in ["s", ""] {
             let request = [bind("", name), execute(), sync()];
@@ -306,7 +306,7 @@ fn a_text_with_backslashes_that_escape_is_not_judged_later() {
     ] {
         let mut params = Params::default();
         params.set(b"standard_conforming_strings", setting.as_bytes(), true);
-        let mut session = Session::new(PoolMode::Transaction, true, Rc::new(params));
+        let mut session = Session::new(PoolMode::Transaction, Naming::TheClients, Rc::new(params));
         prepare(&mut session, &[("s", text)]);
         let request = [bind("", "s"), execute(), sync()];
         let found = purpose(&session, &request);
@@ -528,7 +528,7 @@ proptest! {
         request in vec(asks(), 0..12),
     ) {
         let mut server = Server::default();
-        let mut session = session(true, "UTF8");
+        let mut session = session(Naming::TheClients, "UTF8");
         for (name, text) in before {
             if server.takes(&Ask::Parse(name, text)) {
                 prepare(&mut session, &[(name, text)]);

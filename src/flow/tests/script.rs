@@ -5,7 +5,8 @@ use std::rc::Rc;
 use super::messages::Bytes;
 use crate::config::PoolMode;
 use crate::flow::{
-    Backend, Output, ParamTable, Params, Release, ServerFault, Session, Shared, Statements, Stop,
+    Backend, Naming, Output, ParamTable, Params, Release, ServerFault, Session, Shared, Statements,
+    Stop,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -44,7 +45,7 @@ enum Step {
 /// A conversation between clients and server connections.
 pub struct Script {
     mode: PoolMode,
-    follow: bool,
+    naming: Naming,
     max_prepared: usize,
     client_params: Vec<(&'static str, &'static str)>,
     server_params: Vec<(&'static str, &'static str)>,
@@ -56,7 +57,7 @@ impl Script {
     pub fn new() -> Self {
         Script {
             mode: PoolMode::Transaction,
-            follow: true,
+            naming: Naming::TheClients,
             max_prepared: 100,
             client_params: Vec::new(),
             server_params: Vec::new(),
@@ -70,7 +71,7 @@ impl Script {
     }
 
     pub fn not_following(mut self) -> Self {
-        self.follow = false;
+        self.naming = Naming::TheServers;
         self
     }
 
@@ -260,7 +261,7 @@ impl World {
         let theirs = intern(&script.client_params);
         let ours = intern(&script.server_params);
         let client = |_| Client {
-            session: Session::new(script.mode, script.follow, Rc::clone(&theirs)),
+            session: Session::new(script.mode, script.naming, Rc::clone(&theirs)),
             input: Vec::new(),
             holds: None,
             got: Vec::new(),

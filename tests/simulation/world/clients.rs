@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
 use pgweir::config::PoolMode;
-use pgweir::flow::{Output, Params, Release, Session, Shared, Stop};
+use pgweir::flow::{Naming, Output, Params, Release, Session, Shared, Stop};
 use rand::RngExt;
 
 use super::{Client, Flag, Hold, World};
@@ -24,7 +24,7 @@ impl World {
             params.set(b"x", x.as_bytes(), false);
         }
         self.clients.push(Client {
-            session: Session::new(self.mode, true, self.params.intern(params)),
+            session: Session::new(self.mode, Naming::TheClients, self.params.intern(params)),
             program: Program::random(&mut self.rng, id, &x),
             sent: 0,
             to_pooler: Vec::new(),
