@@ -22,6 +22,7 @@ mod descriptors;
 mod drivers;
 mod failover;
 mod hostile;
+mod libpq;
 mod memory;
 mod modes;
 mod ownership;
