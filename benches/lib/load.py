@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 
-from .poolers import DATABASE, USER
+from .poolers import DATABASE, PASSWORD, USER
 from .stand import BenchError, cpu_seconds
 
 
@@ -30,7 +30,7 @@ def started(stand, target, work, clients, *options, tls=False):
     """Yields when all clients are logged in; they are gone when it is left."""
     process = stand.popen(
         os.environ["LOAD"], work, "--port", target.port, "--user", USER, "--database", DATABASE,
-        "--clients", clients, *(["--tls"] if tls else []), *options,
+        "--password", PASSWORD, "--clients", clients, *(["--tls"] if tls else []), *options,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
     load = Load(stand, process)
@@ -44,6 +44,25 @@ def started(stand, target, work, clients, *options, tls=False):
                 pipe.close()
 
 
+def storm(stand, target, clients, tls):
+    """{answered, failed, per_second, p50_us, p99_us, longest_us}: all log in at once."""
+    with started(stand, target, "storm", clients, tls=tls) as load:
+        # What is judged is the pooler, not who gets the processor.
+        os.setpriority(os.PRIO_PROCESS, load.process.pid, 19)
+        load.go()
+        load.until("begin")
+        load.until("end")
+        return result(load)
+
+
+def result(load):
+    """The last line."""
+    words = load.process.stdout.readline().split()
+    if not words:
+        load.until("a result")
+    return {name: float(value) for name, value in (word.split("=") for word in words)}
+
+
 def measure(stand, target, work, clients, seconds, *options, tls=False):
     """{per_second, p50_us, p99_us, longest_us, cpu_us, load_cpu_us}; CPU is per answer."""
     with started(stand, target, work, clients, "--seconds", seconds, *options, tls=tls) as load:
@@ -52,10 +71,7 @@ def measure(stand, target, work, clients, seconds, *options, tls=False):
         before = target.cpu_seconds(), cpu_seconds(load.process.pid)
         load.until("end")
         after = target.cpu_seconds(), cpu_seconds(load.process.pid)
-        words = load.process.stdout.readline().split()
-        if not words:
-            load.until("a result")
-        seen = {name: float(value) for name, value in (word.split("=") for word in words)}
+        seen = result(load)
     if seen["answered"] == 0:
         raise BenchError(f"{target.name}: no answer in {seconds} s")
     pooler, own = (b - a for a, b in zip(before, after))

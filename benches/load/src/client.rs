@@ -1,4 +1,4 @@
-//! One client: login without a password, simple queries, goodbye.
+//! One client: login by trust or SCRAM, simple queries, goodbye.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -9,9 +9,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::scram::{Exchange, Secret};
+
 /// SSLRequest and version 3.0, manual section "Message Formats".
 const SSL_REQUEST: u32 = 80_877_103;
 const PROTOCOL: u32 = 196_608;
+/// Authentication requests, the same section.
+const AUTHENTICATION_SASL: u32 = 10;
+const AUTHENTICATION_SASL_CONTINUE: u32 = 11;
+const AUTHENTICATION_SASL_FINAL: u32 = 12;
 const BUFFER: usize = 2048;
 
 /// Where clients connect to, and as whom.
@@ -20,6 +26,7 @@ pub struct Address {
     pub user: String,
     pub database: String,
     pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub secret: Secret,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -65,18 +72,42 @@ impl Client {
             parameters.as_bytes(),
         ];
         client.stream.write_all(&startup.concat()).await?;
+        client.prove(&address.secret).await.context("login")?;
         client.until_ready().await.context("login")?;
         Ok(client)
     }
 
+    /// Answers what is asked for, until that is nothing more.
+    async fn prove(&mut self, secret: &Secret) -> Result<()> {
+        let mut exchange = None;
+        loop {
+            let (kind, body) = self.message().await?;
+            let (code, rest) = match body.split_first_chunk::<4>() {
+                Some((code, rest)) if kind == b'R' => (u32::from_be_bytes(*code), rest),
+                _ => bail!("{} instead of a request", char::from(kind)),
+            };
+            let answer = match code {
+                0 => return Ok(()),
+                AUTHENTICATION_SASL => {
+                    let first = exchange.insert(Exchange::begin()).first();
+                    let length = (first.len() as u32).to_be_bytes();
+                    [&b"SCRAM-SHA-256\0"[..], &length, first.as_bytes()].concat()
+                }
+                AUTHENTICATION_SASL_CONTINUE => {
+                    let exchange = exchange.as_ref().context("SASL goes on before it began")?;
+                    exchange.last(secret, std::str::from_utf8(rest)?)?.into()
+                }
+                AUTHENTICATION_SASL_FINAL => continue,
+                code => bail!("authentication request {code} is not answered here"),
+            };
+            self.stream.write_all(&message(b'p', &answer)).await?;
+        }
+    }
+
     /// One simple query, to its ReadyForQuery. An error of the server is one.
     pub async fn query(&mut self, sql: &str) -> Result<()> {
-        let mut message = Vec::with_capacity(sql.len() + 6);
-        message.push(b'Q');
-        message.extend_from_slice(&(5 + sql.len() as u32).to_be_bytes());
-        message.extend_from_slice(sql.as_bytes());
-        message.push(0);
-        self.stream.write_all(&message).await?;
+        let query = [sql.as_bytes(), b"\0"].concat();
+        self.stream.write_all(&message(b'Q', &query)).await?;
         self.until_ready().await
     }
 
@@ -87,28 +118,29 @@ impl Client {
     }
 
     async fn until_ready(&mut self) -> Result<()> {
+        while self.message().await?.0 != b'Z' {}
+        // Waiting clients are many: they keep no buffer.
+        self.received = Vec::new();
+        Ok(())
+    }
+
+    /// The next message; an error is one.
+    async fn message(&mut self) -> Result<(u8, Vec<u8>)> {
         let mut chunk = [0; BUFFER];
         loop {
-            while let Some((header, rest)) = self.received.split_first_chunk::<5>() {
+            if let Some((header, rest)) = self.received.split_first_chunk::<5>() {
                 let [kind, length @ ..] = *header;
-                let body = (u32::from_be_bytes(length) as usize).saturating_sub(4);
-                if rest.len() < body {
-                    break;
-                }
-                if kind == b'E' {
-                    bail!(
-                        "error: {}",
-                        String::from_utf8_lossy(&rest[..body]).replace('\0', " ")
-                    );
-                }
-                if kind == b'R' && rest[..body] != [0; 4] {
-                    bail!("a password is asked for");
-                }
-                self.received.drain(..5 + body);
-                if kind == b'Z' {
-                    // Waiting clients are many: they keep no buffer.
-                    self.received = Vec::new();
-                    return Ok(());
+                let length = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+                if let Some(body) = rest.get(..length) {
+                    let body = body.to_vec();
+                    if kind == b'E' {
+                        bail!(
+                            "error: {}",
+                            String::from_utf8_lossy(&body).replace('\0', " ")
+                        );
+                    }
+                    self.received.drain(..5 + length);
+                    return Ok((kind, body));
                 }
             }
             match self.stream.read(&mut chunk).await? {
@@ -117,4 +149,9 @@ impl Client {
             }
         }
     }
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = (4 + body.len() as u32).to_be_bytes();
+    [&[kind][..], &length, body].concat()
 }

@@ -8,6 +8,7 @@
 //! last one line of `name=value`. Any failure is the end of it.
 
 mod client;
+mod scram;
 mod tls;
 
 use std::rc::Rc;
@@ -16,12 +17,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use client::{Address, Client};
+use scram::Secret;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 /// How many log in at the same time.
 const LOGINS: usize = 64;
+/// Whoever is not in after this time has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
 enum Work {
@@ -31,6 +35,8 @@ enum Work {
     Login,
     /// Each client has run one query and waits.
     Idle,
+    /// All log in at the same moment, once, and stay until the last one is in.
+    Storm,
 }
 
 #[derive(Parser)]
@@ -50,6 +56,9 @@ struct Args {
     clients: usize,
     #[arg(long)]
     tls: bool,
+    /// Answers SCRAM.
+    #[arg(long, default_value = "")]
+    password: String,
     /// Measured time.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -100,9 +109,10 @@ async fn work(args: Args) -> Result<()> {
         user: args.user,
         database: args.database,
         tls: if args.tls { Some(tls::config()?) } else { None },
+        secret: Secret::new(args.password),
     });
     let mut clients = Vec::new();
-    if args.work != Work::Login {
+    if matches!(args.work, Work::Query | Work::Idle) {
         clients = log_in(&address, args.clients, args.databases).await?;
     }
     println!("ready");
@@ -116,6 +126,9 @@ async fn work(args: Args) -> Result<()> {
         }
         println!("alive");
         return Ok(());
+    }
+    if args.work == Work::Storm {
+        return storm(address, args.clients).await;
     }
     let begin = Instant::now() + Duration::from_secs_f64(args.warm_up);
     let end = begin + Duration::from_secs_f64(args.seconds);
@@ -153,6 +166,39 @@ async fn log_in(address: &Rc<Address>, clients: usize, databases: usize) -> Resu
         });
     }
     tasks.join_all().await.into_iter().collect()
+}
+
+async fn storm(address: Rc<Address>, clients: usize) -> Result<()> {
+    let begin = Instant::now();
+    println!("begin");
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let address = address.clone();
+        tasks.spawn_local(async move {
+            let login = tokio::time::timeout(PATIENCE, Client::login(&address, ""));
+            let client = login.await.unwrap_or_else(|_| bail!("not in after {PATIENCE:?}"));
+            (client, begin.elapsed())
+        });
+    }
+    let mut seen = Seen::default();
+    let (mut failed, mut inside) = (0, Vec::new());
+    while let Some(done) = tasks.join_next().await {
+        match done? {
+            (Ok(client), after) => {
+                inside.push(client);
+                seen.answered += 1;
+                seen.waits
+                    .push(after.as_micros().min(u32::MAX.into()) as u32);
+            }
+            (Err(error), after) => {
+                failed += 1;
+                eprintln!("failed after {after:?}: {error:#}");
+            }
+        }
+    }
+    println!("end");
+    print!("failed={failed} ");
+    report(begin.elapsed().as_secs_f64(), vec![Ok(seen)])
 }
 
 async fn queries(mut client: Client, span: Span, rows: u32) -> Result<Seen> {
