@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::info::Order;
+use super::session::TimeLimit;
 use crate::config::Source;
 use crate::flow::{ClientFault, ServerFault};
 use crate::net::{Outgoing, Stream};
@@ -28,6 +29,8 @@ pub(super) enum End {
     ServerFault(ServerFault),
     Farewell(Arc<Farewell>),
     Ordered(Order),
+    /// It took longer than it was allowed.
+    TimedOut(TimeLimit, Duration),
 }
 
 impl End {
@@ -52,6 +55,12 @@ impl End {
                 Source::Ini => Refusal::fatal("08P01", fault.as_pgbouncer_says()),
                 Source::Toml | Source::CommandLine => Refusal::fatal("08P01", fault.to_string()),
             },
+            End::TimedOut(limit, allowed) => {
+                let setting = limit.setting();
+                Refusal::fatal("08P01", limit.text())
+                    .detail(format!("{setting} is {} s.", allowed.as_secs_f64()))
+                    .hint(format!("Raise {setting}, globally or for this user."))
+            }
             End::ServerGone(error) => {
                 let why = match error {
                     Some(error) => error.to_string(),

@@ -67,7 +67,8 @@ pub struct ClientInfo {
     pub encryption: Option<Encryption>,
     /// Microseconds since the Unix epoch.
     connected: u64,
-    /// Of its last request.
+    /// When its last request got a server connection or began to wait; when the
+    /// last one was answered, if it is idle.
     pub request_time: Cell<Instant>,
     pub state: Cell<ClientState>,
     pub prepared_statements: Cell<u32>,
@@ -79,7 +80,7 @@ pub struct ClientInfo {
     /// As of the end of its last transaction.
     pub params: Slot<Rc<Params>>,
     order: Cell<Order>,
-    cancelled: Cell<bool>,
+    question: Cell<Option<Question>>,
     waker: Slot<Waker>,
 }
 
@@ -131,6 +132,15 @@ pub enum Order {
     DatabaseRemoved,
 }
 
+/// What a client's task is to look at, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether it waits: its request is cancelled then.
+    Cancel,
+    /// Whether one of its time limits is over.
+    TimeLimits,
+}
+
 impl ClientInfo {
     pub fn new(
         id: u64,
@@ -158,7 +168,7 @@ impl ClientInfo {
             link: Slot::new(None),
             params: Slot::new(Some(params)),
             order: Cell::default(),
-            cancelled: Cell::default(),
+            question: Cell::default(),
             waker: Slot::new(None),
         }
     }
@@ -207,13 +217,21 @@ impl ClientInfo {
 
     /// Its request, which waits for a server connection, is cancelled.
     pub fn cancel_wait(&self) {
-        self.cancelled.set(true);
+        self.question.set(Some(Question::Cancel));
         self.wake();
     }
 
-    /// Whether [`ClientInfo::cancel_wait`] was called since last asked.
-    pub fn take_cancelled(&self) -> bool {
-        self.cancelled.take()
+    /// One of its time limits may be over.
+    pub fn check_limits(&self) {
+        if self.question.get().is_none() {
+            self.question.set(Some(Question::TimeLimits));
+        }
+        self.wake();
+    }
+
+    /// What was asked since this was last called.
+    pub fn take_question(&self) -> Option<Question> {
+        self.question.take()
     }
 
     /// Has the client's task look at what has changed.

@@ -2,6 +2,7 @@
 //! connection that it holds, as the flow machines say.
 
 mod lease;
+mod limits;
 
 use std::io;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use tokio::task::coop;
 use tracing::info;
 
 use super::farewell::{End, Goodbye};
-use super::info::{ClientInfo, Order};
+use super::info::{ClientInfo, Order, Question};
 use crate::admin::snapshot::ClientState;
 use crate::config::PoolMode;
 use crate::flow::{Outlook, Output, Release, Session, Shared, Stop};
@@ -22,6 +23,7 @@ use crate::server::{Again, Course, Lease, Pool};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
 use crate::worker::Worker;
+pub(super) use limits::TimeLimit;
 
 /// While a client waits for a server connection, this many bytes more are read
 /// from it, so that its going away is noticed.
@@ -346,7 +348,11 @@ impl Client {
                 }
                 // What was just linked is asked at the same moment.
                 if !was_busy && server.backend.is_busy() && !fresh {
-                    server.asked_at = Instant::now();
+                    let (info, now) = (&server.info, Instant::now());
+                    if info.linked_at == info.asked_at {
+                        info.linked_at.set(now);
+                    }
+                    info.asked_at.set(now);
                 }
             }
             if !to_client.is_empty() {
@@ -530,11 +536,17 @@ impl Client {
         if !server.backend.is_busy() {
             let now = Instant::now();
             let micros = |since: Instant| (now - since).as_micros() as u64;
-            add(&pool.counters.query_time, micros(server.asked_at));
-            server.asked_at = now;
+            add(
+                &pool.counters.query_time,
+                micros(server.info.asked_at.get()),
+            );
+            server.info.asked_at.set(now);
             if server.backend.release() == Release::Ready {
-                add(&pool.counters.xact_time, micros(server.linked_at));
-                server.linked_at = now;
+                add(
+                    &pool.counters.xact_time,
+                    micros(server.info.linked_at.get()),
+                );
+                server.info.linked_at.set(now);
             }
         }
         Ok(Poll::Ready(()))
@@ -543,13 +555,10 @@ impl Client {
     // ---- orders, and the end ----
 
     fn obey(&mut self) -> Result<(), End> {
-        if self.info.take_cancelled()
-            && let Hold::Waiting(ticket, _) = self.hold
-        {
-            self.pool.leave(ticket);
-            self.hold = Hold::Nothing;
-            self.info.state.set(ClientState::Idle);
-            self.refuse_waiting();
+        match self.info.take_question() {
+            None => {}
+            Some(Question::Cancel) => self.cancel_wait(),
+            Some(Question::TimeLimits) => self.check_limits()?,
         }
         match self.info.ordered() {
             Order::Nothing => Ok(()),
@@ -569,8 +578,14 @@ impl Client {
         }
     }
 
-    /// A request that waits was cancelled: the answer is PostgreSQL's.
-    fn refuse_waiting(&mut self) {
+    /// If its request waits, that is cancelled: the answer is PostgreSQL's.
+    fn cancel_wait(&mut self) {
+        let Hold::Waiting(ticket, _) = self.hold else {
+            return;
+        };
+        self.pool.leave(ticket);
+        self.hold = Hold::Nothing;
+        self.info.state.set(ClientState::Idle);
         let mut error = Vec::new();
         Refusal::error("57014", "canceling statement due to user request").encode(&mut error);
         let mut to_client = Vec::new();

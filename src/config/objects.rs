@@ -111,14 +111,14 @@ table! {
                 "Instead of the database's `reads`.";
         }
         "Time limits": {
-            query_timeout: Option<Timeout> = None, reload, not_built,
-                "Instead of the global `query_timeout`.";
+            query_timeout: Option<Timeout> = None, reload, built,
+                "Instead of the global `query_timeout`, unless it is 0.";
             client_idle_timeout: Option<Timeout> = None, reload, not_built,
                 "Instead of the global `client_idle_timeout`.";
-            idle_transaction_timeout: Option<Timeout> = None, reload, not_built,
-                "Instead of the global `idle_transaction_timeout`.";
-            transaction_timeout: Option<Timeout> = None, reload, not_built,
-                "Instead of the global `transaction_timeout`.";
+            idle_transaction_timeout: Option<Timeout> = None, reload, built,
+                "Instead of the global `idle_transaction_timeout`, unless it is 0.";
+            transaction_timeout: Option<Timeout> = None, reload, built,
+                "Instead of the global `transaction_timeout`, unless it is 0.";
         }
     }
 }

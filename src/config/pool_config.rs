@@ -139,6 +139,9 @@ pub struct PoolConfig {
     pub server_reset_query_always: bool,
     pub connect_query: Option<String>,
     pub query_wait_timeout: Option<Duration>,
+    pub query_timeout: Option<Duration>,
+    pub idle_transaction_timeout: Option<Duration>,
+    pub transaction_timeout: Option<Duration>,
     /// Bounds cleaning up after a client that vanished, and cancel requests.
     pub cancel_wait_timeout: Option<Duration>,
     /// Named statements that a server connection keeps; 0 = not followed.

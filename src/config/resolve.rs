@@ -2,6 +2,7 @@
 //! over each other, in this order of precedence.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::check::CONSOLE;
 use super::choice::{HostRole, LoadBalance, Reads, SslMode};
@@ -121,6 +122,12 @@ impl Config {
             server_reset_query_always: general.server_reset_query_always,
             connect_query: db.connect_query.clone(),
             query_wait_timeout: waits.map_or(general.query_wait_timeout.0, |Timeout(wait)| wait),
+            query_timeout: limit(user.query_timeout, general.query_timeout),
+            idle_transaction_timeout: limit(
+                user.idle_transaction_timeout,
+                general.idle_transaction_timeout,
+            ),
+            transaction_timeout: limit(user.transaction_timeout, general.transaction_timeout),
             cancel_wait_timeout: general.cancel_wait_timeout.0,
             max_prepared_statements: general.max_prepared_statements as usize,
             startup: db.startup(),
@@ -212,6 +219,11 @@ impl DatabaseConfig {
         .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
         .collect()
     }
+}
+
+/// As in PgBouncer, 0 for a user means that nothing is set for it.
+fn limit(user: Option<Timeout>, general: Timeout) -> Option<Duration> {
+    user.and_then(|Timeout(limit)| limit).or(general.0)
 }
 
 fn host(name: &str, port: u16) -> Host {

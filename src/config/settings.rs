@@ -196,14 +196,14 @@ table! {
                 "How long a client waits for a server connection before it is disconnected.";
             cancel_wait_timeout: Timeout = Timeout::seconds(10), reload, built,
                 "Limit for a cancel request, and for cleaning up after a client that vanished.";
-            query_timeout: Timeout = Timeout(None), reload, not_built,
-                "Longest time that a query may run.";
+            query_timeout: Timeout = Timeout(None), reload, built,
+                "Longest time that a query may run on a server; then client and server connection are closed.";
             client_idle_timeout: Timeout = Timeout(None), reload, not_built,
                 "Longest time that a client may be idle outside of a transaction.";
-            idle_transaction_timeout: Timeout = Timeout(None), reload, not_built,
-                "Longest time that a client may be idle in a transaction.";
-            transaction_timeout: Timeout = Timeout(None), reload, not_built,
-                "Longest time that a transaction may take.";
+            idle_transaction_timeout: Timeout = Timeout(None), reload, built,
+                "Longest time that a client may be idle in a transaction; then client and server connection are closed.";
+            transaction_timeout: Timeout = Timeout(None), reload, built,
+                "Longest time that a transaction may take; then client and server connection are closed.";
         }
         "Logs and statistics": {
             logfile: Option<PathBuf> = None, reload, built,

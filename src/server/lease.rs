@@ -26,10 +26,6 @@ pub struct Server {
     /// An incomplete message from the server.
     pub input: Vec<u8>,
     pub output: Outgoing,
-    /// When the present transaction got this connection, and when the present
-    /// query was sent. Of a linked connection only.
-    pub linked_at: Instant,
-    pub asked_at: Instant,
     /// What its client asks next may belong to another server: it is sent on only
     /// when everything before has been answered.
     pub one_by_one: bool,
@@ -75,6 +71,11 @@ pub struct ServerInfo {
     pub connect_time: SystemTime,
     /// When a client last took it.
     pub request_time: Cell<Instant>,
+    /// When the present transaction began, and when the present query was sent or,
+    /// if none is, the last one answered. The same moment while no transaction is
+    /// open. Of a linked connection only.
+    pub linked_at: Cell<Instant>,
+    pub asked_at: Cell<Instant>,
     /// Since when no client has had it; `None` while one has.
     pub idle_since: Cell<Option<Instant>>,
     /// When `server_check_query` last found it alive, or it was opened.
@@ -84,8 +85,9 @@ pub struct ServerInfo {
     pub read_only: bool,
     /// Of the pool ([`Pool::renew`]), when its opening began.
     pub generation: u64,
-    /// To be closed as soon as it is released.
+    /// To be closed as soon as it is released, and what the log says then.
     pub close_needed: Cell<bool>,
+    pub close_reason: Cell<&'static str>,
     /// And that without cleaning it first.
     pub doomed: Cell<bool>,
     /// Another server has taken the place of the one it leads to: who has it is to
@@ -104,6 +106,9 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
+    /// What is the matter with connections that the configuration has outrun.
+    pub(super) const OBSOLETE: &'static str = "obsolete connection";
+
     /// Whether a client has ever had it.
     pub(super) fn was_used(&self) -> bool {
         self.request_time.get() > self.born
@@ -121,14 +126,14 @@ pub struct Lease {
 
 impl Lease {
     pub(super) fn new(mut server: Box<Server>, pool: Rc<Pool>, now: Instant) -> Lease {
-        server.linked_at = now;
-        server.asked_at = now;
         server.one_by_one = false;
         server.may_write = true;
         server.attempt.end();
         server.backend.end_attempt();
         server.info.state.set(ServerState::Active);
         server.info.request_time.set(now);
+        server.info.linked_at.set(now);
+        server.info.asked_at.set(now);
         server.info.idle_since.set(None);
         Lease {
             server: Some(server),

@@ -1,6 +1,7 @@
 //! A thread with its runtime, clients and server connections.
 
 mod accept;
+mod alarms;
 mod census;
 mod crew;
 pub mod derived_keys;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
+use alarms::Alarms;
 pub use census::{Admission, Census, Newcomer, Seat};
 pub use crew::Crew;
 pub use gates::Gates;
@@ -51,6 +53,7 @@ pub struct Worker {
     view: View,
     /// Clients by the process id that they were told.
     clients: RefCell<HashMap<u32, Rc<ClientInfo>>>,
+    alarms: Alarms,
     /// Clients of the console, for SHOW CLIENTS.
     consoles: RefCell<HashMap<u32, Rc<ClientInfo>>>,
     /// Totals of pools that are gone, by database.
@@ -80,6 +83,7 @@ impl Worker {
             handle,
             view,
             clients: RefCell::default(),
+            alarms: Alarms::default(),
             consoles: RefCell::default(),
             past: RefCell::default(),
             closed: Cell::new(false),
@@ -157,7 +161,8 @@ impl Worker {
         if self.draining.get() {
             info.order(Order::Drain);
         }
-        self.clients.borrow_mut().insert(info.pid, info);
+        self.clients.borrow_mut().insert(info.pid, info.clone());
+        self.watch(&info);
     }
 
     /// The client has gone.
@@ -245,6 +250,7 @@ impl Worker {
                 client.order(Order::Drain);
             }
         }
+        self.watch_anew();
     }
 
     /// The servers of this database may have other roles than before. Nobody is

@@ -155,6 +155,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
         start.view,
     );
     worker.start_standing_pools();
+    tokio::task::spawn_local(worker.clone().watch_limits());
     let (mut tcp, mut unix): (Vec<JoinHandle<()>>, _) = (Vec::new(), Vec::new());
     for bound in start.listeners {
         let listener = Listener::new(bound)?;

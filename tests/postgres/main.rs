@@ -39,6 +39,7 @@ mod sockets;
 mod split;
 mod stats_port;
 mod threads;
+mod timeouts;
 mod tls;
 mod tokio_postgres_client;
 mod unix_sockets;

@@ -109,6 +109,10 @@ impl Failure {
     pub fn message(&self) -> &str {
         self.fields.get(&'M').map_or("", String::as_str)
     }
+
+    pub fn detail(&self) -> &str {
+        self.fields.get(&'D').map_or("", String::as_str)
+    }
 }
 
 impl Answer {

@@ -44,7 +44,7 @@ impl Client {
         if self.session.mode() == PoolMode::Session {
             lease.for_session();
         }
-        let now = lease.linked_at;
+        let now = lease.info.linked_at.get();
         let counters = &self.pool.counters;
         add(&counters.server_assignment_count, 1);
         if self.info.state.get() == ClientState::Waiting {
@@ -118,6 +118,9 @@ impl Client {
     pub(super) fn unlink(&mut self) {
         self.info.link.set(None);
         self.info.state.set(ClientState::Idle);
+        if let Hold::Linked(lease) = &self.hold {
+            self.info.request_time.set(lease.info.asked_at.get());
+        }
         let prepared = self.session.prepared_statements();
         self.info.prepared_statements.set(prepared as u32);
         self.info.params.set(Some(self.session.params().clone()));

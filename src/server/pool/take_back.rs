@@ -101,7 +101,7 @@ impl Pool {
         } else if self.is_paused() {
             Some("pause mode")
         } else if server.info.close_needed.get() {
-            Some("obsolete connection")
+            Some(server.info.close_reason.get())
         } else if server.info.was_used()
             && (config.server_lifetime.is_some_and(|max| max.is_zero())
                 || self.book.borrow_mut().end_life(server.info.born, now))
