@@ -15,7 +15,7 @@ use crate::admin::console::Identity;
 use crate::admin::snapshot::ClientState;
 use crate::admin::{self, Access};
 use crate::auth::Method;
-use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Source};
+use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Settings, Source};
 use crate::flow::{Naming, Params, ROLE, Session, error_fields, role_of};
 use crate::net::Stream;
 use crate::server::login::Credential;
@@ -135,6 +135,7 @@ pub(super) async fn login(
         build::parameter_status(&mut out, name, value);
     }
     build::backend_key_data(&mut out, pid, key.bytes());
+    greet(&mut out, general);
     out.extend_from_slice(build::ready_for_query(TxStatus::Idle));
     stream.write_all(&out).await?;
 
@@ -241,6 +242,7 @@ async fn enter_console(
     let (pid, key) = (worker.new_pid(), CancelKey::random(false));
     let mut out = Vec::new();
     build::backend_key_data(&mut out, pid, key.bytes());
+    greet(&mut out, general);
     stream
         .write_all(&crate::admin::console::welcome(&out)?)
         .await?;
@@ -255,6 +257,13 @@ async fn enter_console(
         log_errors: general.log_pooler_errors,
     };
     Ok(Begun::Console(Box::new((who, info))))
+}
+
+/// The last thing before ReadyForQuery.
+fn greet(out: &mut Vec<u8>, general: &Settings) {
+    if let Some(message) = &general.login_notify_message {
+        build::notice(out, "00000", message);
+    }
 }
 
 /// What we can prove to the server on behalf of this user, who may have just

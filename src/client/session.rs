@@ -130,22 +130,16 @@ impl Client {
                 progress = self.poll_server(cx)?.is_ready();
                 server_drained = !progress;
             }
-            if let Hold::Waiting(ticket, course) = self.hold
-                && let Poll::Ready(outcome) = self.pool.poll_wait(ticket, cx.waker())
-            {
-                self.hold = Hold::Nothing;
-                match outcome {
-                    Ok(lease) => {
-                        let input = std::mem::take(&mut self.input);
-                        self.link(lease, course, &input);
-                        self.input = input;
-                        self.go_on(true, cx)?;
+            if let Hold::Waiting(ticket, course) = self.hold {
+                match self.pool.poll_wait(ticket, cx.waker()) {
+                    Poll::Pending if self.pool.take_notice(ticket) => self.tell_of_wait(cx)?,
+                    Poll::Pending => {}
+                    Poll::Ready(outcome) => {
+                        self.end_wait(outcome, course, cx)?;
+                        server_drained = false;
+                        progress = true;
                     }
-                    Err(farewell) if farewell.reroute => self.input_due = true,
-                    Err(farewell) => return Err(End::Farewell(farewell)),
                 }
-                server_drained = false;
-                progress = true;
             }
             if self.hearing == Hearing::Over && !self.is_served() {
                 return Err(End::Terminate);
@@ -361,6 +355,9 @@ impl Client {
                         lease.attempt.withheld.extend_from_slice(&to_client);
                     }
                     _ => {
+                        if matches!(self.hold, Hold::Nothing) {
+                            self.info.request_time.set(Instant::now());
+                        }
                         add(&pool.counters.bytes_sent, to_client.len() as u64);
                         self.output
                             .write(&mut self.stream, cx, &to_client)

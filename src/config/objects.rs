@@ -113,8 +113,8 @@ table! {
         "Time limits": {
             query_timeout: Option<Timeout> = None, reload, built,
                 "Instead of the global `query_timeout`, unless it is 0.";
-            client_idle_timeout: Option<Timeout> = None, reload, not_built,
-                "Instead of the global `client_idle_timeout`.";
+            client_idle_timeout: Option<Timeout> = None, reload, built,
+                "Instead of the global `client_idle_timeout`, unless it is 0; of who logs in as this user, whichever user a database forces.";
             idle_transaction_timeout: Option<Timeout> = None, reload, built,
                 "Instead of the global `idle_transaction_timeout`, unless it is 0.";
             transaction_timeout: Option<Timeout> = None, reload, built,

@@ -139,6 +139,8 @@ pub struct PoolConfig {
     pub server_reset_query_always: bool,
     pub connect_query: Option<String>,
     pub query_wait_timeout: Option<Duration>,
+    /// When a client that waits is told so.
+    pub query_wait_notify: Option<Duration>,
     pub query_timeout: Option<Duration>,
     pub idle_transaction_timeout: Option<Duration>,
     pub transaction_timeout: Option<Duration>,
@@ -160,6 +162,17 @@ impl PoolConfig {
             database: self.database.clone(),
             user: self.user.clone(),
             host: self.host.clone(),
+        }
+    }
+
+    /// How long a client waits for a connection, and which setting says so: a
+    /// query that waits does not run, but takes its time.
+    pub fn longest_wait(&self) -> (&'static str, Option<Duration>) {
+        match (self.query_timeout, self.query_wait_timeout) {
+            (Some(query), wait) if wait.is_none_or(|wait| query <= wait) => {
+                ("query_timeout", Some(query))
+            }
+            (_, wait) => ("query_wait_timeout", wait),
         }
     }
 

@@ -57,6 +57,16 @@ impl Config {
             .unwrap_or(self.general.max_user_client_connections)
     }
 
+    /// How long a user may be idle outside of transactions, by the name it has
+    /// logged in with.
+    pub fn client_idle_timeout(&self, login: &str) -> Option<Duration> {
+        let user = self.users.get(login);
+        limit(
+            user.and_then(|user| user.client_idle_timeout),
+            self.general.client_idle_timeout,
+        )
+    }
+
     /// Everything about the pool of `database` for clients that have logged in
     /// as `login`. `None`: no such database.
     pub fn pool(&self, database: &str, login: &str) -> Option<PoolConfig> {
@@ -122,6 +132,7 @@ impl Config {
             server_reset_query_always: general.server_reset_query_always,
             connect_query: db.connect_query.clone(),
             query_wait_timeout: waits.map_or(general.query_wait_timeout.0, |Timeout(wait)| wait),
+            query_wait_notify: general.query_wait_notify.0,
             query_timeout: limit(user.query_timeout, general.query_timeout),
             idle_transaction_timeout: limit(
                 user.idle_transaction_timeout,

@@ -144,10 +144,10 @@ table! {
                 "Refuse the simple query protocol.";
             server_fast_close: bool = false, reload, not_built,
                 "Close outdated server connections in session mode without waiting for the client to leave.";
-            query_wait_notify: Timeout = Timeout::seconds(5), reload, not_built,
-                "Send a notice to a client that has waited this long.";
-            login_notify_message: Option<String> = None, reload, not_built,
-                "Notice for each client that has logged in.";
+            query_wait_notify: Timeout = Timeout::seconds(5), reload, built,
+                "When a client that waits for a server connection gets a notice that it does.";
+            login_notify_message: Option<String> = None, reload, built,
+                "Notice for each client that logs in.";
             max_packet_size: u32 = 2_147_483_647, reload, not_built,
                 "Refuse larger protocol messages.";
             pkt_buf: u32 = 4096, restart, obsolete,
@@ -197,9 +197,9 @@ table! {
             cancel_wait_timeout: Timeout = Timeout::seconds(10), reload, built,
                 "Limit for a cancel request, and for cleaning up after a client that vanished.";
             query_timeout: Timeout = Timeout(None), reload, built,
-                "Longest time that a query may run on a server; then client and server connection are closed.";
-            client_idle_timeout: Timeout = Timeout(None), reload, not_built,
-                "Longest time that a client may be idle outside of a transaction.";
+                "Longest time that a query may run on a server, or wait for one; then client and server connection are closed.";
+            client_idle_timeout: Timeout = Timeout(None), reload, built,
+                "Longest time that a client may be idle without a server connection, that is outside of transactions, and in session mode before its first query; then it is disconnected.";
             idle_transaction_timeout: Timeout = Timeout(None), reload, built,
                 "Longest time that a client may be idle in a transaction; then client and server connection are closed.";
             transaction_timeout: Timeout = Timeout(None), reload, built,

@@ -1,5 +1,7 @@
 //! The book of one pool.
 
+mod time;
+
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -53,6 +55,8 @@ pub struct Book<S, E> {
     /// Oldest first. Tickets that were given up or served stay until they come
     /// to the front; their serial fits no waiter.
     queue: VecDeque<Ticket>,
+    /// So many at its front have had the notice that they wait, or are dead.
+    noticed: usize,
     waiting: usize,
     last_serial: u32,
     /// When another worker was asked for a connection, until one arrives.
@@ -76,6 +80,8 @@ struct Waiter<S, E> {
     since: Instant,
     outcome: Option<Result<S, E>>,
     waker: Option<Waker>,
+    /// It is to be told that it waits.
+    notice: bool,
 }
 
 impl<S, E: Clone> Book<S, E> {
@@ -89,6 +95,7 @@ impl<S, E: Clone> Book<S, E> {
             opening: 0,
             waiters: Slab::new(),
             queue: VecDeque::new(),
+            noticed: 0,
             waiting: 0,
             last_serial: 0,
             asked: None,
@@ -200,6 +207,7 @@ impl<S, E: Clone> Book<S, E> {
             since: now,
             outcome: None,
             waker: None,
+            notice: false,
         });
         let slot = slot as u32;
         let ticket = Ticket { slot, serial };
@@ -455,68 +463,7 @@ impl<S, E: Clone> Book<S, E> {
         wakers
     }
 
-    // ---- time ----
-
-    /// Those who have waited for `query_wait_timeout` go away with `error`.
-    pub fn expire_waiters(&mut self, now: Instant, error: impl FnOnce() -> E) -> Vec<Waker> {
-        let Some(timeout) = self.limits.query_wait_timeout else {
-            return Vec::new();
-        };
-        let expired = |since| now >= since + timeout;
-        match self.oldest_wait().is_some_and(expired) {
-            true => self.fail_while(&error(), expired),
-            false => Vec::new(),
-        }
-    }
-
-    /// Takes out the idle connections that are to be closed: too old
-    /// (`server_lifetime`; with 0 whoever has used one does not give it back,
-    /// so those in here are new), idle for too long (`server_idle_timeout`, down to
-    /// `min_pool_size`), or more than `pool_size`.
-    pub fn expire_idle(&mut self, now: Instant) -> Vec<S> {
-        let mut gone = Vec::new();
-        let (min, most) = (self.limits.min_pool_size, self.most());
-        let mut kept = VecDeque::with_capacity(self.idle.len());
-        for idle in std::mem::take(&mut self.idle) {
-            let unused = self
-                .limits
-                .server_idle_timeout
-                .is_some_and(|max| now >= idle.since + max);
-            let goes = if self.end_life(idle.born, now) {
-                self.part.free();
-                true
-            } else {
-                unused && self.part.free_above(min)
-                    || self.part.total() > most && self.part.free_above(most)
-            };
-            match goes {
-                true => gone.push(idle.server),
-                false => kept.push_back(idle),
-            }
-        }
-        self.idle = kept;
-        self.check_invariants();
-        gone
-    }
-
-    /// Whether a connection that was `born` then is to be closed for its age. If
-    /// so, the next one is not before a while: those that were opened together
-    /// are closed one after the other, all within another `server_lifetime` (as
-    /// in PgBouncer's janitor.c, `life_over`).
-    pub fn end_life(&mut self, born: Instant, now: Instant) -> bool {
-        let over = self.end_of_life(born).is_some_and(|end| now >= end);
-        if over {
-            self.last_aged = Some(now);
-        }
-        over
-    }
-
-    fn end_of_life(&self, born: Instant) -> Option<Instant> {
-        let life = self.limits.server_lifetime.filter(|t| !t.is_zero())?;
-        let gap = life.checked_div(self.limits.pool_size).unwrap_or_default();
-        let next = self.last_aged.map(|at| at + gap);
-        Some(next.map_or(born + life, |next| next.max(born + life)))
-    }
+    // ---- idle ones ----
 
     /// Takes out idle connections for which `keep` says no.
     pub fn retain_idle(&mut self, mut keep: impl FnMut(&mut S) -> bool) -> Vec<S> {
@@ -544,70 +491,7 @@ impl<S, E: Clone> Book<S, E> {
         Some(idle.server)
     }
 
-    /// When, after `now`, time alone will next change something. What is due
-    /// already and has not happened waits for an event.
-    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let limits = &self.limits;
-        let oldest = self.oldest_wait();
-        let wait = oldest
-            .zip(limits.query_wait_timeout)
-            .map(|(since, t)| since + t);
-        let reserve = self.next_for_reserve(now);
-        // Without round robin the front is the one idle for longest; with it
-        // as well, since reuse takes the front and returns to the back.
-        let above_min = self.total() > limits.min_pool_size;
-        let idle = self.idle.front().filter(|_| above_min);
-        let idle = idle
-            .zip(limits.server_idle_timeout)
-            .map(|(i, t)| i.since + t);
-        let oldest_born = self.idle.iter().map(|i| i.born).min();
-        let life = oldest_born.and_then(|born| self.end_of_life(born));
-        let deadlines = [wait, reserve, idle, life, self.ask_at]
-            .into_iter()
-            .flatten();
-        deadlines.filter(|&at| at > now).min()
-    }
-
-    /// When a connection that is idle `since` and was `born` then is to be
-    /// closed. That of one which has just become idle is the only deadline that
-    /// comes with it, so the others need not be looked at.
-    pub fn deadline_of(&self, since: Instant, born: Instant) -> Option<Instant> {
-        let limits = &self.limits;
-        let above_min = self.total() > limits.min_pool_size;
-        let unused = limits.server_idle_timeout.filter(|_| above_min);
-        let deadlines = [unused.map(|t| since + t), self.end_of_life(born)];
-        deadlines.into_iter().flatten().min()
-    }
-
     // ---- helpers ----
-
-    /// When the next waiter will have waited for `reserve_pool_timeout`, if
-    /// the reserve is all that is left.
-    fn next_for_reserve(&self, now: Instant) -> Option<Instant> {
-        let limits = &self.limits;
-        let pool_full = limits.pool_size > 0 && self.total() >= limits.pool_size;
-        let reserve_full = self.total() >= limits.pool_size + limits.reserve_pool_size;
-        if !pool_full || reserve_full {
-            return None;
-        }
-        let patience = limits.reserve_pool_timeout?;
-        let live = self.queue.iter().filter_map(|&t| self.live(t));
-        let mut due = live.map(|waiter| waiter.since + patience);
-        due.find(|&at| at > now)
-    }
-
-    /// Whether more clients than `coming` connections will be for have waited
-    /// for `reserve_pool_timeout`.
-    fn reserve_is_due(&self, now: Instant, coming: usize) -> bool {
-        let limits = &self.limits;
-        if limits.reserve_pool_size == 0 {
-            return false;
-        }
-        let patience = limits.reserve_pool_timeout.unwrap_or_default();
-        let live = self.queue.iter().filter_map(|&t| self.live(t));
-        let mut due = live.take_while(|waiter| now >= waiter.since + patience);
-        due.nth(coming).is_some()
-    }
 
     fn waiter(&mut self, ticket: Ticket) -> Option<&mut Waiter<S, E>> {
         let waiter = self.waiters.get_mut(ticket.slot as usize)?;
@@ -623,7 +507,7 @@ impl<S, E: Clone> Book<S, E> {
     /// Takes the longest waiter off the queue.
     fn next_waiter(&mut self) -> Option<&mut Waiter<S, E>> {
         let ticket = loop {
-            let ticket = self.queue.pop_front()?;
+            let ticket = self.pop_ticket()?;
             if self.live(ticket).is_some() {
                 break ticket;
             }
@@ -631,17 +515,26 @@ impl<S, E: Clone> Book<S, E> {
         self.waiters.get_mut(ticket.slot as usize)
     }
 
+    fn pop_ticket(&mut self) -> Option<Ticket> {
+        self.noticed = self.noticed.saturating_sub(1);
+        self.queue.pop_front()
+    }
+
     /// Dead tickets at the front are dropped, so that a queue that only sees
     /// people leave does not grow.
     fn trim_queue(&mut self) {
         while self.queue.front().is_some_and(|&t| self.live(t).is_none()) {
-            self.queue.pop_front();
+            self.pop_ticket();
         }
         if self.queue.len() > 2 * self.waiting + 64 {
-            let waiters = &self.waiters;
+            let (waiters, noticed) = (&self.waiters, self.noticed);
+            let mut at = 0;
             self.queue.retain(|t| {
                 let waiter = waiters.get(t.slot as usize);
-                waiter.is_some_and(|w| w.serial == t.serial && w.outcome.is_none())
+                let lives = waiter.is_some_and(|w| w.serial == t.serial && w.outcome.is_none());
+                self.noticed -= usize::from(!lives && at < noticed);
+                at += 1;
+                lives
             });
         }
     }

@@ -19,6 +19,7 @@ pub struct Limits {
     pub reserve_pool_size: u32,
     pub reserve_pool_timeout: Option<Duration>,
     pub query_wait_timeout: Option<Duration>,
+    pub query_wait_notify: Option<Duration>,
     pub server_idle_timeout: Option<Duration>,
     pub server_lifetime: Option<Duration>,
     /// Take the connection that was idle longest instead of shortest.

@@ -253,6 +253,37 @@ fn the_reserve_opens_for_those_who_have_waited_long_enough() {
 }
 
 #[test]
+fn who_waits_is_told_so_once() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        query_wait_notify: Some(5 * SECOND),
+        ..limits(1)
+    });
+    open(&mut book, 1, now);
+    book.take_idle(|_| true);
+    let tickets = [0, 1, 2, 3].map(|n| book.join(now + n * SECOND));
+    for ticket in &tickets {
+        assert!(book.poll(*ticket, Waker::noop()).is_pending());
+    }
+    assert_eq!(book.next_deadline(now), Some(now + 5 * SECOND));
+    assert_eq!(book.notify_waiters(now + 4 * SECOND).len(), 0);
+    // The first is served before its time, the third leaves.
+    give_back(&mut book, 1, now, now);
+    book.leave(tickets[2]);
+    assert_eq!(book.next_deadline(now), Some(now + 6 * SECOND));
+    assert_eq!(book.notify_waiters(now + 6 * SECOND).len(), 1);
+    assert_eq!(book.next_deadline(now), Some(now + 8 * SECOND));
+    assert_eq!(book.notify_waiters(now + 8 * SECOND).len(), 1);
+    assert_eq!(book.notify_waiters(now + 99 * SECOND).len(), 0);
+    let told = tickets.map(|ticket| [book.take_notice(ticket), book.take_notice(ticket)]);
+    assert_eq!(told.iter().flatten().filter(|told| **told).count(), 2);
+    assert_eq!([told[1][0], told[3][0]], [true, true]);
+    // Who comes after them is next.
+    book.join(now + 100 * SECOND);
+    assert_eq!(book.next_deadline(now), Some(now + 105 * SECOND));
+}
+
+#[test]
 fn bounds_shared_with_other_pools() {
     let now = Instant::now();
     for bound in [SharedBound::Database, SharedBound::User] {

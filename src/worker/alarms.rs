@@ -92,7 +92,7 @@ impl Worker {
     }
 
     fn look_at(&self, client: &ClientInfo, now: Instant) {
-        if let Some(next) = client.look_at_limits(now) {
+        if let Some(next) = client.look_at_limits(&self.terms().config, now) {
             self.alarms.set(next, client.pid);
         }
     }

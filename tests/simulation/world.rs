@@ -133,6 +133,7 @@ impl World {
             reserve_pool_size: rng.random_range(0..2),
             reserve_pool_timeout: some(rng.random(), 3),
             query_wait_timeout: some(faults, 60),
+            query_wait_notify: some(rng.random(), 5),
             server_idle_timeout: some(rng.random(), 20),
             server_lifetime: some(rng.random(), 100),
             round_robin: rng.random(),

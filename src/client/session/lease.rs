@@ -1,13 +1,20 @@
 //! How a client comes by a server connection, gives it back, and asks another
 //! server if the first does not answer.
 
-use super::{Client, Hold};
+use std::sync::Arc;
+use std::task::Context;
+
+use super::{Client, Hold, gone};
 use crate::admin::snapshot::ClientState;
+use crate::client::farewell::End;
 use crate::config::PoolMode;
 use crate::flow::{Outlook, Release, Setback};
-use crate::server::{Again, Course, Lease, Way};
+use crate::server::{Again, Course, Farewell, Lease, Way};
 use crate::stats::add;
-use crate::wire::build::Refusal;
+use crate::wire::build::{self, Refusal};
+
+/// PgBouncer's words (janitor.c, `per_loop_activate`).
+const QUEUED: &str = "No server connection available in postgres backend, client being queued";
 
 impl Client {
     /// A server connection for the request that `input` begins with, if one is
@@ -24,6 +31,38 @@ impl Client {
             } = way;
         }
         Ok((self.pool.try_lease(self.session.params()), course))
+    }
+
+    /// What it waited for is there, or will not come.
+    pub(super) fn end_wait(
+        &mut self,
+        outcome: Result<Lease, Arc<Farewell>>,
+        course: Course,
+        cx: &mut Context<'_>,
+    ) -> Result<(), End> {
+        self.hold = Hold::Nothing;
+        match outcome {
+            Ok(lease) => {
+                let input = std::mem::take(&mut self.input);
+                self.link(lease, course, &input);
+                self.input = input;
+                self.go_on(true, cx)
+            }
+            Err(farewell) if farewell.reroute => {
+                self.input_due = true;
+                Ok(())
+            }
+            Err(farewell) => Err(End::Farewell(farewell)),
+        }
+    }
+
+    /// Tells the client that it waits (`query_wait_notify`).
+    pub(super) fn tell_of_wait(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let mut notice = Vec::new();
+        build::notice(&mut notice, "00000", QUEUED);
+        self.output
+            .write(&mut self.stream, cx, &notice)
+            .map_err(gone)
     }
 
     pub(super) fn is_one_by_one(&self) -> bool {

@@ -1,12 +1,13 @@
 //! How long a client may take for what.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{Client, Hold};
 use crate::admin::snapshot::ClientState;
 use crate::client::farewell::End;
 use crate::client::info::ClientInfo;
-use crate::config::PoolConfig;
+use crate::config::{Config, PoolConfig};
 use crate::flow::Release;
 
 /// A setting that limits what a client does.
@@ -15,6 +16,7 @@ pub(in crate::client) enum TimeLimit {
     Query,
     IdleTransaction,
     Transaction,
+    ClientIdle,
 }
 
 impl TimeLimit {
@@ -23,6 +25,7 @@ impl TimeLimit {
             TimeLimit::Query => "query_timeout",
             TimeLimit::IdleTransaction => "idle_transaction_timeout",
             TimeLimit::Transaction => "transaction_timeout",
+            TimeLimit::ClientIdle => "client_idle_timeout",
         }
     }
 
@@ -32,47 +35,66 @@ impl TimeLimit {
             TimeLimit::Query => "query timeout",
             TimeLimit::IdleTransaction => "idle transaction timeout",
             TimeLimit::Transaction => "transaction timeout",
-        }
-    }
-
-    fn of(self, config: &PoolConfig) -> Option<Duration> {
-        match self {
-            TimeLimit::Query => config.query_timeout,
-            TimeLimit::IdleTransaction => config.idle_transaction_timeout,
-            TimeLimit::Transaction => config.transaction_timeout,
+            TimeLimit::ClientIdle => "client_idle_timeout",
         }
     }
 }
 
-const ALL: [TimeLimit; 3] = [
+const ALL: [TimeLimit; 4] = [
     TimeLimit::Query,
     TimeLimit::IdleTransaction,
     TimeLimit::Transaction,
+    TimeLimit::ClientIdle,
 ];
+
+/// What is allowed to one client.
+struct Allowed {
+    pool: Rc<PoolConfig>,
+    client_idle: Option<Duration>,
+}
+
+impl Allowed {
+    fn to(client: &ClientInfo, config: &Config) -> Option<Allowed> {
+        Some(Allowed {
+            pool: client.pool()?.config(),
+            client_idle: config.client_idle_timeout(client.user()),
+        })
+    }
+
+    fn time(&self, limit: TimeLimit) -> Option<Duration> {
+        match limit {
+            TimeLimit::Query => self.pool.query_timeout,
+            TimeLimit::IdleTransaction => self.pool.idle_transaction_timeout,
+            TimeLimit::Transaction => self.pool.transaction_timeout,
+            TimeLimit::ClientIdle => self.client_idle,
+        }
+    }
+}
 
 impl ClientInfo {
     /// Has the client's task look if one of its time limits may be over. Returns
     /// when to call this again, `None` if it has no limit. What begins after `now`
     /// is not over before that.
-    pub fn look_at_limits(&self, now: Instant) -> Option<Instant> {
-        let config = self.pool()?.config();
-        let all = ALL.into_iter().filter_map(|limit| limit.of(&config));
-        let mut next = now.checked_add(all.min()?)?;
+    pub fn look_at_limits(&self, config: &Config, now: Instant) -> Option<Instant> {
+        let allowed = Allowed::to(self, config)?;
+        let times = ALL.into_iter().filter_map(|limit| allowed.time(limit));
+        let mut next = now.checked_add(times.min()?)?;
+        let server = self.link.get();
         let mut may_be_over = false;
-        if self.state.get() == ClientState::Active
-            && let Some(server) = self.link.get()
-        {
-            for limit in ALL {
-                let since = match limit {
-                    TimeLimit::Query | TimeLimit::IdleTransaction => server.asked_at.get(),
-                    TimeLimit::Transaction => server.linked_at.get(),
-                };
-                let end = limit.of(&config).and_then(|limit| since.checked_add(limit));
-                match end {
-                    Some(end) if end > now => next = next.min(end),
-                    Some(_) => may_be_over = true,
-                    None => {}
+        for limit in ALL {
+            let since = match (limit, self.state.get(), &server) {
+                (TimeLimit::ClientIdle, ClientState::Idle, _) => self.request_time.get(),
+                (TimeLimit::Query | TimeLimit::IdleTransaction, _, Some(server)) => {
+                    server.asked_at.get()
                 }
+                (TimeLimit::Transaction, _, Some(server)) => server.linked_at.get(),
+                _ => continue,
+            };
+            let end = allowed.time(limit).and_then(|time| since.checked_add(time));
+            match end {
+                Some(end) if end > now => next = next.min(end),
+                Some(_) => may_be_over = true,
+                None => {}
             }
         }
         if may_be_over {
@@ -85,30 +107,36 @@ impl ClientInfo {
 impl Client {
     /// An error if one of its time limits is over.
     pub(super) fn check_limits(&self) -> Result<(), End> {
-        let Hold::Linked(lease) = &self.hold else {
-            return Ok(());
-        };
-        if lease.backend.release() == Release::Ready {
-            return Ok(());
-        }
-        let now = Instant::now();
-        let config = self.pool.config();
-        let present = match lease.backend.is_busy() {
-            true => TimeLimit::Query,
-            false => TimeLimit::IdleTransaction,
-        };
-        let running = [
-            (present, lease.info.asked_at.get()),
-            (TimeLimit::Transaction, lease.info.linked_at.get()),
-        ];
-        for (limit, since) in running {
-            let allowed = limit.of(&config);
-            if let Some(allowed) = allowed.filter(|&allowed| now >= since + allowed) {
-                lease.info.close_reason.set(limit.text());
-                lease.info.close_needed.set(true);
-                return Err(End::TimedOut(limit, allowed));
+        let running = match &self.hold {
+            Hold::Waiting(..) => return Ok(()),
+            Hold::Nothing => [(TimeLimit::ClientIdle, self.info.request_time.get()); 2],
+            Hold::Linked(lease) if lease.backend.release() == Release::Ready => return Ok(()),
+            Hold::Linked(lease) => {
+                let present = match lease.backend.is_busy() {
+                    true => TimeLimit::Query,
+                    false => TimeLimit::IdleTransaction,
+                };
+                [
+                    (present, lease.info.asked_at.get()),
+                    (TimeLimit::Transaction, lease.info.linked_at.get()),
+                ]
             }
+        };
+        let now = Instant::now();
+        let Some(allowed) = Allowed::to(&self.info, &self.worker.terms().config) else {
+            return Ok(());
+        };
+        let over = running.into_iter().find_map(|(limit, since)| {
+            let time = allowed.time(limit)?;
+            (now.saturating_duration_since(since) >= time).then_some((limit, time))
+        });
+        let Some((limit, time)) = over else {
+            return Ok(());
+        };
+        if let Hold::Linked(lease) = &self.hold {
+            lease.info.close_reason.set(limit.text());
+            lease.info.close_needed.set(true);
         }
-        Ok(())
+        Err(End::TimedOut(limit, time))
     }
 }

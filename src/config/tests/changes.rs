@@ -61,7 +61,7 @@ tcp_user_timeout = 250
 track_extra_parameters =
 server_reset_query =
 server_check_query =
-client_idle_timeout = 3
+dns_zone_check_period = 3
 admin_users = alice
 [databases]
 forced = host=h,i port=6 user=u password='a \"b''c\\' timezone=UTC connect_query='select ''x'''
@@ -72,7 +72,7 @@ b.ob = pool_size=1 pool_mode=statement
 ");
     let text = config.to_toml();
     assert!(
-        text.starts_with("# p.ini:12: `client_idle_timeout` is not built yet"),
+        text.starts_with("# p.ini:12: `dns_zone_check_period` is not built yet"),
         "{text}"
     );
     let mut again = toml(&text);
@@ -80,7 +80,7 @@ b.ob = pool_size=1 pool_mode=statement
     assert_eq!(again.log_format(), config.log_format());
     again.general.log_format = None;
     let mut general = config.general.clone();
-    general.client_idle_timeout = Default::default();
+    general.dns_zone_check_period = Default::default();
     assert_eq!(again.general, general);
     assert_eq!(again.databases, config.databases);
     assert_eq!(again.users, config.users);

@@ -69,7 +69,7 @@ listen_backlog = -1
 log_stats = 1
 pool_mode = 'sesion'
 server_lifetime = '30 parsecs'
-client_idle_timeout = '1s'
+dns_zone_check_period = '1s'
 pkt_buf = 4096
 unix_socket_mode = 777
 tcp_user_timeout = 30
@@ -98,7 +98,7 @@ p.toml:5: `listen_backlog`: -1 is out of range: 0 to 4294967295
 p.toml:6: `log_stats`: found integer where it does not fit: write true or false
 p.toml:7: `pool_mode`: unknown value `sesion`, did you mean `session`?
 p.toml:8: `server_lifetime`: `30 parsecs` is not a time: write a time such as \"30s\", \"5m\" or \"1h 30m\", or seconds
-p.toml:9: `client_idle_timeout` is known, but not built yet
+p.toml:9: `dns_zone_check_period` is known, but not built yet
 p.toml:10: `pkt_buf` has no meaning in pgweir
 p.toml:11: `unix_socket_mode`: found integer where it does not fit: write it in octal: \"0770\" or 0o770
 p.toml:12: `tcp_user_timeout`: 30 has no unit: write \"30ms\"
@@ -141,16 +141,15 @@ fn a_missing_file_is_named() {
 #[test]
 fn what_is_not_built_is_noted_for_an_ini() {
     let text = format!(
-        "{INI}client_idle_timeout = 5\ndns_max_ttl = 15\npkt_buf = 8192\nserver_tls_ciphers = fast\n[users]\nu = client_idle_timeout=3\n[peers]\n1 = host=h\n"
+        "{INI}dns_zone_check_period = 5\ndns_max_ttl = 15\npkt_buf = 8192\nserver_tls_ciphers = fast\n[peers]\n1 = host=h\n"
     );
     let config = super::ini(&text);
     assert_eq!(
         config.notices,
         [
-            "p.ini:5: `client_idle_timeout` is not built yet and has no effect",
             "p.ini:8: `server_tls_ciphers` is not built yet and has no effect",
-            "p.ini:10: `client_idle_timeout` is not built yet and has no effect",
-            "p.ini:12: peers are not built yet: cancel requests are not handed on",
+            "p.ini:5: `dns_zone_check_period` is not built yet and has no effect",
+            "p.ini:10: peers are not built yet: cancel requests are not handed on",
         ]
     );
 }
@@ -242,12 +241,12 @@ fn mistakes_in_the_environment_are_named() {
     let env = [
         ("PGWEIR_LISTEN_PROT", "1"),
         ("PGWEIR_LISTEN_PORT", "x"),
-        ("PGWEIR_CLIENT_IDLE_TIMEOUT", "1s"),
+        ("PGWEIR_DNS_ZONE_CHECK_PERIOD", "1s"),
     ];
     assert_eq!(
         load_files(&file, &[], &env).unwrap_err().to_string(),
         "\
-environment: PGWEIR_CLIENT_IDLE_TIMEOUT: known, but not built yet
+environment: PGWEIR_DNS_ZONE_CHECK_PERIOD: known, but not built yet
 environment: PGWEIR_LISTEN_PORT: found string where it does not fit: write an integer, without quotes
 environment: PGWEIR_LISTEN_PROT: unknown setting `listen_prot`, did you mean `listen_port`?"
     );

@@ -174,12 +174,12 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
         let here = (key.get)(&config.general);
         assert_eq!(here, (key.get)(&default), "{}", key.name);
     }
-    // Three of the database and one of the user; defaults are nothing to speak of.
+    // Three of the database; defaults are nothing to speak of.
     let count = |text| config.notices.iter().filter(|n| n.contains(text)).count();
-    assert_eq!(count("has no effect"), 4, "{:?}", config.notices);
+    assert_eq!(count("has no effect"), 3, "{:?}", config.notices);
     assert_eq!(count("peers are not built yet"), 1);
     assert_eq!(count("nobody can log in"), 1);
-    assert_eq!(config.notices.len(), 6);
+    assert_eq!(config.notices.len(), 5);
 
     let own = [
         "balance_reads",

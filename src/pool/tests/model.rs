@@ -105,6 +105,7 @@ proptest! {
             pool_size,
             min_pool_size,
             query_wait_timeout: Some(10 * SECOND),
+            query_wait_notify: Some(5 * SECOND),
             server_idle_timeout: Some(20 * SECOND),
             server_lifetime: Some(60 * SECOND),
             round_robin,

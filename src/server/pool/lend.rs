@@ -79,6 +79,11 @@ impl Pool {
         }
     }
 
+    /// Whether a client that waits is to be told so now.
+    pub fn take_notice(&self, ticket: Ticket) -> bool {
+        self.book.borrow_mut().take_notice(ticket)
+    }
+
     /// Gives up waiting.
     pub fn leave(self: &Rc<Self>, ticket: Ticket) {
         let given = self.book.borrow_mut().leave(ticket);

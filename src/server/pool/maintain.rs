@@ -33,10 +33,11 @@ impl Pool {
     pub(super) fn maintain(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Instant> {
         let now = Instant::now();
         let mut room = self.watch_idle(cx);
-        let timeout = || self.query_wait_timeout_error();
+        let timeout = || self.wait_timeout_error();
         let wakers = self.book.borrow_mut().expire_waiters(now, timeout);
         add(&self.counters.query_wait_timeout_count, wakers.len() as u64);
-        for waker in wakers {
+        let told = self.book.borrow_mut().notify_waiters(now);
+        for waker in wakers.into_iter().chain(told) {
             waker.wake();
         }
         let old = self.book.borrow_mut().expire_idle(now);
@@ -113,11 +114,12 @@ impl Pool {
         any
     }
 
-    fn query_wait_timeout_error(&self) -> Arc<Farewell> {
+    fn wait_timeout_error(&self) -> Arc<Farewell> {
         let config = self.config.borrow();
-        let waited = config.query_wait_timeout.unwrap_or_default();
+        let (setting, waited) = config.longest_wait();
+        let waited = waited.unwrap_or_default();
         Farewell::refusal(
-            &Refusal::fatal("08P01", "query_wait_timeout")
+            &Refusal::fatal("08P01", setting)
                 .detail(format!(
                     "No server connection of database \"{}\", user \"{}\" became free within {} s.",
                     config.database,
@@ -125,7 +127,7 @@ impl Pool {
                     waited.as_secs_f64()
                 ))
                 .hint(format!(
-                    "Raise pool_size (now {}) or query_wait_timeout, or make transactions shorter.",
+                    "Raise pool_size (now {}) or {setting}, or make transactions shorter.",
                     config.pool_size
                 )),
         )

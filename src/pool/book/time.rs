@@ -1,0 +1,163 @@
+//! What time asks of a book.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::{Book, Ticket};
+
+impl<S, E: Clone> Book<S, E> {
+    /// Those who have waited for `query_wait_timeout` go away with `error`.
+    pub fn expire_waiters(&mut self, now: Instant, error: impl FnOnce() -> E) -> Vec<Waker> {
+        let Some(timeout) = self.limits.query_wait_timeout else {
+            return Vec::new();
+        };
+        let expired = |since| now >= since + timeout;
+        match self.oldest_wait().is_some_and(expired) {
+            true => self.fail_while(&error(), expired),
+            false => Vec::new(),
+        }
+    }
+
+    /// Takes out the idle connections that are to be closed: too old
+    /// (`server_lifetime`; with 0 whoever has used one does not give it back,
+    /// so those in here are new), idle for too long (`server_idle_timeout`, down to
+    /// `min_pool_size`), or more than `pool_size`.
+    pub fn expire_idle(&mut self, now: Instant) -> Vec<S> {
+        let mut gone = Vec::new();
+        let (min, most) = (self.limits.min_pool_size, self.most());
+        let mut kept = VecDeque::with_capacity(self.idle.len());
+        for idle in std::mem::take(&mut self.idle) {
+            let unused = self
+                .limits
+                .server_idle_timeout
+                .is_some_and(|max| now >= idle.since + max);
+            let goes = if self.end_life(idle.born, now) {
+                self.part.free();
+                true
+            } else {
+                unused && self.part.free_above(min)
+                    || self.part.total() > most && self.part.free_above(most)
+            };
+            match goes {
+                true => gone.push(idle.server),
+                false => kept.push_back(idle),
+            }
+        }
+        self.idle = kept;
+        self.check_invariants();
+        gone
+    }
+
+    /// Whether a connection that was `born` then is to be closed for its age. If
+    /// so, the next one is not before a while: those that were opened together
+    /// are closed one after the other, all within another `server_lifetime` (as
+    /// in PgBouncer's janitor.c, `life_over`).
+    pub fn end_life(&mut self, born: Instant, now: Instant) -> bool {
+        let over = self.end_of_life(born).is_some_and(|end| now >= end);
+        if over {
+            self.last_aged = Some(now);
+        }
+        over
+    }
+
+    fn end_of_life(&self, born: Instant) -> Option<Instant> {
+        let life = self.limits.server_lifetime.filter(|t| !t.is_zero())?;
+        let gap = life.checked_div(self.limits.pool_size).unwrap_or_default();
+        let next = self.last_aged.map(|at| at + gap);
+        Some(next.map_or(born + life, |next| next.max(born + life)))
+    }
+
+    /// Who has now waited for `query_wait_notify`, once for each wait: they are to
+    /// be woken, and [`Book::take_notice`] says so.
+    pub fn notify_waiters(&mut self, now: Instant) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while self.next_notice().is_some_and(|at| now >= at)
+            && let Some(&ticket) = self.queue.get(self.noticed)
+        {
+            self.noticed += 1;
+            if let Some(waiter) = self.waiter(ticket) {
+                waiter.notice = waiter.outcome.is_none();
+                wakers.extend(waiter.waker.clone());
+            }
+        }
+        wakers
+    }
+
+    /// Whether the client is to be told that it waits; once.
+    pub fn take_notice(&mut self, ticket: Ticket) -> bool {
+        let waiter = self.waiter(ticket);
+        waiter.is_some_and(|waiter| std::mem::take(&mut waiter.notice))
+    }
+
+    /// When the first who has not had the notice is to get it.
+    fn next_notice(&self) -> Option<Instant> {
+        let patience = self.limits.query_wait_notify?;
+        let mut others = self.queue.iter().skip(self.noticed);
+        let first = others.find_map(|&ticket| self.live(ticket))?;
+        Some(first.since + patience)
+    }
+
+    /// When, after `now`, time alone will next change something. What is due
+    /// already and has not happened waits for an event.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        let oldest = self.oldest_wait();
+        let wait = oldest
+            .zip(limits.query_wait_timeout)
+            .map(|(since, t)| since + t);
+        let reserve = self.next_for_reserve(now);
+        // Without round robin the front is the one idle for longest; with it
+        // as well, since reuse takes the front and returns to the back.
+        let above_min = self.total() > limits.min_pool_size;
+        let idle = self.idle.front().filter(|_| above_min);
+        let idle = idle
+            .zip(limits.server_idle_timeout)
+            .map(|(i, t)| i.since + t);
+        let oldest_born = self.idle.iter().map(|i| i.born).min();
+        let life = oldest_born.and_then(|born| self.end_of_life(born));
+        let deadlines = [wait, self.next_notice(), reserve, idle, life, self.ask_at]
+            .into_iter()
+            .flatten();
+        deadlines.filter(|&at| at > now).min()
+    }
+
+    /// When a connection that is idle `since` and was `born` then is to be
+    /// closed. That of one which has just become idle is the only deadline that
+    /// comes with it, so the others need not be looked at.
+    pub fn deadline_of(&self, since: Instant, born: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        let above_min = self.total() > limits.min_pool_size;
+        let unused = limits.server_idle_timeout.filter(|_| above_min);
+        let deadlines = [unused.map(|t| since + t), self.end_of_life(born)];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// When the next waiter will have waited for `reserve_pool_timeout`, if
+    /// the reserve is all that is left.
+    fn next_for_reserve(&self, now: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        let pool_full = limits.pool_size > 0 && self.total() >= limits.pool_size;
+        let reserve_full = self.total() >= limits.pool_size + limits.reserve_pool_size;
+        if !pool_full || reserve_full {
+            return None;
+        }
+        let patience = limits.reserve_pool_timeout?;
+        let live = self.queue.iter().filter_map(|&t| self.live(t));
+        let mut due = live.map(|waiter| waiter.since + patience);
+        due.find(|&at| at > now)
+    }
+
+    /// Whether more clients than `coming` connections will be for have waited
+    /// for `reserve_pool_timeout`.
+    pub(super) fn reserve_is_due(&self, now: Instant, coming: usize) -> bool {
+        let limits = &self.limits;
+        if limits.reserve_pool_size == 0 {
+            return false;
+        }
+        let patience = limits.reserve_pool_timeout.unwrap_or_default();
+        let live = self.queue.iter().filter_map(|&t| self.live(t));
+        let mut due = live.take_while(|waiter| now >= waiter.since + patience);
+        due.nth(coming).is_some()
+    }
+}
