@@ -74,7 +74,7 @@ pub(super) async fn login(
     let console = CONSOLE.contains(&database.as_str());
     let admission = match console {
         true => None,
-        false => Some(worker.admit(seat, &database, &user)?),
+        false => Some(worker.admit(seat, stream, &database, &user)?),
     };
     if general.log_connections {
         let addr = stream.peer_addr();

@@ -36,8 +36,8 @@ table! {
                 "Permissions of the Unix socket.";
             unix_socket_group: Option<String> = None, restart, built,
                 "Group of the Unix socket.";
-            so_reuseport: bool = false, restart, not_built,
-                "Let several processes listen on one port.";
+            so_reuseport: bool = false, restart, built,
+                "Let several processes of one user listen on the same addresses and port (`SO_REUSEPORT`): the kernel deals connections out among them. Each needs a `unix_socket_dir` (and `pidfile`, `stats_listen`) of its own, and a `peer_id`, so that cancel requests find their process.";
             peer_id: u32 = 0, restart, not_built,
                 "Number of this process among its peers, which hand on each other's cancel requests.";
             tcp_defer_accept: bool = true, reload, obsolete,

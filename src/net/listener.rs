@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, chown};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::Stream;
 
@@ -40,33 +40,46 @@ impl Drop for UnixPath {
     }
 }
 
+/// How a TCP socket is to listen.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpOptions {
+    pub port: u16,
+    pub backlog: u32,
+    /// Other processes of the same user may listen there, too (`SO_REUSEPORT`).
+    pub shared: bool,
+}
+
 /// Listens on every address that `host` resolves to; `*` is every address of
 /// the machine.
-pub fn tcp(host: &str, port: u16, backlog: u32) -> Result<Vec<Bound>, ListenError> {
+pub fn tcp(host: &str, options: TcpOptions) -> Result<Vec<Bound>, ListenError> {
+    let port = options.port;
     let failed = |place: String| move |source| ListenError { place, source };
     if host == "*" {
         // One socket for both families where there is IPv6, else IPv4 alone.
         let any6 = SocketAddr::from(([0u16; 8], port));
         let any4 = SocketAddr::from(([0u8; 4], port));
-        let socket = tcp_socket(any6, backlog, true).or_else(|_| tcp_socket(any4, backlog, false));
+        let socket = tcp_socket(any6, options, true).or_else(|_| tcp_socket(any4, options, false));
         return Ok(vec![socket.map_err(failed(format!("*:{port}")))?]);
     }
     let place = format!("{host}:{port}");
     let addrs = (host, port).to_socket_addrs().map_err(failed(place))?;
     let bind =
-        |addr: SocketAddr| tcp_socket(addr, backlog, false).map_err(failed(addr.to_string()));
+        |addr: SocketAddr| tcp_socket(addr, options, false).map_err(failed(addr.to_string()));
     addrs.map(bind).collect()
 }
 
-fn tcp_socket(addr: SocketAddr, backlog: u32, both_families: bool) -> io::Result<Bound> {
+fn tcp_socket(addr: SocketAddr, options: TcpOptions, both_families: bool) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(!both_families)?;
     }
     socket.set_reuse_address(true)?;
+    if options.shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
+    socket.listen(options.backlog.min(i32::MAX as u32) as i32)?;
     let listener = std::net::TcpListener::from(socket);
     let local = listener.local_addr()?;
     Ok(Bound::Tcp(listener, local))
@@ -149,6 +162,32 @@ impl Listener {
             Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
+
+    /// Closes the socket, and gives `take` the connections that wait there: the
+    /// kernel would reset them.
+    ///
+    /// # Errors
+    /// They cannot be taken, as when no file descriptor is left.
+    pub fn close(self, mut take: impl FnMut(Stream)) -> io::Result<()> {
+        let Listener::Tcp(listener) = self else {
+            return Ok(());
+        };
+        // Not by the runtime: it looks only where the kernel has reported something.
+        let listener = listener.into_std()?;
+        loop {
+            match listener.accept() {
+                Ok((socket, _)) => {
+                    socket.set_nonblocking(true)?;
+                    take(Stream::Tcp(TcpStream::from_std(socket)?));
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(()),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
 }
 
 impl Bound {
@@ -162,5 +201,51 @@ impl Bound {
                 })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(port: u16, shared: bool) -> Result<Vec<Bound>, ListenError> {
+        let backlog = 16;
+        let options = TcpOptions {
+            port,
+            backlog,
+            shared,
+        };
+        tcp("127.0.0.1", options)
+    }
+
+    fn port_of(bound: &[Bound]) -> u16 {
+        match bound {
+            [Bound::Tcp(_, addr)] => addr.port(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_port_is_shared_only_by_those_who_say_so() {
+        let first = listen(0, true).unwrap();
+        let port = port_of(&first);
+        assert_eq!(port_of(&listen(port, true).unwrap()), port);
+        let error = listen(port, false).unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_accepted_before_the_socket_closes() {
+        let mut bound = listen(0, false).unwrap();
+        let port = port_of(&bound);
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", port));
+        let waiting = [connect().unwrap(), connect().unwrap(), connect().unwrap()];
+        let mut taken = Vec::new();
+        let listener = Listener::new(bound.remove(0)).unwrap();
+        listener.close(|stream| taken.push(stream)).unwrap();
+        assert!(connect().is_err(), "it is closed");
+        let own = |stream: &std::net::TcpStream| stream.local_addr().unwrap().into();
+        let came: Vec<_> = taken.iter().map(Stream::peer_addr).collect();
+        assert_eq!(came, waiting.each_ref().map(own));
     }
 }

@@ -32,7 +32,7 @@ use crate::auth::UserList;
 use crate::client::auth::AuthContext;
 use crate::config::{self, Changes, Config};
 use crate::http::{self, Health};
-use crate::net::listener::{self, Bound};
+use crate::net::listener::{self, Bound, TcpOptions};
 use crate::net::tls::Tls;
 use crate::pool::Ledger;
 use crate::stats::{Averages, Totals};
@@ -528,21 +528,26 @@ fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
     let general = &config.general;
     let mut bound = Vec::new();
     if !general.unix_socket_dir.is_empty() {
-        bound.push(listener::unix(
+        let socket = listener::unix(
             &general.unix_socket_dir,
             general.listen_port,
             general.unix_socket_mode.0,
             general.unix_socket_group.as_deref(),
             general.listen_backlog,
-        )?);
+        );
+        bound.push(match general.so_reuseport {
+            true => socket.context("each process needs a unix_socket_dir of its own")?,
+            false => socket?,
+        });
     }
+    let options = TcpOptions {
+        port: general.listen_port,
+        backlog: general.listen_backlog,
+        shared: general.so_reuseport,
+    };
     // Last, since who can connect expects everything else to be there.
     for host in &general.listen_addr {
-        bound.extend(listener::tcp(
-            host,
-            general.listen_port,
-            general.listen_backlog,
-        )?);
+        bound.extend(listener::tcp(host, options)?);
     }
     anyhow::ensure!(
         !bound.is_empty(),

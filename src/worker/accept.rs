@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::{Command, Worker};
@@ -17,24 +19,43 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// descriptor that comes back is taken at once, and the next attempt fails.
 const CALM: Duration = Duration::from_secs(1);
 
-/// Accepts until dropped. Errors are logged once, until it works again.
-pub async fn accept(listener: Listener, worker: Rc<Worker>) {
+/// A socket that is being listened on.
+pub struct Listening {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    pub fn start(listener: Listener, worker: Rc<Worker>) -> Listening {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::task::spawn_local(accept(listener, worker, stopped));
+        Listening { stop, task }
+    }
+
+    /// Returns when the socket is closed. Who has connected before is accepted.
+    pub async fn stop(self) {
+        // An error of either means that it is closed already.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// Accepts until told to stop. Errors are logged once, until it works again.
+async fn accept(listener: Listener, worker: Rc<Worker>, mut stopped: oneshot::Receiver<()>) {
     let mut failed = None::<Instant>;
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok(stream) => {
                 if failed.is_some_and(|at| at.elapsed() >= CALM) {
                     info!("accepting connections again");
                     failed = None;
                 }
-                let tcp = worker.terms().config.tcp();
-                if let Stream::Tcp(socket) = &stream
-                    && apply_tcp_options(socket, &tcp).is_err()
-                {
-                    // It is gone already.
-                    continue;
-                }
-                deal(stream, &worker);
+                begin(stream, &worker);
             }
             Err(error) => {
                 if failed.replace(Instant::now()).is_none() {
@@ -44,6 +65,20 @@ pub async fn accept(listener: Listener, worker: Rc<Worker>) {
             }
         }
     }
+    if let Err(error) = listener.close(|stream| begin(stream, &worker)) {
+        warn!(reason = %error, "connections that were not accepted yet are lost");
+    }
+}
+
+fn begin(stream: Stream, worker: &Rc<Worker>) {
+    let tcp = worker.terms().config.tcp();
+    if let Stream::Tcp(socket) = &stream
+        && apply_tcp_options(socket, &tcp).is_err()
+    {
+        // It is gone already.
+        return;
+    }
+    deal(stream, worker);
 }
 
 /// Gives a connection to the worker that has the fewest.

@@ -101,6 +101,12 @@ impl Census {
         self.newcomers.load(Ordering::Relaxed) as usize
     }
 
+    /// Clients, including those that are only logging in.
+    pub fn clients(&self) -> usize {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.total as usize
+    }
+
     /// Counts one more client, if `max_client_conn`,
     /// `max_db_client_connections` and `max_user_client_connections` allow it.
     pub fn admit(

@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
@@ -34,12 +35,16 @@ use crate::admin::snapshot::Snapshot;
 use crate::admin::view::ConsoleView;
 use crate::client::{ClientInfo, Order};
 use crate::config::PoolConfig;
+use crate::net::Stream;
 use crate::pool::Ledger;
 use crate::process::Handle;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Greetings, Pool, Topologies};
 use crate::stats::Totals;
 use crate::wire::build::Refusal;
+
+/// Since when a client must be logged in that is asked to leave.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// Everything that lives on one thread.
 #[derive(Debug)]
@@ -58,6 +63,9 @@ pub struct Worker {
     consoles: RefCell<HashMap<u32, Rc<ClientInfo>>>,
     /// Totals of pools that are gone, by database.
     past: RefCell<Vec<(String, Totals)>>,
+    /// Nobody but the console is let in any more at the Unix socket, which stays
+    /// open for it. Who came by TCP came in time: those sockets are closed.
+    turning_away: Cell<bool>,
     /// Nobody but the console is let in any more.
     closed: Cell<bool>,
     /// Clients that are to leave: also those that are only logging in.
@@ -86,6 +94,7 @@ impl Worker {
             alarms: Alarms::default(),
             consoles: RefCell::default(),
             past: RefCell::default(),
+            turning_away: Cell::new(false),
             closed: Cell::new(false),
             draining: Cell::new(false),
         })
@@ -140,8 +149,15 @@ impl Worker {
     }
 
     /// Counts a client against `max_client_conn` and the like.
-    pub fn admit(&self, seat: Seat, database: &str, user: &str) -> Result<Admission, Refusal> {
-        if self.closed.get() {
+    pub fn admit(
+        &self,
+        seat: Seat,
+        stream: &Stream,
+        database: &str,
+        user: &str,
+    ) -> Result<Admission, Refusal> {
+        let local = matches!(stream, Stream::Unix(_));
+        if self.closed.get() || self.turning_away.get() && local {
             return Err(Refusal::fatal("57P01", "pooler is shutting down"));
         }
         if self.pools.gates().disabled.contains(database) {
@@ -159,7 +175,7 @@ impl Worker {
             pool.count_client(1);
         }
         if self.draining.get() {
-            info.order(Order::Drain);
+            ask_to_leave(&info);
         }
         self.clients.borrow_mut().insert(info.pid, info.clone());
         self.watch(&info);
@@ -266,17 +282,15 @@ impl Worker {
         }
     }
 
-    /// Turns new clients away.
+    /// Turns clients away that come from now on.
     fn turn_away(&self) {
-        self.closed.set(true);
+        self.turning_away.set(true);
     }
 
     /// Asks every client to leave when its transaction is over.
     fn drain(&self) {
         self.draining.set(true);
-        for client in self.clients.borrow().values() {
-            client.order(Order::Drain);
-        }
+        self.clients.borrow().values().for_each(ask_to_leave);
     }
 
     /// Disconnects everybody.
@@ -289,6 +303,7 @@ impl Worker {
 
     /// Fails who waits, closes idle server connections, and opens none.
     fn close_pools(&self) {
+        self.closed.set(true);
         self.draining.set(true);
         let farewell = Farewell::refusal(&Refusal::fatal("57P01", "server shutting down"));
         self.pools.close(&farewell);
@@ -305,6 +320,22 @@ impl Worker {
             .map(|pool| pool.servers().len())
             .sum()
     }
+}
+
+/// Asks a client to leave when its transaction is over. One that has only just
+/// come has hardly begun what it came for, and was told that it may.
+fn ask_to_leave(client: &Rc<ClientInfo>) {
+    let age = client.connect_time().elapsed().unwrap_or(SETTLED);
+    let Some(rest) = SETTLED.checked_sub(age).filter(|rest| !rest.is_zero()) else {
+        return client.order(Order::Drain);
+    };
+    let client = Rc::downgrade(client);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(rest).await;
+        if let Some(client) = client.upgrade() {
+            client.order(Order::Drain);
+        }
+    });
 }
 
 /// A client of the console that is in the list.

@@ -4,12 +4,11 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-use super::accept::accept;
+use super::accept::Listening;
 use super::crew::Mailbox;
 use super::derived_keys::DerivedKeys;
 use super::{Census, Crew, Gates, Local, Seat, Terms, View, Worker};
@@ -24,6 +23,8 @@ use crate::server::{Greetings, Mail, Topologies};
 
 /// How often a worker that is to leave looks whether it may.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
+/// How long those who have not said who they are are waited for.
+const LOGIN_GRACE: Duration = Duration::from_secs(2);
 
 /// What the process, or another worker, asks of a worker.
 #[derive(Debug)]
@@ -39,8 +40,8 @@ pub enum Command {
         done: oneshot::Sender<()>,
     },
     Terms(Arc<Terms>),
-    /// Closes the TCP sockets that listen, and lets nobody but the console in at
-    /// the Unix socket.
+    /// Closes the TCP sockets that listen, once all connections there are accepted;
+    /// lets nobody but the console in at the Unix socket.
     StopListening,
     /// Lets clients finish their transactions, then disconnects them. Answers
     /// when none is left.
@@ -156,14 +157,14 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
     );
     worker.start_standing_pools();
     tokio::task::spawn_local(worker.clone().watch_limits());
-    let (mut tcp, mut unix): (Vec<JoinHandle<()>>, _) = (Vec::new(), Vec::new());
+    let (mut tcp, mut unix) = (Vec::new(), Vec::new());
     for bound in start.listeners {
         let listener = Listener::new(bound)?;
         let kind = match listener {
             Listener::Tcp(_) => &mut tcp,
             Listener::Unix(..) => &mut unix,
         };
-        kind.push(tokio::task::spawn_local(accept(listener, worker.clone())));
+        kind.push(Listening::start(listener, worker.clone()));
     }
     while let Some(command) = mailbox.recv().await {
         match command {
@@ -178,10 +179,10 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             }
             Command::Drain(done) => {
                 worker.drain();
-                tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
+                tell_when(done, worker.clone(), nobody_is_left());
             }
             Command::WaitForClients(done) => {
-                tell_when(done, worker.clone(), |worker| worker.client_count() == 0);
+                tell_when(done, worker.clone(), nobody_is_left());
             }
             Command::WaitForServers(done) => {
                 worker.close_pools();
@@ -240,11 +241,21 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
     Ok(())
 }
 
-async fn stop_listening(listening: &mut Vec<JoinHandle<()>>) {
-    for task in listening.drain(..) {
-        task.abort();
-        // The socket is closed when the task has ended.
-        let _ = task.await;
+async fn stop_listening(sockets: &mut Vec<Listening>) {
+    for socket in sockets.drain(..) {
+        socket.stop().await;
+    }
+}
+
+/// Whether all clients have left, and nobody is about to log in who was
+/// accepted before the sockets were closed.
+fn nobody_is_left() -> impl Fn(&Worker) -> bool {
+    let since = Instant::now();
+    move |worker| {
+        let census = worker.census();
+        worker.client_count() == 0
+            && census.clients() == 0
+            && (census.newcomers() == 0 || since.elapsed() >= LOGIN_GRACE)
     }
 }
 

@@ -33,6 +33,7 @@ mod replicas;
 mod replicas_health;
 mod replicas_policy;
 mod replicas_repeat;
+mod restart;
 mod routed_programs;
 mod signals;
 mod sockets;

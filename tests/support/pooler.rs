@@ -287,6 +287,18 @@ impl Setup {
         panic!("the pooler finds no port");
     }
 
+    /// Starts one of several poolers that share this port.
+    #[track_caller]
+    pub fn start_on(self, port: u16) -> Pooler {
+        let dir = temp_dir("pooler");
+        let (config, command) = self.write(dir.path(), port);
+        let process = spawn(command, dir.path(), port).expect("a port for many");
+        let pooler = Pooler::new(self, dir, config, process, port);
+        // Another one may have answered.
+        eventually("it is up", true, || pooler.log().contains("process up"));
+        pooler
+    }
+
     /// Writes the files; returns the main one's path and how to start.
     fn write(&self, dir: &Path, port: u16) -> (PathBuf, Command) {
         let mut settings = self.settings.clone();
