@@ -142,6 +142,23 @@ pub struct HostRow {
     pub reason: String,
 }
 
+/// One row of SHOW PEERS and of SHOW PEER_POOLS; counts are of now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRow {
+    pub peer_id: u32,
+    /// A directory for a Unix socket.
+    pub host: String,
+    pub port: u16,
+    pub pool_size: u32,
+    /// Cancel requests that the peer is dealing with.
+    pub cl_active_cancel_req: usize,
+    /// Those for which no connection is free.
+    pub cl_waiting_cancel_req: usize,
+    pub sv_active_cancel: usize,
+    /// Connections being opened.
+    pub sv_login: usize,
+}
+
 /// Everything that is to be seen at one moment, merged over the workers.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -153,6 +170,8 @@ pub struct Snapshot {
     pub pools: Vec<PoolRow>,
     /// The servers of databases that route statements.
     pub hosts: Vec<HostRow>,
+    /// Who cancel requests are handed on to; the process adds them.
+    pub peers: Vec<PeerRow>,
     /// Clients that have not logged in yet.
     pub login_clients: usize,
     /// Totals of pools that are gone and of logins to the console, by database.

@@ -3,16 +3,31 @@
 use std::rc::Rc;
 
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::admin::snapshot::ClientState;
+use crate::net::PeerAddr;
 use crate::server;
 use crate::stats::add;
+use crate::wire::cancel_key;
 use crate::worker::{Command, Worker};
 
-/// Has the worker whose client it is about cancel what that is running. Returns
-/// when that is done, or there is nothing to be done.
-pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: Vec<u8>) {
+/// Hands the request on to the process that gave the key, or has the worker whose
+/// client it is about cancel what that is running. Returns when that is done, or
+/// there is nothing to be done. `from`: the connection that it came by.
+pub(super) async fn request(
+    worker: &Rc<Worker>,
+    from: (u64, PeerAddr),
+    (pid, mut key): (u32, Vec<u8>),
+) {
+    let own = worker.terms().config.general.peer_id;
+    if own != 0 {
+        let peer = cancel_key::peer(pid);
+        if peer != own {
+            return hand_on(worker, from, peer, (pid, key)).await;
+        }
+        cancel_key::mark_key(&mut key);
+    }
     let owner = worker.crew().owner(pid);
     if owner == worker.crew().number() {
         return cancel(worker, pid, &key).await;
@@ -23,6 +38,29 @@ pub(super) async fn request(worker: &Rc<Worker>, pid: u32, key: Vec<u8>) {
         .crew()
         .tell(owner, Command::Cancel { pid, key, done });
     let _ = answer.await;
+}
+
+async fn hand_on(
+    worker: &Worker,
+    (id, addr): (u64, PeerAddr),
+    number: u32,
+    (pid, mut key): (u32, Vec<u8>),
+) {
+    let terms = worker.terms();
+    let conn = format!("C-{id}");
+    let close = |reason: &str| info!(%conn, %addr, reason, age = 0, "closing because");
+    if !cancel_key::take_hop(&mut key) {
+        return close("failed to forward cancel request because its TTL was exhausted");
+    }
+    let Some(peer) = terms.peers.get(number) else {
+        return close("could not find peer to forward request to");
+    };
+    debug!(%conn, peer = number, "forwarding cancel request");
+    let limit = terms.config.general.cancel_wait_timeout.0;
+    let tcp = terms.config.tcp();
+    if let Err(error) = peer.hand_on((pid, &key), &tcp, limit).await {
+        warn!(%conn, %addr, peer = number, reason = %error, "failed to forward cancel request");
+    }
 }
 
 /// Finds the client that the key belongs to and cancels what it is running, or

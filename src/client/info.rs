@@ -35,6 +35,13 @@ impl CancelKey {
         }
     }
 
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            CancelKey::Short(key) => key,
+            CancelKey::Long(key) => &mut **key,
+        }
+    }
+
     pub fn bytes(&self) -> &[u8] {
         match self {
             CancelKey::Short(key) => key,

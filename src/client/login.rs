@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::info;
 
 use super::auth::{self, Authenticated, LoginError, authenticate};
-use super::info::{CancelKey, ClientInfo, Party};
+use super::info::{ClientInfo, Party};
 use super::session::Client;
 use super::startup::{Begun, Failure};
 use crate::admin::console::Identity;
@@ -128,7 +128,7 @@ pub(super) async fn login(
         () = stream.closed() => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
     };
 
-    let (pid, key) = (worker.new_pid(), CancelKey::random(startup.minor >= 2));
+    let (pid, key) = worker.new_cancel_key(startup.minor >= 2);
     let mut out = Vec::new();
     build::authentication_ok(&mut out);
     for (name, value) in params.reported() {
@@ -239,7 +239,7 @@ async fn enter_console(
             .hint("Add the user to admin_users or stats_users.")
             .into());
     }
-    let (pid, key) = (worker.new_pid(), CancelKey::random(false));
+    let (pid, key) = worker.new_cancel_key(false);
     let mut out = Vec::new();
     build::backend_key_data(&mut out, pid, key.bytes());
     greet(&mut out, general);

@@ -68,9 +68,10 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
                 debug!(reason = %error, "console connection failed");
             }
         }
-        (Ok(Begun::Cancel { pid, key }), stream) => {
+        (Ok(Begun::Cancel { pid, key, newcomer }), stream) => {
             // Never answered; closed when it has been dealt with.
-            Box::pin(cancel::request(&worker, pid, key)).await;
+            Box::pin(cancel::request(&worker, (id, addr), (pid, key))).await;
+            drop(newcomer);
             // libpq 17 takes a cut connection for a failure.
             if let Some(mut stream) = stream {
                 stream.say_goodbye();
@@ -103,7 +104,12 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
 pub(super) enum Begun {
     Client(Box<login::Welcomed>),
     Console(Box<(admin::console::Identity, ClientInfo)>),
-    Cancel { pid: u32, key: Vec<u8> },
+    /// Anybody can send one: it counts as a newcomer until it is dealt with.
+    Cancel {
+        pid: u32,
+        key: Vec<u8>,
+        newcomer: Newcomer,
+    },
 }
 
 /// Why it came to nothing.
@@ -147,7 +153,10 @@ async fn begin(
     let stream = present(stream)?;
     match first {
         // libpq sends it in clear even if the connection is encrypted.
-        First::Cancel { pid, key } => Ok(Begun::Cancel { pid, key }),
+        First::Cancel { pid, key } => {
+            let (newcomer, _) = arrival;
+            Ok(Begun::Cancel { pid, key, newcomer })
+        }
         First::Startup(startup) => {
             if tls.is_some_and(|tls| tls.requires()) && matches!(stream, Stream::Tcp(_)) {
                 let refusal = Refusal::fatal("08P01", "SSL required");

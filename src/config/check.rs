@@ -8,6 +8,7 @@ use super::mistake::Place;
 use super::objects::{DatabaseConfig, HostEntry};
 use super::pool_config::{PoolMode, is_loopback};
 use crate::pool::MAX_WORKERS;
+use crate::wire::cancel_key::MAX_PEER;
 
 /// Names of the console's database.
 pub const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
@@ -27,6 +28,7 @@ pub(super) fn check(draft: &mut Draft, source: Source, whole: Place) -> Vec<Stri
     check.tls();
     check.listen();
     check.databases();
+    check.peers();
     if complete {
         check.missing();
     }
@@ -80,8 +82,8 @@ impl Check<'_> {
             general,
             databases,
             users,
-            peers,
             report,
+            ..
         } = &*self.draft;
         let mut notices = Vec::new();
         ignored(general, &Section::General, report, &mut notices);
@@ -91,13 +93,6 @@ impl Check<'_> {
         }
         for (name, user) in users {
             ignored(user, &Section::User(name.clone()), report, &mut notices);
-        }
-        for id in peers.keys() {
-            if let Some(place) = report.place(&Section::Peer(*id), "") {
-                notices.push(format!(
-                    "{place}: peers are not built yet: cancel requests are not handed on"
-                ));
-            }
         }
         self.notices.append(&mut notices);
     }
@@ -225,6 +220,27 @@ impl Check<'_> {
                      auth_file nor a user with a password"
                 ),
             );
+        }
+    }
+
+    fn peers(&mut self) {
+        let own = self.draft.general.peer_id;
+        if own > MAX_PEER {
+            let message = format!("peer_id={own}: the highest number is {MAX_PEER}");
+            self.mistake(&Section::General, "peer_id", message);
+        }
+        for (id, peer) in self.draft.peers.clone() {
+            let section = Section::Peer(id);
+            if id == 0 || id > MAX_PEER {
+                let message = format!("a peer's number is 1 to {MAX_PEER}, not {id}");
+                self.mistake(&section, "", message);
+            }
+            if peer.host.is_none() {
+                self.mistake(&section, "", format!("peer {id} has no host"));
+            }
+            if own == 0 {
+                self.notice(&section, "", "peers have no effect without `peer_id`");
+            }
         }
     }
 

@@ -32,6 +32,9 @@ impl Config {
         for (name, user) in &self.users {
             text += &section("users", name, user);
         }
+        for (id, peer) in &self.peers {
+            text += &section("peers", &id.to_string(), peer);
+        }
         text
     }
 }

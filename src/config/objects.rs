@@ -127,12 +127,12 @@ table! {
     /// Another process that cancel requests are handed on to.
     pub struct PeerConfig {
         "Peer": {
-            host: Option<String> = None, reload, not_built,
-                "Name, IP address or socket directory.";
-            port: Option<u16> = None, reload, not_built,
-                "Port; 6432 unless set.";
-            pool_size: Option<u32> = None, reload, not_built,
-                "Connections for cancel requests; `default_pool_size` unless set.";
+            host: Option<String> = None, reload, built,
+                "Name, IP address or socket directory, at which no other process listens.";
+            port: u16 = 6432, reload, built,
+                "Port of the peer; also part of its socket's name.";
+            pool_size: Option<u32> = None, reload, built,
+                "Connections for cancel requests; `default_pool_size` unless set, 0 means no limit.";
         }
     }
 }

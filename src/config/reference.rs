@@ -45,11 +45,12 @@ pub fn settings_markdown() -> String {
     text += &tables::<HostEntry>();
     text += "\n## Settings of a user\n";
     text += &tables::<UserConfig>();
+    text += "\n## Settings of a peer\n";
+    text += &tables::<PeerConfig>();
     text += "\n## Known, but not built yet\n\n| setting | of | default | |\n|---|---|---|---|\n";
     text += &rest::<Settings>("global", Status::NotBuilt);
     text += &rest::<DatabaseConfig>("database", Status::NotBuilt);
     text += &rest::<UserConfig>("user", Status::NotBuilt);
-    text += &rest::<PeerConfig>("peer", Status::NotBuilt);
     text += "\n## Without meaning in pgweir\n\nRead over in an ini, refused in TOML.\n\n";
     text += "| setting | of | default | |\n|---|---|---|---|\n";
     text += &rest::<Settings>("global", Status::Obsolete);
@@ -72,6 +73,10 @@ pub fn json_schema() -> Json {
             "users": {
                 "type": "object",
                 "additionalProperties": object_schema::<UserConfig>(),
+            },
+            "peers": {
+                "type": "object",
+                "additionalProperties": object_schema::<PeerConfig>(),
             },
         },
     })
@@ -103,6 +108,9 @@ password = \"change me\"
     .to_owned();
     text += &object_keys::<DatabaseConfig>("# Settings of a database:", "#");
     text += &object_keys::<UserConfig>("# Settings of a user:", "#");
+    text += "\n# Processes that share a port: the same in all, each with its own peer_id.\n";
+    text += "# [peers.1]\n# host = \"/run/pgweir1\"\n";
+    text += &object_keys::<PeerConfig>("# Settings of a peer:", "#");
     text += "\n[pgweir]\nlisten_addr = \"127.0.0.1\"\npool_mode = \"transaction\"\n";
     text += &sample_keys("#", |key| (key.toml)(&Settings::default()), "\"\"");
     text
@@ -127,6 +135,10 @@ app = host=127.0.0.1
     .to_owned();
     text += &object_keys::<DatabaseConfig>("; Settings of a database:", ";");
     text += &object_keys::<UserConfig>("; Settings of a user:", ";");
+    text +=
+        "\n[peers]\n; Processes that share a port: the same in all, each with its own peer_id.\n";
+    text += ";1 = host=/run/pgweir1\n";
+    text += &object_keys::<PeerConfig>("; Settings of a peer:", ";");
     text += "\n[pgbouncer]\nlisten_addr = 127.0.0.1\nauth_file = userlist.txt\n";
     text += &sample_keys(";", |key| (key.get)(&Settings::default()), "");
     text

@@ -157,6 +157,14 @@ impl Config {
         })
     }
 
+    /// Where this peer is, and how many connections to it there may be (0: any
+    /// number). `None`: no such peer.
+    pub fn peer(&self, id: u32) -> Option<(Host, u32)> {
+        let peer = self.peers.get(&id)?;
+        let pool_size = peer.pool_size.unwrap_or(self.general.default_pool_size);
+        Some((host(peer.host.as_deref()?, peer.port), pool_size))
+    }
+
     /// TCP options, for connections to servers and to clients alike.
     pub fn tcp(&self) -> TcpConfig {
         let general = &self.general;

@@ -38,8 +38,8 @@ table! {
                 "Group of the Unix socket.";
             so_reuseport: bool = false, restart, built,
                 "Let several processes of one user listen on the same addresses and port (`SO_REUSEPORT`): the kernel deals connections out among them. Each needs a `unix_socket_dir` (and `pidfile`, `stats_listen`) of its own, and a `peer_id`, so that cancel requests find their process.";
-            peer_id: u32 = 0, restart, not_built,
-                "Number of this process among its peers, which hand on each other's cancel requests.";
+            peer_id: u32 = 0, restart, built,
+                "Number of this process among its peers, which hand on each other's cancel requests: 1 to 16383, and 0 if there are none.";
             tcp_defer_accept: bool = true, reload, obsolete,
                 "Accept a connection only when its first bytes have arrived; here a silent connection costs next to nothing.";
             tcp_socket_buffer: u32 = 0, reload, built,

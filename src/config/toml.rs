@@ -1,4 +1,5 @@
-//! pgweir's own format: `[pgweir]`, `[databases.NAME]`, `[users.NAME]`.
+//! pgweir's own format: `[pgweir]`, `[databases.NAME]`, `[users.NAME]`,
+//! `[peers.NUMBER]`.
 
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use toml::de::{DeTable, DeValue};
 use super::draft::{Draft, Section, set, unknown};
 use super::key::Table;
 use super::mistake::Place;
-use super::objects::{DatabaseConfig, UserConfig};
+use super::objects::{DatabaseConfig, PeerConfig, UserConfig};
 use super::settings::Settings;
 use super::value::{Raw, unlike};
 
-const SECTIONS: [&str; 3] = ["pgweir", "databases", "users"];
+const SECTIONS: [&str; 4] = ["pgweir", "databases", "users", "peers"];
 
 /// Reads `text` into `draft`.
 pub(super) fn parse(draft: &mut Draft, file: &Arc<str>, text: &str) {
@@ -45,9 +46,19 @@ pub(super) fn parse(draft: &mut Draft, file: &Arc<str>, text: &str) {
                     draft.users.insert(name, user);
                 }
             }
-            "peers" => draft
-                .report
-                .mistake(&place, "`peers` is known, but not built yet"),
+            "peers" => {
+                for (name, place, table) in objects(draft, &lines, &place, value) {
+                    let Ok(id) = name.parse() else {
+                        let message = format!("a peer's name is its number, not `{name}`");
+                        draft.report.mistake(&place, message);
+                        continue;
+                    };
+                    let section = Section::Peer(id);
+                    draft.report.found(&section, "", &place);
+                    let peer: PeerConfig = object(draft, &lines, &section, table);
+                    draft.peers.insert(id, peer);
+                }
+            }
             other => {
                 let message = match Settings::key(other) {
                     Some(_) => format!("`{other}` belongs under [pgweir]"),
@@ -98,7 +109,10 @@ fn objects<'a>(
     value: &'a Spanned<DeValue<'a>>,
 ) -> Vec<(String, Place, &'a DeTable<'a>)> {
     let Some(table) = value.get_ref().as_table() else {
-        let message = unlike(value.get_ref(), "write [databases.NAME] or [users.NAME]");
+        let message = unlike(
+            value.get_ref(),
+            "write [databases.NAME], [users.NAME] or [peers.NUMBER]",
+        );
         draft.report.mistake(place, message);
         return Vec::new();
     };

@@ -35,6 +35,7 @@ use crate::http::{self, Health};
 use crate::net::listener::{self, Bound, TcpOptions};
 use crate::net::tls::Tls;
 use crate::pool::Ledger;
+use crate::server::Peers;
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
@@ -183,6 +184,7 @@ impl Process {
         let stats_period = general.stats_period;
         let log_stats = general.log_stats;
         let terms = Arc::new(Terms {
+            peers: Peers::new(&config, None),
             config,
             users,
             auth,
@@ -340,8 +342,10 @@ impl Process {
     fn snapshot(&self, reply: oneshot::Sender<Snapshot>) {
         let answers = ask(&self.crew, worker::Command::Snapshot);
         let census = self.census.clone();
+        let terms = self.shown.terms();
         tokio::spawn(async move {
             let mut all = Snapshot::merge(gather(answers).await);
+            all.peers = terms.peers.rows();
             all.login_clients = census.newcomers();
             // Whoever asked may have gone.
             let _ = reply.send(all);
@@ -423,6 +427,7 @@ impl Process {
             .auth
             .with_settings(config.general.scram_iterations, users.usual_kind());
         let terms = Arc::new(Terms {
+            peers: Peers::new(&config, Some(&old.peers)),
             config,
             users,
             auth,

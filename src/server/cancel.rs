@@ -39,11 +39,7 @@ pub async fn cancel(
     let request = async {
         let encrypted = info.encryption.map(|_| &*info.connector);
         let mut stream = dial::connect_again(&info.host, tcp, encrypted, hashing).await?;
-        let mut packet = Vec::new();
-        packet.extend_from_slice(&(12 + key.secret.len() as u32).to_be_bytes());
-        packet.extend_from_slice(&CANCEL_REQUEST_CODE.to_be_bytes());
-        packet.extend_from_slice(&key.pid.to_be_bytes());
-        packet.extend_from_slice(&key.secret);
+        let packet = packet(key.pid as u32, &key.secret);
         sent.set(true);
         stream.write_all(&packet).await?;
         // Nothing is ever answered; only the end is of interest.
@@ -61,6 +57,16 @@ pub async fn cancel(
         info.close_needed.set(true);
     }
     result
+}
+
+/// A CancelRequest.
+pub fn packet(pid: u32, key: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    packet.extend_from_slice(&(12 + key.len() as u32).to_be_bytes());
+    packet.extend_from_slice(&CANCEL_REQUEST_CODE.to_be_bytes());
+    packet.extend_from_slice(&pid.to_be_bytes());
+    packet.extend_from_slice(key);
+    packet
 }
 
 /// Requests for one connection that may be under way together: a client that

@@ -128,7 +128,8 @@ async fn encrypt(
     }
 }
 
-async fn connect_plain(host: &Host, tcp: &TcpConfig) -> io::Result<Stream> {
+/// The same without encryption.
+pub async fn connect_plain(host: &Host, tcp: &TcpConfig) -> io::Result<Stream> {
     match host {
         Host::Tcp { host, port } => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "name has no address");

@@ -8,9 +8,11 @@ mod family;
 mod lease;
 pub mod login;
 pub mod login_error;
+mod peers;
 pub mod pool;
 pub mod watch;
 
 pub use family::{Again, Course, Family, Topologies, Way};
 pub use lease::{Attempt, Lease, Server, ServerInfo};
+pub use peers::{Peer, Peers};
 pub use pool::{Farewell, Greetings, Mail, Pool};

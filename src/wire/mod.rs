@@ -4,6 +4,7 @@
 //! on any bytes. PostgreSQL manual, "Frontend/Backend Protocol".
 
 pub mod build;
+pub mod cancel_key;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -15,30 +15,30 @@ use tokio::sync::Notify;
 use super::Worker;
 use crate::client::ClientInfo;
 
-/// Once for each client that has a limit: when to look, and its process id.
+/// Once for each client that has a limit: when to look, and its [`place`](super::place).
 /// Entries of clients that have left stay for a while.
 #[derive(Debug, Default)]
 pub struct Alarms {
-    queue: RefCell<BinaryHeap<Reverse<(Instant, u32)>>>,
+    queue: RefCell<BinaryHeap<Reverse<(Instant, u64)>>>,
     earlier: Notify,
 }
 
 impl Alarms {
-    fn set(&self, at: Instant, pid: u32) {
+    fn set(&self, at: Instant, place: u64) {
         let mut queue = self.queue.borrow_mut();
         if queue.peek().is_none_or(|Reverse((first, _))| at < *first) {
             self.earlier.notify_one();
         }
-        queue.push(Reverse((at, pid)));
+        queue.push(Reverse((at, place)));
     }
 
-    fn take_due(&self, now: Instant) -> Option<u32> {
+    fn take_due(&self, now: Instant) -> Option<u64> {
         let mut queue = self.queue.borrow_mut();
         let Reverse((at, _)) = queue.peek()?;
         if *at > now {
             return None;
         }
-        queue.pop().map(|Reverse((_, pid))| pid)
+        queue.pop().map(|Reverse((_, place))| place)
     }
 
     /// Returns when the first is due. Cancel safe.
@@ -63,22 +63,22 @@ impl Worker {
         loop {
             self.alarms.wait().await;
             let now = Instant::now();
-            while let Some(pid) = self.alarms.take_due(now) {
-                let client = self.clients.borrow().get(&pid).cloned();
+            while let Some(place) = self.alarms.take_due(now) {
+                let client = self.clients.borrow().get(&place).cloned();
                 if let Some(client) = client {
-                    self.look_at(&client, now);
+                    self.look_at(place, &client, now);
                 }
             }
         }
     }
 
     /// From now on it is looked at.
-    pub(super) fn watch(&self, client: &ClientInfo) {
-        self.look_at(client, Instant::now());
+    pub(super) fn watch(&self, place: u64, client: &ClientInfo) {
+        self.look_at(place, client, Instant::now());
         let clients = self.clients.borrow();
         let mut queue = self.alarms.queue.borrow_mut();
         if queue.len() > 2 * clients.len() + 64 {
-            queue.retain(|Reverse((_, pid))| clients.contains_key(pid));
+            queue.retain(|Reverse((_, place))| clients.contains_key(place));
         }
     }
 
@@ -86,14 +86,14 @@ impl Worker {
     pub(super) fn watch_anew(&self) {
         self.alarms.queue.borrow_mut().clear();
         let now = Instant::now();
-        for client in self.clients.borrow().values() {
-            self.look_at(client, now);
+        for (&place, client) in self.clients.borrow().iter() {
+            self.look_at(place, client, now);
         }
     }
 
-    fn look_at(&self, client: &ClientInfo, now: Instant) {
+    fn look_at(&self, place: u64, client: &ClientInfo, now: Instant) {
         if let Some(next) = client.look_at_limits(&self.terms().config, now) {
-            self.alarms.set(next, client.pid);
+            self.alarms.set(next, place);
         }
     }
 }

@@ -55,15 +55,17 @@ impl Crew {
         self.everyone().filter(move |&number| number != own)
     }
 
-    /// The worker whose client was told this process id.
+    /// The worker whose client was told this process id: the last byte says.
     pub fn owner(&self, pid: u32) -> usize {
-        pid as usize % self.size()
+        (pid & 0xff) as usize % self.size()
     }
 
-    /// The process id next to `pid` that is this worker's to give.
+    /// `pid` with a last byte that makes it this worker's to give.
     pub fn own_pid(&self, pid: u32) -> u32 {
         let (size, number) = (self.size() as u32, self.number as u32);
-        pid - pid % size + number
+        // So many bytes are this worker's, at least four.
+        let own = (0xff - number) / size + 1;
+        pid & !0xff | (number + pid % own * size)
     }
 
     /// Sends to a worker. What was sent to one that has ended comes back.
@@ -82,8 +84,10 @@ mod tests {
     #[test]
     fn a_process_id_tells_whose_client_has_it() {
         for (crew, _) in Crew::assemble(3) {
-            for pid in [0, 1, 5, 99, 0x7fff_fff0] {
-                assert_eq!(crew.owner(crew.own_pid(pid)), crew.number());
+            for pid in [0, 1, 5, 99, 0x7fff_fff0, 0x7fff_ffff] {
+                let own = crew.own_pid(pid);
+                assert_eq!(crew.owner(own), crew.number());
+                assert_eq!(own >> 8, pid >> 8, "the rest may mean something, too");
             }
         }
     }

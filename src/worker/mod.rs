@@ -33,7 +33,7 @@ pub use thread::{Command, Start, start};
 
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::ConsoleView;
-use crate::client::{ClientInfo, Order};
+use crate::client::{CancelKey, ClientInfo, Order};
 use crate::config::PoolConfig;
 use crate::net::Stream;
 use crate::pool::Ledger;
@@ -42,6 +42,7 @@ use crate::server::login::Credential;
 use crate::server::{Farewell, Greetings, Pool, Topologies};
 use crate::stats::Totals;
 use crate::wire::build::Refusal;
+use crate::wire::cancel_key;
 
 /// Since when a client must be logged in that is asked to leave.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -56,11 +57,11 @@ pub struct Worker {
     census: Arc<Census>,
     handle: Handle,
     view: View,
-    /// Clients by the process id that they were told.
-    clients: RefCell<HashMap<u32, Rc<ClientInfo>>>,
+    /// Clients by the [`place`] of what they were told for cancel requests.
+    clients: RefCell<HashMap<u64, Rc<ClientInfo>>>,
     alarms: Alarms,
     /// Clients of the console, for SHOW CLIENTS.
-    consoles: RefCell<HashMap<u32, Rc<ClientInfo>>>,
+    consoles: RefCell<HashMap<u64, Rc<ClientInfo>>>,
     /// Totals of pools that are gone, by database.
     past: RefCell<Vec<(String, Totals)>>,
     /// Nobody but the console is let in any more at the Unix socket, which stays
@@ -177,13 +178,15 @@ impl Worker {
         if self.draining.get() {
             ask_to_leave(&info);
         }
-        self.clients.borrow_mut().insert(info.pid, info.clone());
-        self.watch(&info);
+        let place = place(info.pid, info.key.bytes());
+        self.clients.borrow_mut().insert(place, info.clone());
+        self.watch(place, &info);
     }
 
     /// The client has gone.
     pub fn delist(&self, info: &ClientInfo) {
-        self.clients.borrow_mut().remove(&info.pid);
+        let place = place(info.pid, info.key.bytes());
+        self.clients.borrow_mut().remove(&place);
         if let Some(pool) = info.pool() {
             pool.count_client(-1);
         }
@@ -191,33 +194,42 @@ impl Worker {
 
     /// The same for a client of the console, which no cancel request reaches.
     pub fn enlist_console(self: &Rc<Self>, info: Rc<ClientInfo>) -> ListedConsole {
-        self.consoles.borrow_mut().insert(info.pid, info.clone());
-        ListedConsole(self.clone(), info.pid)
+        let place = place(info.pid, info.key.bytes());
+        self.consoles.borrow_mut().insert(place, info);
+        ListedConsole(self.clone(), place)
     }
 
-    /// A process id that no client has and that says whose it is (see
-    /// [`Crew::owner`]).
-    pub fn new_pid(&self) -> u32 {
-        let clients = self.clients.borrow();
+    /// A process id and key that no client has, and that say whose they are (see
+    /// [`Crew::owner`] and [`cancel_key`]).
+    pub fn new_cancel_key(&self, long: bool) -> (u32, CancelKey) {
+        let peer = self.terms().config.general.peer_id;
         loop {
             // Positive, as pids are; 0 is nobody.
-            let pid = self.crew.own_pid(rand::random::<u32>() & 0x7fff_ffff);
-            if pid != 0 && pid <= 0x7fff_ffff && !clients.contains_key(&pid) {
-                return pid;
+            let mut pid = self.crew.own_pid(rand::random::<u32>() & 0x7fff_ffff);
+            let mut key = CancelKey::random(long);
+            if peer != 0 {
+                pid = cancel_key::mark_pid(pid, peer);
+                cancel_key::mark_key(key.bytes_mut());
+            }
+            let place = place(pid, key.bytes());
+            let taken = self.clients.borrow().contains_key(&place)
+                || self.consoles.borrow().contains_key(&place);
+            if pid != 0 && !taken {
+                return (pid, key);
             }
         }
     }
 
     /// The client with this cancel key.
     pub fn find_by_key(&self, pid: u32, key: &[u8]) -> Option<Rc<ClientInfo>> {
-        let client = self.clients.borrow().get(&pid)?.clone();
+        let client = self.clients.borrow().get(&place(pid, key))?.clone();
         bool::from(client.key.bytes().ct_eq(key)).then_some(client)
     }
 
     /// Whether somebody at the console has this cancel key.
     pub fn is_console(&self, pid: u32, key: &[u8]) -> bool {
         let consoles = self.consoles.borrow();
-        let console = consoles.get(&pid);
+        let console = consoles.get(&place(pid, key));
         console.is_some_and(|console| bool::from(console.key.bytes().ct_eq(key)))
     }
 
@@ -322,6 +334,13 @@ impl Worker {
     }
 }
 
+/// Where to look for a client: its process id and the first four bytes of its
+/// key. With a peer's number in it the process id alone is not enough.
+fn place(pid: u32, key: &[u8]) -> u64 {
+    let key = key.first_chunk().map_or(0, |key| u32::from_be_bytes(*key));
+    u64::from(pid) << 32 | u64::from(key)
+}
+
 /// Asks a client to leave when its transaction is over. One that has only just
 /// come has hardly begun what it came for, and was told that it may.
 fn ask_to_leave(client: &Rc<ClientInfo>) {
@@ -339,7 +358,7 @@ fn ask_to_leave(client: &Rc<ClientInfo>) {
 }
 
 /// A client of the console that is in the list.
-pub struct ListedConsole(Rc<Worker>, u32);
+pub struct ListedConsole(Rc<Worker>, u64);
 
 impl Drop for ListedConsole {
     fn drop(&mut self) {

@@ -56,6 +56,7 @@ impl Worker {
                 .iter()
                 .flat_map(|f| host_rows(f, &now))
                 .collect(),
+            peers: Vec::new(),
             login_clients: 0,
             past: self.past.borrow().clone(),
         }

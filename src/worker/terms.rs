@@ -8,6 +8,7 @@ use crate::auth::{Secret, UserList};
 use crate::client::auth::AuthContext;
 use crate::config::{Config, PoolConfig};
 use crate::net::tls::Tls;
+use crate::server::Peers;
 use crate::server::login::Credential;
 
 /// A configuration with everything that was read along with it. Replaced as a
@@ -20,6 +21,7 @@ pub struct Terms {
     pub auth: AuthContext,
     /// Certificates and keys.
     pub tls: Tls,
+    pub peers: Peers,
 }
 
 impl Terms {

@@ -27,6 +27,7 @@ mod memory;
 mod modes;
 mod ownership;
 mod parameters;
+mod peers;
 mod pool;
 mod prepared;
 mod replicas;

@@ -126,6 +126,7 @@ pub struct Setup {
     settings: Settings,
     databases: BTreeMap<String, Settings>,
     users: BTreeMap<String, Settings>,
+    peers: BTreeMap<String, Settings>,
     database: String,
     open_files: Option<u32>,
     target: Target,
@@ -145,6 +146,7 @@ impl Setup {
             settings: Settings::new(),
             databases: BTreeMap::new(),
             users: BTreeMap::new(),
+            peers: BTreeMap::new(),
             database: database.clone(),
             open_files: None,
             target: target(),
@@ -264,6 +266,19 @@ impl Setup {
         self
     }
 
+    /// A setting of a peer.
+    pub fn peer(mut self, number: u32, name: &str, value: impl Into<Value>) -> Setup {
+        let settings = self.peers.entry(number.to_string()).or_default();
+        settings.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Takes all peers out.
+    pub fn without_peers(mut self) -> Setup {
+        self.peers.clear();
+        self
+    }
+
     /// Takes a user out.
     pub fn without_user(mut self, user: &str) -> Setup {
         self.users.remove(user);
@@ -377,6 +392,10 @@ impl Setup {
             write!(text, "\n[users.{name:?}]\n").expect("write");
             write_toml(&mut text, settings);
         }
+        for (number, settings) in &self.peers {
+            write!(text, "\n[peers.{number}]\n").expect("write");
+            write_toml(&mut text, settings);
+        }
         text
     }
 
@@ -404,6 +423,10 @@ impl Setup {
             if !settings.is_empty() {
                 writeln!(text, "{name} ={}", pairs(&settings)).expect("write");
             }
+        }
+        text.push_str("[peers]\n");
+        for (number, settings) in &self.peers {
+            writeln!(text, "{number} ={}", pairs(settings)).expect("write");
         }
         text.push_str("[pgbouncer]\n");
         for (name, value) in &settings {

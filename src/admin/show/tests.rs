@@ -351,6 +351,7 @@ fn snapshot() -> Snapshot {
         ],
         servers: vec![server],
         pools: vec![quiet_pool(), busy],
+        peers: Vec::new(),
         hosts: vec![HostRow {
             state: State::Ejected,
             weight: 2,

@@ -149,7 +149,7 @@ fn what_is_not_built_is_noted_for_an_ini() {
         [
             "p.ini:8: `server_tls_ciphers` is not built yet and has no effect",
             "p.ini:5: `dns_zone_check_period` is not built yet and has no effect",
-            "p.ini:10: peers are not built yet: cancel requests are not handed on",
+            "p.ini:10: peers have no effect without `peer_id`",
         ]
     );
 }

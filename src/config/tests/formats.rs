@@ -177,7 +177,7 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
     // Three of the database; defaults are nothing to speak of.
     let count = |text| config.notices.iter().filter(|n| n.contains(text)).count();
     assert_eq!(count("has no effect"), 3, "{:?}", config.notices);
-    assert_eq!(count("peers are not built yet"), 1);
+    assert_eq!(count("peers have no effect without `peer_id`"), 1);
     assert_eq!(count("nobody can log in"), 1);
     assert_eq!(config.notices.len(), 5);
 
