@@ -5,20 +5,23 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::support::{Address, Frontend, Pooler, RawClient, Setup, eventually, free_port, secs};
 
 /// Processes with the numbers from 1 on, each a peer of the others.
-struct Group {
-    poolers: Vec<Pooler>,
+pub struct Group {
+    pub poolers: Vec<Pooler>,
     sockets: Vec<Address>,
+    /// Those that were replaced; their database is the others', too.
+    ended: Vec<Pooler>,
     _dirs: Vec<TempDir>,
 }
 
 impl Group {
     /// `change` gets the number of each, and the sockets of all.
-    fn start(count: usize, change: impl Fn(usize, Setup, &[Address]) -> Setup) -> Group {
+    pub fn start(count: usize, change: impl Fn(usize, Setup, &[Address]) -> Setup) -> Group {
         let port = free_port();
         let dirs: Vec<_> = (0..count).map(|_| tempfile::tempdir().unwrap()).collect();
         let socket = |dir: &TempDir| Address::Unix(dir.path().to_owned(), port);
@@ -35,8 +38,19 @@ impl Group {
         Group {
             poolers: (1..).zip(&sockets).map(start).collect(),
             sockets,
+            ended: Vec::new(),
             _dirs: dirs,
         }
+    }
+
+    /// Asks a process to end, waits until it has, and starts it anew.
+    #[track_caller]
+    pub fn replace(&mut self, number: usize) {
+        let pooler = &mut self.poolers[number - 1];
+        pooler.signal(Signal::SIGTERM);
+        assert_eq!(pooler.wait(), 0);
+        let new = pooler.setup.clone().start_on(pooler.address.port());
+        self.ended.push(std::mem::replace(pooler, new));
     }
 
     fn database(&self) -> &str {

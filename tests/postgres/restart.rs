@@ -1,8 +1,13 @@
 //! Processes that are replaced lose nobody.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
-use crate::support::{Frontend, RawClient, Setup, eventually, free_port};
+use crate::peers::Group;
+use crate::support::{Address, Frontend, RawClient, Setup, eventually, free_port, pgbench};
 
 #[test]
 fn processes_share_a_port() {
@@ -41,4 +46,64 @@ fn who_waits_to_be_accepted_is_served_although_the_process_stops() {
     eventually("it is closed", true, || {
         RawClient::try_connect(&pooler.address).is_err()
     });
+}
+
+/// Connects, works, cancels a query of its own, and leaves; again and again.
+fn work(address: &Address, database: &str, over: &AtomicBool) -> usize {
+    let mut sessions = 0;
+    while !over.load(Ordering::Relaxed) {
+        let mut client = RawClient::login(address, "app", database);
+        for _ in 0..10 {
+            assert_eq!(client.value("select 1"), "1");
+            thread::sleep(Duration::from_millis(10));
+        }
+        client.query("begin");
+        let sent = Frontend::new().query("select pg_sleep(30)");
+        client.send(&sent);
+        // Early or late, it arrives at any of the processes.
+        thread::sleep(Duration::from_millis(50));
+        client.cancel();
+        assert_eq!(client.answer().error().sqlstate(), "57014");
+        assert_eq!(client.query("rollback").status(), 'I');
+        sessions += 1;
+    }
+    sessions
+}
+
+/// As PgBouncer, from an ini: a process waits for its clients.
+#[test]
+fn three_processes_are_replaced_under_load_and_nothing_fails() {
+    let mut group = Group::start(3, |_, setup, _| setup.in_ini());
+    let script = group.poolers[0].config().with_file_name("script.sql");
+    std::fs::write(&script, "select 1;").expect("write");
+    let script = script.display().to_string();
+    let (address, database) = (
+        group.poolers[0].address.clone(),
+        group.poolers[0].database.clone(),
+    );
+    // A connection for each transaction.
+    let arguments = [
+        "-n", "-C", "-c", "3", "-j", "3", "-R", "60", "-T", "6", "-f", &script,
+    ];
+    let bench = pgbench(&arguments, &group.poolers[0].dsn()).start();
+    let (over, sessions) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let count = work(&address, &database, &over);
+                sessions.fetch_add(count, Ordering::Relaxed);
+            });
+        }
+        for number in 1..=3 {
+            thread::sleep(Duration::from_millis(500));
+            group.replace(number);
+        }
+        thread::sleep(Duration::from_millis(500));
+        over.store(true, Ordering::Relaxed);
+    });
+    let output = bench.finish();
+    assert!(output.success, "{}", output.stderr);
+    let failed = "number of failed transactions: 0 (0.000%)";
+    assert!(output.stdout.contains(failed), "{}", output.stdout);
+    assert!(sessions.into_inner() > 20);
 }
