@@ -108,16 +108,7 @@ const CONTROLS: [(&str, OfDatabase); 7] = [
 ];
 
 /// SHOW commands of PgBouncer that are not built; whether they need an admin.
-const SHOW_NOT_BUILT: [(&str, bool); 8] = [
-    ("ACTIVE_SOCKETS", false),
-    ("DNS_HOSTS", false),
-    ("DNS_ZONES", false),
-    ("FDS", true),
-    ("MEM", false),
-    ("PEERS", false),
-    ("PEER_POOLS", false),
-    ("SOCKETS", false),
-];
+const SHOW_NOT_BUILT: [(&str, bool); 1] = [("FDS", true)];
 
 // PgBouncer's limits in bytes, quotes included.
 const MAX_COMMAND: usize = 15;

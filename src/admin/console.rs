@@ -67,15 +67,16 @@ pub fn welcome(key_data: &[u8]) -> io::Result<BytesMut> {
 /// Serves a client that has been welcomed, until it leaves or breaks the
 /// protocol. Returns why, in PgBouncer's words for `closing because: ...`; an
 /// error is one of `io`. `view` is called for each table with the
-/// snapshot that it shows (an empty one where none is needed). When `dismissed`
-/// resolves, it is told so and closed.
+/// snapshot that it shows (an empty one where none is needed). `asks` is
+/// told when a message is being dealt with and when it has been. When `dismissed`
+/// resolves, the client is told so and closed.
 ///
 /// Dropping the future may cut a reply short: only `io` can be given up then.
 pub async fn serve<S, V>(
     io: S,
     who: Identity,
     (handle, view): (Handle, V),
-    dismissed: impl Future<Output = ()>,
+    (asks, dismissed): (impl Fn(bool), impl Future<Output = ()>),
 ) -> io::Result<&'static str>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -99,7 +100,10 @@ where
         };
         match received {
             Received::Message(kind, body) => {
-                if let Some(reason) = console.message(kind, &body).await? {
+                asks(true);
+                let end = console.message(kind, &body).await?;
+                asks(false);
+                if let Some(reason) = end {
                     break reason;
                 }
             }

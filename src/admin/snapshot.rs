@@ -68,6 +68,37 @@ pub struct SocketRow<S> {
     pub prepared_statements: usize,
     /// The worker that has it.
     pub worker: usize,
+    /// Bytes that have come and could not be dealt with yet.
+    pub held: u16,
+    /// Bytes that the other side has not taken yet.
+    pub unsent: u16,
+}
+
+/// One row of SHOW MEM.
+#[derive(Clone, Debug)]
+pub struct MemoryRow {
+    pub name: &'static str,
+    /// What one takes in bytes, to be shown while there is none.
+    pub size: u64,
+    pub used: u64,
+    /// Kept for the next use.
+    pub free: u64,
+    /// What all of them take in bytes.
+    pub bytes: u64,
+}
+
+impl MemoryRow {
+    /// So many of the same size.
+    pub fn uniform(name: &'static str, size: usize, used: usize) -> MemoryRow {
+        let (size, used) = (size as u64, used as u64);
+        MemoryRow {
+            name,
+            size,
+            used,
+            free: 0,
+            bytes: size * used,
+        }
+    }
 }
 
 /// One row of SHOW POOLS; counts are of now.
@@ -174,6 +205,8 @@ pub struct Snapshot {
     pub peers: Vec<PeerRow>,
     /// Clients that have not logged in yet.
     pub login_clients: usize,
+    /// What workers hold in memory, by kind.
+    pub memory: Vec<MemoryRow>,
     /// Totals of pools that are gone and of logins to the console, by database.
     pub past: Vec<(String, Totals)>,
 }
@@ -199,6 +232,12 @@ impl Snapshot {
             all.servers.extend(part.servers);
             all.login_clients += part.login_clients;
             all.past.extend(part.past);
+            for row in part.memory {
+                match all.memory.iter_mut().find(|known| known.name == row.name) {
+                    Some(known) => known.add(&row),
+                    None => all.memory.push(row),
+                }
+            }
             for row in part.pools {
                 match pools.entry((row.database.clone(), row.user.clone())) {
                     Entry::Vacant(entry) => {
@@ -213,6 +252,15 @@ impl Snapshot {
         all.clients.sort_by_key(|row| row.id);
         all.servers.sort_by_key(|row| row.id);
         all
+    }
+}
+
+impl MemoryRow {
+    /// Adds what another worker has of it.
+    fn add(&mut self, other: &MemoryRow) {
+        self.used += other.used;
+        self.free += other.free;
+        self.bytes += other.bytes;
     }
 }
 

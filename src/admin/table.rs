@@ -7,6 +7,7 @@ use std::borrow::Cow;
 pub enum Type {
     Text,
     Int4,
+    Int8,
     Numeric,
 }
 
@@ -16,6 +17,7 @@ impl Type {
         match self {
             Type::Text => 25,
             Type::Int4 => 23,
+            Type::Int8 => 20,
             Type::Numeric => 1700,
         }
     }
@@ -24,6 +26,7 @@ impl Type {
     pub fn size(self) -> i16 {
         match self {
             Type::Int4 => 4,
+            Type::Int8 => 8,
             Type::Text | Type::Numeric => -1,
         }
     }

@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::snapshot::Snapshot;
-use crate::auth::UserList;
-use crate::config::{Choice, Config, DatabaseConfig, LoadBalance, PoolMode, Settings, Table};
+use super::snapshot::{MemoryRow, Snapshot};
+use crate::auth::{Secret, UserList};
+use crate::config::{
+    Choice, Config, DatabaseConfig, LoadBalance, PeerConfig, PoolMode, Settings, Table, UserConfig,
+};
 use crate::stats::Averages;
 use crate::worker::Gates;
 
@@ -27,6 +29,10 @@ pub struct ConsoleView {
     pub databases: Vec<DatabaseRow>,
     /// Known users, without the console's own.
     pub users: Vec<UserRow>,
+    /// Configured peers, by number.
+    pub peers: Vec<PeerRow>,
+    /// What the configuration holds in memory.
+    pub memory: Vec<MemoryRow>,
     /// Every setting, in the order of SHOW CONFIG.
     pub config: Vec<ConfigRow>,
     pub averages: Arc<Averages>,
@@ -78,6 +84,15 @@ pub struct UserRow {
     pub max_user_client_connections: u32,
 }
 
+/// A peer of the configuration.
+#[derive(Clone, Debug)]
+pub struct PeerRow {
+    pub peer_id: u32,
+    pub host: Option<String>,
+    pub port: u16,
+    pub pool_size: u32,
+}
+
 /// A setting. What is unset is empty; secrets come masked.
 #[derive(Clone, Debug)]
 pub struct ConfigRow {
@@ -105,6 +120,8 @@ impl ConsoleView {
             state,
             databases: databases(config, snapshot, gates),
             users: user_rows(config, users),
+            peers: peers(config),
+            memory: memory(config, users),
             config: settings(&config.general),
             averages,
         }
@@ -181,6 +198,28 @@ fn user_rows(config: &Config, users: &UserList) -> Vec<UserRow> {
             }
         })
         .collect()
+}
+
+fn peers(config: &Config) -> Vec<PeerRow> {
+    let row = |(&peer_id, peer): (&u32, &PeerConfig)| PeerRow {
+        peer_id,
+        host: peer.host.clone(),
+        port: peer.port,
+        pool_size: peer.pool_size.unwrap_or(config.general.default_pool_size),
+    };
+    config.peers.iter().map(row).collect()
+}
+
+/// Without the texts in them, and what the process takes from the system.
+fn memory(config: &Config, users: &UserList) -> Vec<MemoryRow> {
+    let listed = users.iter().count();
+    let databases = config.databases.len();
+    vec![
+        MemoryRow::uniform("db_cache", size_of::<DatabaseConfig>(), databases),
+        MemoryRow::uniform("user_cache", size_of::<UserConfig>(), config.users.len()),
+        MemoryRow::uniform("credentials_cache", size_of::<Secret>(), listed),
+        MemoryRow::uniform("peer_cache", size_of::<PeerConfig>(), config.peers.len()),
+    ]
 }
 
 fn settings(settings: &Settings) -> Vec<ConfigRow> {

@@ -79,6 +79,10 @@ pub struct ClientInfo {
     pub request_time: Cell<Instant>,
     pub state: Cell<ClientState>,
     pub prepared_statements: Cell<u32>,
+    /// Bytes that it sent and that could not be dealt with yet, and bytes that it
+    /// has not taken yet, 65535 at most; as of the end of its task's last turn.
+    pub held: Cell<u16>,
+    pub unsent: Cell<u16>,
     /// What covers its last write, where statements are routed
     /// ([`crate::route::Topology::covering_sample`]).
     pub last_write: Cell<u32>,
@@ -171,6 +175,8 @@ impl ClientInfo {
             request_time: Cell::new(Instant::now()),
             state: Cell::new(ClientState::Idle),
             prepared_statements: Cell::new(0),
+            held: Cell::new(0),
+            unsent: Cell::new(0),
             last_write: Cell::new(0),
             link: Slot::new(None),
             params: Slot::new(Some(params)),
@@ -259,6 +265,17 @@ impl ClientInfo {
             }
         })
         .await;
+    }
+
+    /// Somebody at the console asks for something, or has been answered.
+    pub fn asks(&self, asks: bool) {
+        if asks {
+            self.request_time.set(Instant::now());
+        }
+        self.state.set(match asks {
+            true => ClientState::Active,
+            false => ClientState::Idle,
+        });
     }
 
     /// What is asked now.

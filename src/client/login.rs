@@ -12,7 +12,6 @@ use super::info::{ClientInfo, Party};
 use super::session::Client;
 use super::startup::{Begun, Failure};
 use crate::admin::console::Identity;
-use crate::admin::snapshot::ClientState;
 use crate::admin::{self, Access};
 use crate::auth::Method;
 use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Settings, Source};
@@ -248,7 +247,6 @@ async fn enter_console(
         .await?;
     let party = Party::Console(Arc::from(user));
     let info = ClientInfo::new(id, (pid, key), party, stream, Rc::default());
-    info.state.set(ClientState::Active);
     let who = Identity {
         user: user.to_owned(),
         admin,

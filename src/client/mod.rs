@@ -9,6 +9,13 @@ mod session;
 mod startup;
 mod task;
 
+use std::mem::size_of;
+
 pub use cancel::cancel;
 pub use info::{CancelKey, ClientInfo, Order, Party};
 pub use startup::serve;
+
+/// What an idle client takes in bytes: its task, and what others may know of it.
+pub const SIZE: usize = size_of::<task::Task>() + size_of::<ClientInfo>();
+/// The same for somebody at the console, or one who is logging in.
+pub const LOGIN_SIZE: usize = size_of::<ClientInfo>();

@@ -106,7 +106,12 @@ impl Client {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.info.listen(cx.waker());
         match self.drive(cx) {
-            Ok(()) => Poll::Pending,
+            Ok(()) => {
+                let shown = |bytes: usize| bytes.min(u16::MAX as usize) as u16;
+                self.info.held.set(shown(self.input.len()));
+                self.info.unsent.set(shown(self.output.len()));
+                Poll::Pending
+            }
             Err(end) => Poll::Ready(end),
         }
     }

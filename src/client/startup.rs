@@ -41,6 +41,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
     let arrival = (newcomer, seat);
     let limit = terms.config.general.client_login_timeout.0;
     let addr = stream.peer_addr();
+    let listed = worker.enlist_login(id, &stream);
     // Empty during a TLS handshake: whoever fails there can be told nothing.
     let mut stream = Some(stream);
     let begun = Box::pin(async {
@@ -52,6 +53,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         }
     })
     .await;
+    drop(listed);
     match (begun, stream) {
         (Ok(Begun::Client(welcomed)), Some(stream)) => {
             // A task of its own, so that what the login needed is freed.
@@ -63,7 +65,8 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             let info = Rc::new(info);
             let _listed = worker.enlist_console(info.clone());
             let means = (worker.handle(), worker.view());
-            let console = admin::console::serve(stream, who, means, info.dismissed());
+            let asks = |asks| info.asks(asks);
+            let console = admin::console::serve(stream, who, means, (asks, info.dismissed()));
             if let Err(error) = Box::pin(console).await {
                 debug!(reason = %error, "console connection failed");
             }

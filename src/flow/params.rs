@@ -85,6 +85,13 @@ impl Params {
         Some(Arc::make_mut(&mut self.list).remove(at).value)
     }
 
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let texts = |p: &Param| p.key.len() + p.name.len() + p.value.len();
+        let list = self.list.iter().map(|p| size_of::<Param>() + texts(p));
+        size_of::<Params>() + list.sum::<usize>()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -200,6 +207,11 @@ pub struct ParamTable {
 }
 
 impl ParamTable {
+    /// All that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Params>> {
+        self.sets.iter()
+    }
+
     /// The one `Rc` for this set.
     pub fn intern(&mut self, params: Params) -> Rc<Params> {
         if let Some(known) = self.sets.get(&params) {

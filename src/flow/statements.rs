@@ -25,6 +25,11 @@ pub struct Text {
 }
 
 impl Text {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        size_of::<Text>() + self.server_name.len() + self.definition.len() + self.manner.len()
+    }
+
     /// Whether its bytes below 128 are the ASCII that they look like, and its
     /// backslashes are nothing else.
     pub fn is_plain(&self) -> bool {
@@ -149,6 +154,11 @@ impl Statements {
         self.table
             .insert_unique(hash, statement.clone(), |s| s.hash);
         statement
+    }
+
+    /// All that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Statement>> {
+        self.table.iter()
     }
 
     /// How many are kept.

@@ -22,6 +22,15 @@ impl Outgoing {
         self.0.is_none()
     }
 
+    /// Bytes that are kept.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            None => 0,
+            Some(rest) => rest.bytes.len() - rest.sent,
+        }
+    }
+
     /// Writes `bytes` now as far as the socket takes them, and keeps the rest.
     /// What was kept before goes first.
     pub fn write<W: AsyncWrite + Unpin>(

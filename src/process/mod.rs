@@ -4,6 +4,7 @@ mod control;
 mod handle;
 mod load;
 pub mod logging;
+mod memory;
 mod pidfile;
 mod run;
 

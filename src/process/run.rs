@@ -25,7 +25,7 @@ use super::control::{Control, ControlError, Controls};
 use super::load::{self, Source};
 use super::logging::{self, LogHandle};
 use super::pidfile::Pidfile;
-use super::{Command, Handle, ShutdownMode, all, ask, gather};
+use super::{Command, Handle, ShutdownMode, all, ask, gather, memory};
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
 use crate::auth::UserList;
@@ -119,14 +119,16 @@ impl Shown {
             false => PoolerState::Active,
             true => PoolerState::Paused,
         };
-        ConsoleView::new(
+        let mut view = ConsoleView::new(
             Instant::now(),
             &terms.config,
             &terms.users,
             snapshot,
             (state, &gates),
             self.averages(),
-        )
+        );
+        view.memory.extend(memory::resident());
+        view
     }
 
     fn terms(&self) -> Arc<Terms> {

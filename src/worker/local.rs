@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::derived_keys::DerivedKeys;
+use crate::admin::snapshot::MemoryRow;
 use crate::flow::{ParamTable, Statements, Texts};
 use crate::net::tls::Connector;
 
@@ -89,6 +90,45 @@ impl Local {
             buffer.clear();
             spare.push(buffer);
         }
+    }
+
+    /// For SHOW MEM: the buffers, and what clients and servers share.
+    pub fn memory(&self) -> [MemoryRow; 4] {
+        let statements = self.statements.borrow();
+        let texts = statements.iter().map(|statement| statement.bytes());
+        let params = self.params.borrow();
+        let spare = self.spare.borrow();
+        let write = self.write_buffer.borrow().capacity();
+        [
+            MemoryRow {
+                name: "iobuf_cache",
+                size: READ_BUFFER as u64,
+                used: 1,
+                free: 0,
+                bytes: (self.read_buffer.borrow().len() + write) as u64,
+            },
+            MemoryRow {
+                name: "spare_iobuf_cache",
+                size: 0,
+                used: 0,
+                free: spare.len() as u64,
+                bytes: spare.iter().map(|buffer| buffer.capacity() as u64).sum(),
+            },
+            MemoryRow {
+                name: "prepared_statement_cache",
+                size: 0,
+                used: statements.len() as u64,
+                free: 0,
+                bytes: texts.sum::<usize>() as u64,
+            },
+            MemoryRow {
+                name: "var_list_cache",
+                size: 0,
+                used: params.iter().count() as u64,
+                free: 0,
+                bytes: params.iter().map(|set| set.bytes() as u64).sum(),
+            },
+        ]
     }
 
     /// A number for a new connection, client or server.

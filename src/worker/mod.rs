@@ -8,6 +8,7 @@ pub mod derived_keys;
 mod gates;
 pub mod hashing;
 mod local;
+mod logins;
 mod pools;
 mod snapshot;
 mod stop;
@@ -27,6 +28,7 @@ pub use census::{Admission, Census, Newcomer, Seat};
 pub use crew::Crew;
 pub use gates::Gates;
 pub use local::Local;
+use logins::Login;
 pub use pools::Pools;
 pub use terms::{Terms, View};
 pub use thread::{Command, Start, start};
@@ -60,6 +62,8 @@ pub struct Worker {
     /// Clients by the [`place`] of what they were told for cancel requests.
     clients: RefCell<HashMap<u64, Rc<ClientInfo>>>,
     alarms: Alarms,
+    /// Clients that are logging in, by number, for SHOW SOCKETS.
+    logins: RefCell<HashMap<u64, Login>>,
     /// Clients of the console, for SHOW CLIENTS.
     consoles: RefCell<HashMap<u64, Rc<ClientInfo>>>,
     /// Totals of pools that are gone, by database.
@@ -94,6 +98,7 @@ impl Worker {
             clients: RefCell::default(),
             alarms: Alarms::default(),
             consoles: RefCell::default(),
+            logins: RefCell::default(),
             past: RefCell::default(),
             turning_away: Cell::new(false),
             closed: Cell::new(false),
@@ -190,6 +195,12 @@ impl Worker {
         if let Some(pool) = info.pool() {
             pool.count_client(-1);
         }
+    }
+
+    /// Makes a connection known that has not logged in.
+    pub fn enlist_login(self: &Rc<Self>, id: u64, stream: &Stream) -> ListedLogin {
+        self.logins.borrow_mut().insert(id, Login::new(stream));
+        ListedLogin(self.clone(), id)
     }
 
     /// The same for a client of the console, which no cancel request reaches.
@@ -355,6 +366,15 @@ fn ask_to_leave(client: &Rc<ClientInfo>) {
             client.order(Order::Drain);
         }
     });
+}
+
+/// A connection that is logging in and in the list.
+pub struct ListedLogin(Rc<Worker>, u64);
+
+impl Drop for ListedLogin {
+    fn drop(&mut self) {
+        self.0.logins.borrow_mut().remove(&self.1);
+    }
 }
 
 /// A client of the console that is in the list.

@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Worker;
-use crate::admin::snapshot::{ClientState, HostRow, PoolRow, ServerState, Snapshot, SocketRow};
-use crate::client::ClientInfo;
-use crate::config::Host;
+use crate::admin::snapshot::{
+    ClientState, HostRow, MemoryRow, PoolRow, ServerState, Snapshot, SocketRow,
+};
+use crate::client::{self, ClientInfo};
+use crate::config::{Host, PoolConfig};
 use crate::flow::Params;
 use crate::route::{Member, Needs, State};
-use crate::server::{Family, Pool, ServerInfo};
+use crate::server::{Family, Pool, Server, ServerInfo};
 
 impl Worker {
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -22,7 +24,9 @@ impl Worker {
         let clients = self.clients.borrow();
         let consoles = self.consoles.borrow();
         let all = clients.values().chain(consoles.values());
-        let rows: Vec<_> = all.map(|c| client_row(c, worker, &now)).collect();
+        let mut rows: Vec<_> = all.map(|c| client_row(c, worker, &now)).collect();
+        let logins = self.logins.borrow();
+        rows.extend(logins.iter().map(|(id, login)| login.row(*id, worker)));
         let mut counts: HashMap<*const Pool, ClientCounts> = HashMap::new();
         for client in clients.values() {
             let Some(pool) = client.pool() else { continue };
@@ -41,11 +45,15 @@ impl Worker {
             pools.push(pool_row(&pool, count, &now));
             for (_, info) in pool.servers().iter() {
                 let mut row = server_row(info, worker, &now);
+                if row.state == ServerState::Idle && is_used(info.idle_since.get(), &config, &now) {
+                    row.state = ServerState::Used;
+                }
                 row.database = config.database.to_string();
                 row.user = config.user.to_string();
                 servers.push(row);
             }
         }
+        let (servers_count, pools_count) = (servers.len(), pools.len());
         Snapshot {
             clients: rows,
             servers,
@@ -58,9 +66,34 @@ impl Worker {
                 .collect(),
             peers: Vec::new(),
             login_clients: 0,
+            memory: self.memory(servers_count, pools_count),
             past: self.past.borrow().clone(),
         }
     }
+}
+
+impl Worker {
+    /// What this worker holds, but for what tables and texts take besides.
+    fn memory(&self, servers: usize, pools: usize) -> Vec<MemoryRow> {
+        let clients = self.clients.borrow().len();
+        let others = self.consoles.borrow().len() + self.logins.borrow().len();
+        let server = size_of::<Server>() + size_of::<ServerInfo>();
+        let mut rows = vec![
+            MemoryRow::uniform("pool_cache", size_of::<Pool>(), pools),
+            MemoryRow::uniform("server_cache", server, servers),
+            MemoryRow::uniform("client_cache", client::SIZE, clients),
+            MemoryRow::uniform("login_client_cache", client::LOGIN_SIZE, others),
+        ];
+        rows.extend(self.local.memory());
+        rows
+    }
+}
+
+/// Whether a connection that has been idle since then is checked before its next
+/// use.
+fn is_used(since: Option<Instant>, config: &PoolConfig, now: &Moment) -> bool {
+    let due = |since| now.instant >= since + config.server_check_delay;
+    config.server_check_query.is_some() && since.is_some_and(due)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -72,9 +105,7 @@ struct ClientCounts {
 fn pool_row(pool: &Pool, clients: ClientCounts, now: &Moment) -> PoolRow {
     let config = pool.config();
     let book = pool.book();
-    let check_delay = config.server_check_delay;
-    let checked = config.server_check_query.is_some();
-    let used = |since: Instant| checked && now.instant >= since + check_delay;
+    let used = |since| is_used(Some(since), &config, now);
     let sv_used = book.idle().filter(|(_, since)| used(*since)).count();
     let state = |state: ServerState| {
         let servers = pool.servers();
@@ -87,6 +118,7 @@ fn pool_row(pool: &Pool, clients: ClientCounts, now: &Moment) -> PoolRow {
     let canceled = canceled
         .iter()
         .filter(|(_, info)| info.cancels.get() > 0 && info.state.get() == ServerState::Active);
+    let cancels = canceled.map(|(_, info)| info.cancels.get() as usize).sum();
     PoolRow {
         database: config.database.to_string(),
         user: config.user.to_string(),
@@ -97,10 +129,11 @@ fn pool_row(pool: &Pool, clients: ClientCounts, now: &Moment) -> PoolRow {
             Some(_) => book.waiting_count(),
             None => clients.waiting.max(book.waiting_count()),
         },
-        cl_active_cancel_req: canceled.map(|(_, info)| info.cancels.get() as usize).sum(),
+        // Each has a connection of its own to the server, from the beginning.
+        cl_active_cancel_req: cancels,
         cl_waiting_cancel_req: 0,
         sv_active: state(ServerState::Active),
-        sv_active_cancel: 0,
+        sv_active_cancel: cancels,
         sv_being_canceled: state(ServerState::BeingCanceled),
         sv_idle: book.idle_count() - sv_used,
         sv_used,
@@ -199,6 +232,8 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
             .map_or(String::new(), |p| application_name(&p)),
         prepared_statements: info.prepared_statements.get() as usize,
         worker,
+        held: info.held.get(),
+        unsent: info.unsent.get(),
     }
 }
 
@@ -227,5 +262,7 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         application_name: info.application_name.borrow().clone(),
         prepared_statements: info.prepared_statements.get(),
         worker,
+        held: 0,
+        unsent: 0,
     }
 }

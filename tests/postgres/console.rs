@@ -8,6 +8,8 @@ const SOCKETS: &str = "type,user,database,replication,state,addr,port,local_addr
     connect_time,request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,\
     application_name,prepared_statements,id";
 
+const DETAILS: &str = "recv_pos,pkt_pos,pkt_remain,send_pos,send_remain,pkt_avail,send_avail";
+
 const POOLS: &str = "database,user,cl_active,cl_waiting,cl_active_cancel_req,\
     cl_waiting_cancel_req,sv_active,sv_active_cancel,sv_being_canceled,sv_idle,sv_used,\
     sv_tested,sv_login,maxwait,maxwait_us,pool_mode,load_balance_hosts";
@@ -51,6 +53,10 @@ fn columns_are_pgbouncers() {
         ("SHOW CONFIG", "key,value,default,changeable"),
         ("SHOW LISTS", "list,items"),
         ("SHOW STATE", "key,value"),
+        ("SHOW MEM", "name,size,used,free,memtotal"),
+        ("SHOW SOCKETS", &*format!("{SOCKETS},{DETAILS}")),
+        ("SHOW ACTIVE_SOCKETS", &*format!("{SOCKETS},{DETAILS}")),
+        ("SHOW TOTALS", "name,value"),
         ("SHOW VERSION", "version"),
     ] {
         let answer = console.query(command);
@@ -189,6 +195,80 @@ fn shows_what_is_there() {
     );
     assert_eq!(row(&config, "key", "listen_port")["changeable"], "no");
     assert_eq!(row(&pooler.show("STATE"), "key", "active")["value"], "yes");
+}
+
+#[test]
+fn sockets_are_shown_from_their_first_byte() {
+    let pooler = Setup::new().pool_size(1).start();
+    let mut busy = pooler.login();
+    busy.query("begin");
+    let mut waiting = pooler.login_as("app");
+    waiting.send(&Frontend::new().query("select 1"));
+    pooler.expect_waiting(1);
+    let _knocks = RawClient::connect(&pooler.address);
+    eventually("a connection that logs in", true, || {
+        let rows = pooler.show("SOCKETS");
+        rows.iter().any(|row| row["state"] == "cl_login")
+    });
+    let rows = pooler.show("SOCKETS");
+    let login = row(&rows, "state", "cl_login");
+    assert_eq!(
+        (&*login["user"], &*login["database"]),
+        ("(nouser)", "(nodb)")
+    );
+    // The query that waits is kept: five bytes of header, and the text.
+    let waiting = row(&rows, "state", "cl_waiting");
+    assert_eq!(waiting["pkt_avail"], "14");
+    assert_eq!(row(&rows, "state", "sv_active")["user"], "app");
+    let idle = pooler.login();
+    let active = pooler.show("ACTIVE_SOCKETS");
+    let mut states: Vec<_> = active.iter().map(|row| row["state"].as_str()).collect();
+    states.sort_unstable();
+    // The console that asks, and who is in a transaction.
+    let expected = [
+        "cl_active",
+        "cl_active",
+        "cl_login",
+        "cl_waiting",
+        "sv_active",
+    ];
+    assert_eq!(states, expected);
+    // All have a number of their own, of one counter.
+    let all = pooler.show("SOCKETS");
+    let mut ids: Vec<u32> = all.iter().map(|row| row["id"].parse().unwrap()).collect();
+    ids.sort_unstable();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!((ids.len(), count), (6, 6), "{all:?}");
+    drop(idle);
+}
+
+#[test]
+fn memory_is_counted_by_kind() {
+    let pooler = Setup::new().start();
+    let mem = |kind: &str| {
+        let rows = pooler.show("MEM");
+        let number = |column: &str| row(&rows, "name", kind)[column].parse::<u64>().unwrap();
+        let (size, used, total) = (number("size"), number("used"), number("memtotal"));
+        (size, used, total)
+    };
+    assert_eq!(mem("client_cache").1, 0);
+    let statements = mem("prepared_statement_cache").1;
+    let mut clients: Vec<_> = (0..3).map(|_| pooler.login()).collect();
+    clients[0].send(&Frontend::new().parse("a", "select 1").sync());
+    clients[0].answer();
+    clients[1].query("select 1");
+    let (size, used, total) = mem("client_cache");
+    assert_eq!((used, total), (3, 3 * size));
+    assert!((200..1000).contains(&size), "{size}");
+    assert!((1..=2).contains(&mem("server_cache").1));
+    // Each worker that met the text has its part of it.
+    assert!(mem("prepared_statement_cache").1 > statements);
+    assert_eq!(mem("db_cache").1, 1);
+    // What the system says of it.
+    let resident = mem("resident").2;
+    let seen = pooler.memory();
+    assert!(resident.abs_diff(seen) < seen / 4, "{resident} of {seen}");
 }
 
 #[test]

@@ -25,7 +25,12 @@ fn console(admin: bool) -> (DuplexStream, Served, Commands) {
         addr: "127.0.0.1:5000".to_owned(),
         log_errors: true,
     };
-    let served = tokio::spawn(serve(io, who, (handle, view), std::future::pending()));
+    let served = tokio::spawn(serve(
+        io,
+        who,
+        (handle, view),
+        (|_| (), std::future::pending()),
+    ));
     (client, served, commands)
 }
 
@@ -39,6 +44,8 @@ fn view(_: &Snapshot) -> ConsoleView {
         users: Vec::new(),
         config: Vec::new(),
         averages: Arc::new(Averages::new(now)),
+        peers: Vec::new(),
+        memory: Vec::new(),
     }
 }
 
@@ -328,6 +335,8 @@ fn socket(id: u64) -> SocketRow<ClientState> {
         application_name: String::new(),
         prepared_statements: 0,
         worker: 0,
+        held: 0,
+        unsent: 0,
     }
 }
 
@@ -419,7 +428,7 @@ async fn tokio_postgres_understands_it() {
             addr: "unix".to_owned(),
             log_errors: false,
         };
-        serve(io, who, (handle, view), std::future::pending())
+        serve(io, who, (handle, view), (|_| (), std::future::pending()))
             .await
             .unwrap()
     });

@@ -9,8 +9,9 @@ const COLUMNS: [Column; 2] = [("list", Text), ("items", Int4)];
 
 /// How many there are of everything. `databases`, `users` and `pools` count
 /// the console's own. Memory is not kept for clients and servers that are not
-/// there, so none are ever `free`; there are no peers, and names are resolved
-/// when a connection is opened and not kept.
+/// there, so none are ever `free`; cancel requests are
+/// not handed on to peers, so these have no pools, and names are resolved when a
+/// connection is opened and not kept.
 pub fn lists<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
     let logged_in = snapshot
         .clients
@@ -21,7 +22,7 @@ pub fn lists<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
     let lists = [
         ("databases", view.databases.len() + 1),
         ("users", view.users.len() + usize::from(own_user)),
-        ("peers", 0),
+        ("peers", view.peers.len()),
         ("pools", snapshot.pools.len() + 1),
         ("peer_pools", 0),
         ("free_clients", 0),

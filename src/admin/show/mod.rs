@@ -4,8 +4,11 @@
 
 mod config;
 mod databases;
+mod dns;
 mod hosts;
 mod lists;
+mod mem;
+mod peers;
 mod pools;
 mod sockets;
 mod stats;
@@ -24,13 +27,20 @@ pub const CONSOLE: &str = "pgbouncer";
 /// What SHOW can show as a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Show {
+    ActiveSockets,
     Clients,
     Config,
     Databases,
+    DnsHosts,
+    DnsZones,
     Hosts,
     Lists,
+    Mem,
+    PeerPools,
+    Peers,
     Pools,
     Servers,
+    Sockets,
     State,
     Stats,
     StatsAverages,
@@ -42,14 +52,21 @@ pub enum Show {
 
 impl Show {
     /// Every table.
-    pub const ALL: [Show; 14] = [
+    pub const ALL: [Show; 21] = [
+        Show::ActiveSockets,
         Show::Clients,
         Show::Config,
         Show::Databases,
+        Show::DnsHosts,
+        Show::DnsZones,
         Show::Hosts,
         Show::Lists,
+        Show::Mem,
+        Show::PeerPools,
+        Show::Peers,
         Show::Pools,
         Show::Servers,
+        Show::Sockets,
         Show::State,
         Show::Stats,
         Show::StatsAverages,
@@ -62,13 +79,20 @@ impl Show {
     /// The word after SHOW.
     pub fn word(self) -> &'static str {
         match self {
+            Show::ActiveSockets => "ACTIVE_SOCKETS",
             Show::Clients => "CLIENTS",
             Show::Config => "CONFIG",
             Show::Databases => "DATABASES",
+            Show::DnsHosts => "DNS_HOSTS",
+            Show::DnsZones => "DNS_ZONES",
             Show::Hosts => "HOSTS",
             Show::Lists => "LISTS",
+            Show::Mem => "MEM",
+            Show::PeerPools => "PEER_POOLS",
+            Show::Peers => "PEERS",
             Show::Pools => "POOLS",
             Show::Servers => "SERVERS",
+            Show::Sockets => "SOCKETS",
             Show::State => "STATE",
             Show::Stats => "STATS",
             Show::StatsAverages => "STATS_AVERAGES",
@@ -88,19 +112,35 @@ impl Show {
 
     /// Whether the workers must be asked; the rest stands in the view.
     pub fn needs_snapshot(self) -> bool {
-        !matches!(self, Show::Config | Show::State | Show::Version)
+        !matches!(
+            self,
+            Show::Config
+                | Show::DnsHosts
+                | Show::DnsZones
+                | Show::PeerPools
+                | Show::Peers
+                | Show::State
+                | Show::Version
+        )
     }
 
     /// The table. What does not need a snapshot ignores it.
     pub fn table<'a>(self, snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
         match self {
+            Show::ActiveSockets => sockets::active_sockets(snapshot),
             Show::Clients => sockets::clients(snapshot),
             Show::Config => config::config(view),
             Show::Databases => databases::databases(snapshot, view),
+            Show::DnsHosts => dns::hosts(),
+            Show::DnsZones => dns::zones(),
             Show::Hosts => hosts::hosts(snapshot),
             Show::Lists => lists::lists(snapshot, view),
+            Show::Mem => mem::mem(snapshot, view),
+            Show::PeerPools => peers::peer_pools(),
+            Show::Peers => peers::peers(view),
             Show::Pools => pools::pools(snapshot),
             Show::Servers => sockets::servers(snapshot),
+            Show::Sockets => sockets::sockets(snapshot),
             Show::State => config::state(view),
             Show::Stats => stats::stats(snapshot, view),
             Show::StatsAverages => stats::averages(snapshot, view),

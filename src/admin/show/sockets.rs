@@ -1,4 +1,4 @@
-//! SHOW CLIENTS and SHOW SERVERS.
+//! SHOW CLIENTS, SERVERS, SOCKETS and ACTIVE_SOCKETS.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,8 @@ use crate::admin::snapshot::{ClientState, ServerState, Snapshot, SocketRow};
 use crate::admin::table::Type::{Int4, Text};
 use crate::admin::table::{Column, Table, Value, row};
 
-const COLUMNS: [Column; 21] = [
+/// Those of SHOW CLIENTS and SHOW SERVERS, then those of the other two.
+const COLUMNS: [Column; 28] = [
     ("type", Text),
     ("user", Text),
     ("database", Text),
@@ -28,56 +29,123 @@ const COLUMNS: [Column; 21] = [
     ("application_name", Text),
     ("prepared_statements", Int4),
     ("id", Int4),
+    ("recv_pos", Int4),
+    ("pkt_pos", Int4),
+    ("pkt_remain", Int4),
+    ("send_pos", Int4),
+    ("send_remain", Int4),
+    ("pkt_avail", Int4),
+    ("send_avail", Int4),
 ];
+
+/// How many of them SHOW CLIENTS and SHOW SERVERS have.
+const PLAIN: usize = 21;
 
 /// Clients that have logged in, the console's among them.
 pub fn clients(snapshot: &Snapshot) -> Table<'_> {
-    table("C", &snapshot.clients, |state| match state {
-        // Seen in SHOW LISTS only.
-        ClientState::Login => None,
-        ClientState::Idle => Some("idle"),
-        ClientState::Active => Some("active"),
-        ClientState::Waiting => Some("waiting"),
-    })
+    let logged_in = |row: &&SocketRow<ClientState>| row.state != ClientState::Login;
+    let rows = by_id(&snapshot.clients).filter(logged_in);
+    let word = |row: &SocketRow<ClientState>| match row.state {
+        ClientState::Login => "login",
+        ClientState::Waiting => "waiting",
+        // PgBouncer calls the console's clients so, whatever they do.
+        ClientState::Active if row.link.is_none() => "idle",
+        ClientState::Active => "active",
+        ClientState::Idle => "idle",
+    };
+    Table {
+        columns: &COLUMNS[..PLAIN],
+        rows: rows
+            .map(|row| socket_row("C", word(row), PLAIN, row))
+            .collect(),
+    }
 }
 
 /// Server connections in every state.
 pub fn servers(snapshot: &Snapshot) -> Table<'_> {
-    table("S", &snapshot.servers, |state| {
-        Some(match state {
-            ServerState::Active => "active",
-            ServerState::Idle => "idle",
-            ServerState::Used => "used",
-            ServerState::Tested => "tested",
-            ServerState::New => "new",
-            ServerState::BeingCanceled => "being_canceled",
-        })
-    })
+    let word = |state| match state {
+        ServerState::Active => "active",
+        ServerState::Idle => "idle",
+        ServerState::Used => "used",
+        ServerState::Tested => "tested",
+        ServerState::New => "new",
+        ServerState::BeingCanceled => "being_canceled",
+    };
+    let rows = by_id(&snapshot.servers);
+    Table {
+        columns: &COLUMNS[..PLAIN],
+        rows: rows
+            .map(|row| socket_row("S", word(row.state), PLAIN, row))
+            .collect(),
+    }
 }
 
-fn table<'a, S: Copy>(
-    kind: &'static str,
-    sockets: &'a [SocketRow<S>],
-    state: impl Fn(S) -> Option<&'static str>,
-) -> Table<'a> {
-    let mut sockets: Vec<_> = sockets.iter().collect();
-    sockets.sort_by_key(|socket| socket.id);
-    let rows = sockets
-        .into_iter()
-        .filter_map(|socket| Some(socket_row(kind, state(socket.state)?, socket)))
-        .collect();
+/// Clients, then server connections, then clients that are logging in.
+pub fn sockets(snapshot: &Snapshot) -> Table<'_> {
+    detailed(snapshot, |_| true, |_| true)
+}
+
+/// Those of them for which something is under way.
+pub fn active_sockets(snapshot: &Snapshot) -> Table<'_> {
+    detailed(
+        snapshot,
+        |client| client.state != ClientState::Idle,
+        |server| !matches!(server.state, ServerState::Idle | ServerState::Used),
+    )
+}
+
+fn detailed(
+    snapshot: &Snapshot,
+    client: impl Fn(&SocketRow<ClientState>) -> bool,
+    server: impl Fn(&SocketRow<ServerState>) -> bool,
+) -> Table<'_> {
+    let (logins, clients): (Vec<_>, Vec<_>) = by_id(&snapshot.clients)
+        .filter(|row| client(row))
+        .partition(|row| row.state == ClientState::Login);
+    let servers = by_id(&snapshot.servers).filter(|row| server(row));
+    let server_word = |state| match state {
+        // Kept from other clients, as an active one is.
+        ServerState::Active | ServerState::BeingCanceled => "sv_active",
+        ServerState::Idle => "sv_idle",
+        ServerState::Used => "sv_used",
+        ServerState::Tested => "sv_tested",
+        ServerState::New => "sv_login",
+    };
+    let all = COLUMNS.len();
+    let mut rows = Vec::new();
+    for row in clients {
+        let word = match row.state {
+            ClientState::Waiting => "cl_waiting",
+            _ => "cl_active",
+        };
+        rows.push(socket_row("C", word, all, row));
+    }
+    for row in servers {
+        rows.push(socket_row("S", server_word(row.state), all, row));
+    }
+    for row in logins {
+        rows.push(socket_row("C", "cl_login", all, row));
+    }
     Table {
         columns: &COLUMNS,
         rows,
     }
 }
 
+/// In the order in which they came.
+fn by_id<S>(rows: &[SocketRow<S>]) -> impl Iterator<Item = &SocketRow<S>> {
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_by_key(|row| row.id);
+    rows.into_iter()
+}
+
 fn socket_row<'a, S>(
     kind: &'static str,
     state: &'static str,
+    columns: usize,
     socket: &'a SocketRow<S>,
 ) -> Vec<Value<'a>> {
-    row![
+    let mut row = row![
         kind,
         socket.user.as_str(),
         socket.database.as_str(),
@@ -102,7 +170,18 @@ fn socket_row<'a, S>(
         socket.prepared_statements,
         // The column is an int4: the id of the 2^31st connection starts anew.
         socket.id & i32::MAX as u64,
-    ]
+        // Where PgBouncer's buffer of the socket is being filled and emptied. There
+        // is none here: only what could not be passed on at once is kept.
+        socket.held,
+        0u32,
+        0u32,
+        0u32,
+        0u32,
+        socket.held,
+        socket.unsent,
+    ];
+    row.truncate(columns);
+    row
 }
 
 /// PgBouncer shows addresses in memory, which tools use to join `ptr` with

@@ -2,14 +2,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::admin::snapshot::{ClientState, HostRow, PoolRow, ServerState, SocketRow};
+use crate::admin::snapshot::{ClientState, HostRow, MemoryRow, PoolRow, ServerState, SocketRow};
 use crate::admin::table::Value;
-use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
+use crate::admin::view::{ConfigRow, DatabaseRow, PeerRow, PoolerState, UserRow};
 use crate::config::PoolMode;
 use crate::route::State;
 use crate::stats::{Averages, Totals};
 
-/// Names with PgBouncer's type letters: s text, i int4, N numeric.
+/// Names with PgBouncer's type letters: s text, i int4, q int8, N numeric.
 fn columns(show: Show) -> String {
     let snapshot = Snapshot::default();
     let view = view();
@@ -19,6 +19,7 @@ fn columns(show: Show) -> String {
         .map(|(_, kind)| match kind {
             Type::Text => 's',
             Type::Int4 => 'i',
+            Type::Int8 => 'q',
             Type::Numeric => 'N',
         })
         .collect();
@@ -34,6 +35,21 @@ fn columns_are_pgbouncers() {
         prepared_statements,id";
     assert_eq!(columns(Show::Clients), sockets);
     assert_eq!(columns(Show::Servers), sockets);
+    let more = "ssssssisissiiississiiiiiiiii \
+        type,user,database,replication,state,addr,port,local_addr,local_port,connect_time,\
+        request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,application_name,\
+        prepared_statements,id,recv_pos,pkt_pos,pkt_remain,send_pos,send_remain,pkt_avail,\
+        send_avail";
+    assert_eq!(columns(Show::Sockets), more);
+    assert_eq!(columns(Show::ActiveSockets), more);
+    assert_eq!(columns(Show::Mem), "siiii name,size,used,free,memtotal");
+    assert_eq!(columns(Show::Peers), "isii peer_id,host,port,pool_size");
+    assert_eq!(
+        columns(Show::PeerPools),
+        "iiiii peer_id,cl_active_cancel_req,cl_waiting_cancel_req,sv_active_cancel,sv_login"
+    );
+    assert_eq!(columns(Show::DnsHosts), "sqs hostname,ttl,addrs");
+    assert_eq!(columns(Show::DnsZones), "sqi zonename,serial,count");
     assert_eq!(
         columns(Show::Pools),
         "ssiiiiiiiiiiiiiss \
@@ -97,7 +113,8 @@ fn every_row_fills_its_columns() {
     let (snapshot, view) = (snapshot(), view());
     for show in Show::ALL {
         let table = show.table(&snapshot, &view);
-        assert!(!table.rows.is_empty(), "{show:?}");
+        let empty = [Show::DnsHosts, Show::DnsZones, Show::PeerPools].contains(&show);
+        assert_eq!(table.rows.is_empty(), empty, "{show:?}");
         for row in &table.rows {
             assert_eq!(row.len(), table.columns.len(), "{show:?}");
             for (value, (name, kind)) in row.iter().zip(table.columns) {
@@ -131,6 +148,44 @@ fn clients_and_servers() {
         "{rows:?}"
     );
     assert!(rows[0].ends_with("|1|0xb|0x2|4711||psql|3|11"), "{rows:?}");
+}
+
+#[test]
+fn sockets_with_what_is_kept_of_them() {
+    let rows = printed(Show::Sockets);
+    let state = |row: &String| row.split('|').nth(4).unwrap().to_owned();
+    let states: Vec<_> = rows.iter().map(state).collect();
+    let all = [
+        "cl_active",
+        "cl_waiting",
+        "cl_active",
+        "sv_active",
+        "cl_login",
+    ];
+    assert_eq!(states, all);
+    assert!(rows[0].ends_with("|2|17|0|0|0|0|17|4000"), "{rows:?}");
+    assert!(rows[3].ends_with("|11|0|0|0|0|0|0|0"), "{rows:?}");
+    let active: Vec<_> = printed(Show::ActiveSockets).iter().map(state).collect();
+    assert_eq!(active, ["cl_active", "cl_waiting", "sv_active", "cl_login"]);
+}
+
+#[test]
+fn memory_by_kind() {
+    assert_eq!(
+        printed(Show::Mem),
+        [
+            "db_cache|100|3|0|300",
+            "client_cache|200|0|0|0",
+            "spare_cache|150|1|1|300",
+            "resident|4096|2147483647|0|2147483647",
+        ]
+    );
+}
+
+#[test]
+fn peers_as_configured() {
+    assert_eq!(printed(Show::Peers), ["1|host1|6432|20", "2|NULL|6433|5"]);
+    assert!(printed(Show::Lists).contains(&"peers|2".to_owned()));
 }
 
 #[test]
@@ -210,7 +265,7 @@ fn stats_sum_pools_and_what_is_gone() {
 fn lists_state_config_version() {
     assert_eq!(
         printed(Show::Lists).join(" "),
-        "databases|2 users|3 peers|0 pools|3 peer_pools|0 free_clients|0 used_clients|8 \
+        "databases|2 users|3 peers|2 pools|3 peer_pools|0 free_clients|0 used_clients|8 \
          login_clients|5 free_servers|0 used_servers|1 dns_names|0 dns_zones|0 dns_queries|0 \
          dns_pending|0"
     );
@@ -275,6 +330,8 @@ fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
         application_name: "psql".to_owned(),
         prepared_statements: 3,
         worker: 0,
+        held: 0,
+        unsent: 0,
     }
 }
 
@@ -300,6 +357,8 @@ fn snapshot() -> Snapshot {
     };
     let active = SocketRow {
         link: Some(11),
+        held: 17,
+        unsent: 4000,
         ..socket(2, "alice", "app", ClientState::Active)
     };
     let server = SocketRow {
@@ -341,7 +400,16 @@ fn snapshot() -> Snapshot {
         },
         ..PoolRow::idle("app", "alice")
     };
+    let spare = MemoryRow {
+        name: "spare_cache",
+        size: 1000,
+        used: 1,
+        free: 1,
+        bytes: 300,
+    };
+    let resident = MemoryRow::uniform("resident", 4096, 1 << 40);
     Snapshot {
+        memory: vec![MemoryRow::uniform("client_cache", 200, 0), spare, resident],
         // Not in order, and one that has not logged in yet.
         clients: vec![
             waiting,
@@ -439,5 +507,20 @@ fn view() -> ConsoleView {
             },
         ],
         averages: Arc::new(Averages::new(start)),
+        peers: vec![
+            PeerRow {
+                peer_id: 1,
+                host: Some("host1".to_owned()),
+                port: 6432,
+                pool_size: 20,
+            },
+            PeerRow {
+                peer_id: 2,
+                host: None,
+                port: 6433,
+                pool_size: 5,
+            },
+        ],
+        memory: vec![MemoryRow::uniform("db_cache", 100, 3)],
     }
 }

@@ -1,0 +1,51 @@
+//! Connections that have not logged in, as SHOW SOCKETS has them.
+
+use std::time::{Duration, SystemTime};
+
+use crate::admin::snapshot::{ClientState, SocketRow};
+use crate::net::{PeerAddr, Stream};
+
+/// What is known of one.
+#[derive(Debug)]
+pub struct Login {
+    peer: PeerAddr,
+    local: PeerAddr,
+    peer_pid: u32,
+    since: SystemTime,
+}
+
+impl Login {
+    pub fn new(stream: &Stream) -> Login {
+        Login {
+            peer: stream.peer_addr(),
+            local: stream.local_addr(),
+            peer_pid: stream.peer_pid(),
+            since: SystemTime::now(),
+        }
+    }
+
+    pub fn row(&self, id: u64, worker: usize) -> SocketRow<ClientState> {
+        SocketRow {
+            id,
+            user: "(nouser)".to_owned(),
+            database: "(nodb)".to_owned(),
+            state: ClientState::Login,
+            addr: self.peer.host(),
+            port: self.peer.port(),
+            local_addr: self.local.host(),
+            local_port: self.local.port(),
+            connect_time: self.since,
+            request_time: self.since,
+            wait: Duration::ZERO,
+            close_needed: false,
+            link: None,
+            remote_pid: self.peer_pid,
+            encryption: None,
+            application_name: String::new(),
+            prepared_statements: 0,
+            worker,
+            held: 0,
+            unsent: 0,
+        }
+    }
+}
