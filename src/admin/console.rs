@@ -1,4 +1,5 @@
-//! A client of database `pgbouncer`: simple protocol, one command per Query.
+//! A client of database `pgbouncer`: one command per Query, or per prepared
+//! statement.
 
 use std::io;
 use std::pin::pin;
@@ -9,9 +10,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::PGBOUNCER_VERSION;
 use super::command::{self, Command};
-use super::reply::{self, CONFIG_FILE_ERROR, Failure, NOT_SUPPORTED, PROTOCOL_VIOLATION};
+use super::extended::{Described, Extended};
+use super::reply::{self, CONFIG_FILE_ERROR, Failure, Formats, NOT_SUPPORTED, PROTOCOL_VIOLATION};
 use super::show::{CONSOLE, Show};
 use super::snapshot::Snapshot;
+use super::table::Column;
 use super::view::ConsoleView;
 use crate::process::{Control, Handle, ShutdownMode};
 
@@ -87,6 +90,9 @@ where
         who,
         handle,
         view,
+        pending: BytesMut::new(),
+        extended: Extended::default(),
+        skipping: false,
     };
     let mut input = BytesMut::new();
     let mut dismissed = pin!(dismissed);
@@ -176,11 +182,26 @@ struct Console<S, V> {
     who: Identity,
     handle: Handle,
     view: V,
+    /// Answers that have not been sent yet: a driver asks for them with Sync or
+    /// Flush.
+    pending: BytesMut,
+    extended: Extended,
+    /// After an error everything up to the next Sync is passed over.
+    skipping: bool,
+}
+
+/// How a command's result is to be sent.
+struct Form {
+    formats: Formats,
+    /// With a RowDescription: the simple protocol.
+    described: bool,
+    /// In one piece, to be cut later.
+    whole: bool,
 }
 
 /// What became of a command.
 enum Outcome {
-    /// The reply, or its last piece.
+    /// The reply up to CommandComplete, or its last piece.
     Reply(BytesMut),
     Failed(Failure),
     /// There is no reply: the process is leaving.
@@ -194,17 +215,90 @@ where
 {
     /// Answers one message; `Some` is why to close.
     async fn message(&mut self, kind: u8, body: &[u8]) -> io::Result<Option<&'static str>> {
-        let unsupported = match kind {
-            b'Q' => return self.query(body).await,
+        match kind {
             b'X' => return Ok(Some("client close request")),
-            b'P' | b'B' | b'E' => {
-                "extended query protocol not supported by admin console".to_owned()
+            b'S' => {
+                self.skipping = false;
+                self.extended.sync();
+                reply::ready(&mut self.pending)?;
+                self.flush().await?;
             }
-            other => format!("unsupported packet type for admin console: {other}"),
+            _ if self.skipping => {}
+            b'Q' => {
+                self.extended.simple_query();
+                return self.query(body).await;
+            }
+            b'H' => self.flush().await?,
+            b'P' | b'B' | b'D' | b'C' => {
+                if let Err(failure) = self.prepare(kind, body)? {
+                    self.skip_after(&failure).await?;
+                }
+            }
+            b'E' => return self.execute(body).await,
+            other => {
+                let text = format!("unsupported packet type for admin console: {other}");
+                self.failed(&error(text)).await?;
+                let reason = "bad packet";
+                return self.fatal(reason.to_owned(), reason).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Parse, Bind, Describe or Close; the answer waits for Sync or Flush.
+    fn prepare(&mut self, kind: u8, body: &[u8]) -> io::Result<Result<(), Failure>> {
+        let done = match kind {
+            b'P' => self.extended.parse(body).map(|()| b"1\0\0\0\x04"),
+            b'B' => self.extended.bind(body).map(|()| b"2\0\0\0\x04"),
+            b'C' => self.extended.close(body).map(|()| b"3\0\0\0\x04"),
+            _ => {
+                let (extended, view) = (&self.extended, &self.view);
+                return match extended.describe(body) {
+                    Ok(described) => describe(&described, view, &mut self.pending),
+                    Err(failure) => Ok(Err(failure)),
+                };
+            }
         };
-        self.failed(&error(unsupported)).await?;
-        let reason = "bad packet";
-        self.fatal(reason.to_owned(), reason).await.map(Some)
+        Ok(done.map(|message| self.pending.extend_from_slice(message)))
+    }
+
+    /// Execute; `Some` is why to close.
+    async fn execute(&mut self, body: &[u8]) -> io::Result<Option<&'static str>> {
+        let (rest, command, form, limit) = match self.extended.execute(body) {
+            Ok((portal, limit)) => {
+                let form = Form {
+                    formats: portal.formats.clone(),
+                    described: false,
+                    whole: limit > 0,
+                };
+                (portal.take_rest(), portal.command.clone(), form, limit)
+            }
+            Err(failure) => {
+                self.skip_after(&failure).await?;
+                return Ok(None);
+            }
+        };
+        let outcome = match (rest, command) {
+            (Some(rest), _) => Outcome::Reply(rest),
+            // EmptyQueryResponse.
+            (None, None) => Outcome::Reply(b"I\0\0\0\x04"[..].into()),
+            (None, Some(command)) => self.obey(command, &form).await?,
+        };
+        match outcome {
+            Outcome::Failed(failure) => self.skip_after(&failure).await?,
+            Outcome::Leaving => return self.wait_for_the_end().await.map(Some),
+            Outcome::Reply(reply) if limit == 0 => self.pending.extend_from_slice(&reply),
+            Outcome::Reply(reply) => {
+                if let Ok((portal, limit)) = self.extended.execute(body) {
+                    let (part, suspended) = portal.split(reply, limit);
+                    self.pending.extend_from_slice(&part);
+                    if suspended {
+                        self.pending.extend_from_slice(b"s\0\0\0\x04");
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     async fn query(&mut self, body: &[u8]) -> io::Result<Option<&'static str>> {
@@ -213,32 +307,49 @@ where
             return self.fatal(reason.to_owned(), reason).await.map(Some);
         };
         let text = String::from_utf8_lossy(body.get(..end).unwrap_or_default());
+        let form = Form {
+            formats: Formats::default(),
+            described: true,
+            whole: false,
+        };
         let outcome = match command::parse(&text) {
-            Ok(command) if command.admin_only() && !self.who.admin => {
-                Outcome::Failed(error("admin access needed"))
-            }
-            Ok(command) => self.run(command).await?,
-            Err(mistake) => Outcome::Failed(error(mistake.to_string())),
+            Ok(command) => self.obey(command, &form).await?,
+            Err(mistake) => Outcome::Failed(mistake.into()),
         };
         match outcome {
-            Outcome::Reply(reply) => self.send(&reply).await?,
+            Outcome::Reply(reply) => {
+                self.pending.extend_from_slice(&reply);
+                reply::ready(&mut self.pending)?;
+                self.flush().await?;
+            }
             Outcome::Failed(failure) => self.failed(&failure).await?,
             Outcome::Leaving => return self.wait_for_the_end().await.map(Some),
         }
         Ok(None)
     }
 
-    async fn run(&mut self, command: Command) -> io::Result<Outcome> {
+    /// Runs a command for those who may.
+    async fn obey(&mut self, command: Command, form: &Form) -> io::Result<Outcome> {
+        if command.admin_only() && !self.who.admin {
+            return Ok(Outcome::Failed(error("admin access needed")));
+        }
+        self.run(command, form).await
+    }
+
+    async fn run(&mut self, command: Command, form: &Form) -> io::Result<Outcome> {
         let mut out = BytesMut::new();
         match command {
             Command::Help => {
                 reply::notice("Console usage", Some(help()), &mut out)?;
                 reply::done("SHOW", &mut out)?;
             }
-            Command::Show(show) => return self.show(show).await,
+            Command::Show(show) => return self.show(show, form).await,
             Command::ShowParameter(parameter) => {
-                reply::columns(std::slice::from_ref(&parameter.column), &mut out)?;
-                reply::row(&[parameter.value.into()], &mut out)?;
+                let columns = std::slice::from_ref(&parameter.column);
+                if let Err(failure) = form.begin(columns, &mut out)? {
+                    return Ok(Outcome::Failed(failure));
+                }
+                reply::row(columns, &[parameter.value.into()], &form.formats, &mut out)?;
                 reply::done("SHOW", &mut out)?;
             }
             Command::SetParameter(_) => {
@@ -267,10 +378,7 @@ where
             Command::Set { key, value } => {
                 let tag = format!("SET {key}={value}");
                 if let Err(mistakes) = self.handle.set(key, value).await {
-                    return Ok(Outcome::Failed(Failure {
-                        detail: Some(mistakes),
-                        ..error("SET failed")
-                    }));
+                    return Ok(Outcome::Failed(error("SET failed").detail(mistakes)));
                 }
                 reply::done(&tag, &mut out)?;
             }
@@ -295,7 +403,7 @@ where
         Ok(Outcome::Reply(out))
     }
 
-    async fn show(&mut self, show: Show) -> io::Result<Outcome> {
+    async fn show(&mut self, show: Show, form: &Form) -> io::Result<Outcome> {
         let snapshot = if !show.needs_snapshot() {
             Snapshot::default()
         } else if let Some(snapshot) = self.handle.snapshot().await {
@@ -306,10 +414,15 @@ where
         let view = (self.view)(&snapshot);
         let table = show.table(&snapshot, &view);
         let mut out = BytesMut::new();
-        reply::columns(table.columns, &mut out)?;
+        if let Err(failure) = form.begin(table.columns, &mut out)? {
+            return Ok(Outcome::Failed(failure));
+        }
         for values in &table.rows {
-            reply::row(values, &mut out)?;
-            if out.len() >= PIECE {
+            reply::row(table.columns, values, &form.formats, &mut out)?;
+            if out.len() >= PIECE && !form.whole {
+                self.io
+                    .write_all(&std::mem::take(&mut self.pending))
+                    .await?;
                 self.io.write_all(&out).await?;
                 out.clear();
             }
@@ -321,23 +434,31 @@ where
     /// Sends an error that leaves the console open.
     async fn failed(&mut self, failure: &Failure) -> io::Result<()> {
         self.log(&failure.message);
-        let mut out = BytesMut::new();
-        failure.put(&mut out)?;
-        reply::ready(&mut out)?;
-        self.send(&out).await
+        failure.put(&mut self.pending)?;
+        reply::ready(&mut self.pending)?;
+        self.flush().await
+    }
+
+    /// The same in the extended protocol.
+    async fn skip_after(&mut self, failure: &Failure) -> io::Result<()> {
+        self.log(&failure.message);
+        self.skipping = true;
+        failure.put(&mut self.pending)?;
+        self.flush().await
     }
 
     /// Sends the last message of this connection.
     async fn fatal(&mut self, message: String, reason: &'static str) -> io::Result<&'static str> {
         self.log(&message);
-        let mut out = BytesMut::new();
-        Failure::fatal(message).put(&mut out)?;
-        self.send(&out).await?;
+        Failure::fatal(message).put(&mut self.pending)?;
+        self.flush().await?;
         Ok(reason)
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.io.write_all(bytes).await?;
+    async fn flush(&mut self) -> io::Result<()> {
+        // An idle console keeps no buffer.
+        let bytes = std::mem::take(&mut self.pending);
+        self.io.write_all(&bytes).await?;
         self.io.flush().await
     }
 
@@ -358,6 +479,47 @@ where
         }
         tracing::warn!(%conn, db = CONSOLE, %user, %addr, reason, "pooler error");
     }
+}
+
+impl Form {
+    /// Begins a result with these columns, if it can be had in these formats.
+    fn begin(&self, columns: &[Column], out: &mut BytesMut) -> io::Result<Result<(), Failure>> {
+        if self.described {
+            reply::columns(columns, &self.formats, out)?;
+        }
+        Ok(self.formats.check(columns.len()))
+    }
+}
+
+/// Answers Describe: what a statement's result will look like.
+fn describe(
+    described: &Described<'_>,
+    view: &impl Fn(&Snapshot) -> ConsoleView,
+    out: &mut BytesMut,
+) -> io::Result<Result<(), Failure>> {
+    let text = Formats::default();
+    let formats = described.formats.unwrap_or(&text);
+    if described.formats.is_none() {
+        // ParameterDescription: none.
+        out.extend_from_slice(b"t\0\0\0\x06\0\0");
+    }
+    let columns = match described.command {
+        Some(Command::Show(show)) => {
+            let nothing = Snapshot::default();
+            show.table(&nothing, &view(&nothing)).columns
+        }
+        Some(Command::ShowParameter(parameter)) => std::slice::from_ref(&parameter.column),
+        _ => {
+            // NoData.
+            out.extend_from_slice(b"n\0\0\0\x04");
+            return Ok(Ok(()));
+        }
+    };
+    if let Err(failure) = formats.check(columns.len()) {
+        return Ok(Err(failure));
+    }
+    reply::columns(columns, formats, out)?;
+    Ok(Ok(()))
 }
 
 /// Nearly everything has the same SQLSTATE, as with PgBouncer.

@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod console;
+mod extended;
 mod reply;
 pub mod show;
 pub mod snapshot;

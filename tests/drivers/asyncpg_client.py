@@ -264,6 +264,26 @@ async def role(dsn):
     await at_once(dsn, work)
 
 
+async def console(dsn):
+    """The database pgbouncer: asyncpg knows the extended protocol only."""
+    conn = await connect(dsn)
+    own = {row["user"]: row for row in await conn.fetch("SHOW POOLS")}["app"]
+    assert own["sv_idle"] == 1 and own["load_balance_hosts"] is None, own
+    stats = {row["database"]: row for row in await conn.fetch("SHOW STATS_TOTALS")}
+    counted = [int(row["query_count"]) for name, row in stats.items() if name != "pgbouncer"]
+    assert counted == [1], stats
+    assert (await conn.fetchval("SHOW VERSION")).startswith("PgBouncer ")
+    assert await conn.fetch("SHOW DNS_HOSTS") == []
+    assert await conn.execute("RELOAD") == "RELOAD"
+    try:
+        await conn.fetch("SHOW NONSENSE")
+        raise AssertionError("no error")
+    except asyncpg.PostgresError as error:
+        assert error.sqlstate == "08P01", error
+    assert len(await conn.fetch("SHOW STATE")) == 3
+    await conn.close()
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -275,5 +295,6 @@ scenario.main(
         "pool": pool,
         "notes": notes,
         "role": role,
+        "console": console,
     }
 )

@@ -177,7 +177,23 @@ async function notes(dsn) {
   });
 }
 
-const scenarios = { prepared, transactions, queued, copying, cancel, pool, notes };
+// The database pgbouncer, prepared and not.
+async function console_(dsn) {
+  await withClient(dsn, async (client) => {
+    for (const query of ["SHOW POOLS", { name: "pools", text: "SHOW POOLS" }, { text: "SHOW POOLS", values: [] }]) {
+      const { rows } = await client.query(query);
+      const own = rows.find((row) => row.user === "app");
+      assert.equal(own.sv_idle, 1);
+      assert.equal(own.load_balance_hosts, null);
+    }
+    const { rows } = await client.query({ name: "stats", text: "SHOW STATS_TOTALS" });
+    assert.deepEqual(rows.filter((row) => row.database !== "pgbouncer").map((row) => row.query_count), ["1"]);
+    await assert.rejects(client.query({ name: "x", text: "SHOW NONSENSE" }), { code: "08P01" });
+    assert.equal((await client.query({ name: "reload", text: "RELOAD" })).command, "RELOAD");
+  });
+}
+
+const scenarios = { prepared, transactions, queued, copying, cancel, pool, notes, console: console_ };
 const [name, dsn] = process.argv.slice(2);
 scenarios[name](dsn).then(
   () => console.log("ok"),

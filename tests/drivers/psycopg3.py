@@ -314,6 +314,27 @@ def role(dsn):
     in_threads(work)
 
 
+def console(dsn):
+    """The database pgbouncer: psycopg prepares, and reads text or binary."""
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as conn:
+        for binary in [False, True]:
+            cur = conn.cursor(binary=binary)
+            own = {row[1]: row for row in cur.execute("SHOW POOLS").fetchall()}["app"]
+            names = [column.name for column in cur.description]
+            assert own[names.index("sv_idle")] == 1, own
+            assert own[names.index("load_balance_hosts")] is None, own
+            stats = {row[0]: row for row in cur.execute("SHOW STATS_TOTALS").fetchall()}
+            counted = [row[3] for name, row in stats.items() if name != "pgbouncer"]
+            assert counted == [1], stats
+            assert cur.execute("SHOW DNS_HOSTS").fetchall() == []
+        try:
+            conn.execute("SHOW NONSENSE")
+            raise AssertionError("no error")
+        except psycopg.Error as error:
+            assert error.sqlstate == "08P01", error
+        assert conn.execute("RELOAD").statusmessage == "RELOAD"
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -325,5 +346,6 @@ scenario.main(
         "encodings": encodings,
         "notes": notes,
         "role": role,
+        "console": console,
     }
 )

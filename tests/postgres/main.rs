@@ -17,6 +17,7 @@ mod command_line;
 mod consistency;
 mod console;
 mod console_commands;
+mod console_extended;
 mod crosstalk;
 mod descriptors;
 mod drivers;
