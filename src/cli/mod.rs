@@ -1,10 +1,12 @@
 //! The command line: one file per command.
 
+mod background;
 pub mod check;
 pub mod config;
 pub mod convert;
 pub mod demo;
 pub mod files;
+pub mod pgbouncer;
 pub mod route;
 pub mod run;
 
@@ -38,13 +40,24 @@ enum Command {
     Config(config::Args),
     /// Say where statements would go under a configuration, and why
     Route(route::Args),
+    /// Take PgBouncer's command line (`pgweir pgbouncer --help`), as a link called
+    /// pgbouncer does
+    #[command(disable_help_flag = true)]
+    Pgbouncer {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// See it at work: a throw-away PostgreSQL with pgweir in front
     Demo(demo::DemoArgs),
 }
 
 /// Entry point of the binary.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(with_default_command(std::env::args_os().collect()));
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if words.first().is_some_and(pgbouncer::is_meant) {
+        return pgbouncer::main(&words);
+    }
+    let cli = Cli::parse_from(with_default_command(words));
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
@@ -52,6 +65,10 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Route(args) => route::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Pgbouncer { mut words } => {
+            words.insert(0, "pgbouncer".into());
+            return pgbouncer::main(&words);
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("pgweir: {error:#}");

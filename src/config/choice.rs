@@ -132,6 +132,50 @@ choice! {
 }
 
 choice! {
+    /// A facility of syslog (RFC 3164).
+    SyslogFacility {
+        Kern = "kern",
+        User = "user",
+        Mail = "mail",
+        Daemon = "daemon",
+        Auth = "auth",
+        Syslog = "syslog",
+        Lpr = "lpr",
+        News = "news",
+        Uucp = "uucp",
+        Cron = "cron",
+        Authpriv = "authpriv",
+        Ftp = "ftp",
+        Local0 = "local0",
+        Local1 = "local1",
+        Local2 = "local2",
+        Local3 = "local3",
+        Local4 = "local4",
+        Local5 = "local5",
+        Local6 = "local6",
+        Local7 = "local7",
+    }
+}
+
+impl SyslogFacility {
+    /// Its number in a message's priority.
+    pub fn code(self) -> u32 {
+        match self {
+            SyslogFacility::Local0 => 16,
+            SyslogFacility::Local1 => 17,
+            SyslogFacility::Local2 => 18,
+            SyslogFacility::Local3 => 19,
+            SyslogFacility::Local4 => 20,
+            SyslogFacility::Local5 => 21,
+            SyslogFacility::Local6 => 22,
+            SyslogFacility::Local7 => 23,
+            // In the order of their numbers from 0 on.
+            first => first as u32,
+        }
+    }
+}
+
+choice! {
     /// The least important events that are logged.
     LogLevel {
         Error = "error",

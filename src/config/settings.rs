@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choice::{
-    AuthType, BalanceReads, LogFormat, LogLevel, ReadConsistency, SslMode, WithoutReplica,
+    AuthType, BalanceReads, LogFormat, LogLevel, ReadConsistency, SslMode, SyslogFacility,
+    WithoutReplica,
 };
 use super::key::table;
 use super::pool_config::PoolMode;
@@ -58,14 +59,14 @@ table! {
         "The process": {
             pidfile: Option<PathBuf> = None, restart, built,
                 "File that holds the process id while it runs.";
-            user: Option<String> = None, restart, not_built,
-                "Unix user to become after start.";
+            user: Option<String> = None, restart, built,
+                "Unix user to become when the TCP sockets are open; for a process that root starts. Files that are read at RELOAD must be readable for it.";
             workers: u32 = 0, restart, built,
                 "Threads that serve clients, 64 at most; 0 is one per core.";
             shutdown_timeout: Timeout = Timeout::seconds(60), reload, built,
                 "How long draining may take after SIGTERM or SHUTDOWN WAIT_FOR_CLIENTS; 0 waits for the last client.";
-            conffile: Option<PathBuf> = None, reload, not_built,
-                "File that the next RELOAD reads.";
+            conffile: Option<PathBuf> = None, reload, built,
+                "File that the next RELOAD reads; the one that was read last unless set.";
             job_name: String = "pgbouncer".to_owned(), restart, obsolete,
                 "Name of the Windows service.";
             service_name: String = "pgbouncer".to_owned(), restart, obsolete,
@@ -226,12 +227,12 @@ table! {
                 "Time between lines of statistics, and the span of averages.";
             stats_listen: Option<String> = None, restart, built,
                 "Address and port for `/metrics` and `/healthz`, such as `127.0.0.1:9127`; unset turns it off.";
-            syslog: bool = false, reload, not_built,
-                "Log to syslog.";
-            syslog_ident: String = "pgbouncer".to_owned(), reload, not_built,
+            syslog: bool = false, reload, built,
+                "Log to syslog as well (`/dev/log`).";
+            syslog_ident: String = "pgbouncer".to_owned(), reload, built,
                 "Name of the program in syslog.";
-            syslog_facility: String = "daemon".to_owned(), reload, not_built,
-                "Facility in syslog.";
+            syslog_facility: SyslogFacility = SyslogFacility::Daemon, reload, built,
+                "Facility in syslog: `auth`, `authpriv`, `daemon`, `user`, `local0` to `local7` and the like.";
         }
         "TLS": {
             client_tls_sslmode: SslMode = SslMode::Disable, reload, built,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::auth::UserList;
 use crate::cli::files;
-use crate::config::{self, Changes, Config};
+use crate::config::{self, Changes, Config, LoadError};
 use crate::net::tls::Tls;
 use crate::worker::Terms;
 
@@ -14,26 +14,60 @@ use crate::worker::Terms;
 pub struct Source {
     file: Option<PathBuf>,
     databases: Vec<String>,
+    overrides: Overrides,
+}
+
+/// What a command line says beside the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Added to `verbose`.
+    pub verbose: u32,
+    /// Instead of `user`.
+    pub user: Option<String>,
 }
 
 impl Source {
     pub fn new(file: Option<PathBuf>, databases: Vec<String>) -> Source {
-        Source { file, databases }
+        Source {
+            file,
+            databases,
+            overrides: Overrides::default(),
+        }
     }
 
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+    /// The same with what the command line says.
+    pub fn with(self, overrides: Overrides) -> Source {
+        Source { overrides, ..self }
     }
 
-    pub fn databases(&self) -> &[String] {
-        &self.databases
+    /// The configuration at start.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load(&self) -> Result<Config, LoadError> {
+        self.load_file(self.file.as_deref())
+    }
+
+    /// With `conffile` as the file that the next reload reads.
+    fn load_file(&self, file: Option<&Path>) -> Result<Config, LoadError> {
+        let mut config = files::load(file, &self.databases)?;
+        let general = &mut config.general;
+        general.verbose = general.verbose.saturating_add(self.overrides.verbose);
+        if let Some(user) = &self.overrides.user {
+            general.user = Some(user.clone());
+        }
+        let file = || file.map(Path::to_owned);
+        general.conffile = general.conffile.take().or_else(file);
+        Ok(config)
     }
 
     /// The configuration that a reload would put in force, with its users and
     /// certificates; the error has one line per mistake, and nothing has
     /// changed.
     pub fn reload(&self, old: &Terms) -> Result<(Config, UserList, Tls, Changes), String> {
-        let read = files::load(self.file(), self.databases());
+        let file = old.config.general.conffile.as_deref();
+        let file = file.filter(|file| !file.as_os_str().is_empty());
+        let read = self.load_file(file.or(self.file.as_deref()));
         let (config, changes) = old
             .config
             .reload(read.map_err(|mistakes| mistakes.to_string())?);

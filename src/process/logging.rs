@@ -26,11 +26,12 @@
 //! Text from outside cannot break out of its line: control characters are
 //! escaped in every format. Times are UTC.
 //!
-//! Lines are written at once, by the thread that logs, to stderr and the
-//! log file. A line that the file does not take goes to stderr.
+//! Lines are written at once, by the thread that logs, to stderr, the log file
+//! and syslog, which gets them as PgBouncer words them, without the time. A line that the file does not take goes to stderr.
 
 mod line;
 mod sink;
+mod syslog;
 pub mod wording;
 
 use std::io;
@@ -41,6 +42,7 @@ use std::time::SystemTime;
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
@@ -48,6 +50,9 @@ use crate::config::{Choice, Config, LogFormat, LogLevel, Settings};
 use crate::stats::Average;
 use line::{LineFormat, Style};
 use sink::{Sink, Writer};
+use syslog::{Lines, Sender};
+
+pub use syslog::Syslog;
 
 /// What to log and where to.
 #[derive(Clone, Debug)]
@@ -59,6 +64,7 @@ pub struct Options {
     pub stderr: bool,
     /// Appended to, and created where it is missing.
     pub logfile: Option<PathBuf>,
+    pub syslog: Option<Syslog>,
 }
 
 impl Options {
@@ -69,6 +75,11 @@ impl Options {
             level: directives(&config.general),
             stderr: true,
             logfile: config.general.logfile.clone(),
+            syslog: config.general.syslog.then(|| Syslog {
+                ident: config.general.syslog_ident.clone(),
+                facility: config.general.syslog_facility,
+                socket: syslog::SOCKET.into(),
+            }),
         }
     }
 }
@@ -78,6 +89,8 @@ impl Options {
 pub enum LogError {
     #[error("cannot open logfile {}: {error}", path.display())]
     Open { path: PathBuf, error: io::Error },
+    #[error("cannot log to syslog: {0}")]
+    Syslog(io::Error),
     #[error("cannot understand log level \"{level}\": {error}")]
     Level { level: String, error: String },
     #[error("the process has a log already")]
@@ -88,6 +101,7 @@ pub enum LogError {
 #[derive(Clone, Debug)]
 pub struct LogHandle {
     sink: Arc<Sink>,
+    syslog: Arc<Sender>,
     filter: reload::Handle<EnvFilter, Registry>,
 }
 
@@ -137,12 +151,14 @@ impl LogHandle {
         self.sink.reopen()
     }
 
-    /// Takes on the level and the file of these options; the file is opened
-    /// anew even if it is the same. Format and stderr stay as they were at the
+    /// Takes on the level, the file and syslog of these options; the file is
+    /// opened anew even if it is the same. Format and stderr stay as they were at the
     /// start. On an error nothing has changed.
     pub fn apply(&self, options: &Options) -> Result<(), LogError> {
         let filter = filter(&options.level)?;
         self.sink.set_logfile(options.logfile.as_deref())?;
+        let syslog = self.syslog.set(options.syslog.as_ref());
+        syslog.map_err(LogError::Syslog)?;
         let refused = |error: reload::Error| LogError::Level {
             level: options.level.clone(),
             error: error.to_string(),
@@ -197,9 +213,20 @@ fn subscriber(
             .with_span_list(false)
             .boxed(),
     };
-    let subscriber = Registry::default().with(filter).with(layer);
+    let sender = Arc::new(Sender::default());
+    let started = sender.set(options.syslog.as_ref());
+    started.map_err(LogError::Syslog)?;
+    let wanted = sender.clone();
+    let syslog = fmt::layer()
+        .with_writer(Lines(sender.clone()))
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .event_format(line(Style::Syslog))
+        .with_filter(dynamic_filter_fn(move |_, _| wanted.is_on()));
+    let subscriber = Registry::default().with(filter).with(layer).with(syslog);
     let handle = LogHandle {
         sink,
+        syslog: sender,
         filter: filter_handle,
     };
     Ok((subscriber, handle))

@@ -2,6 +2,7 @@
 
 mod control;
 mod handle;
+pub mod identity;
 mod load;
 pub mod logging;
 mod memory;
@@ -10,7 +11,8 @@ mod run;
 
 pub use control::{Control, ControlError};
 pub use handle::{Command, Handle, ShutdownMode};
-pub use load::Source;
+pub use load::{Overrides, Source};
+pub use pidfile::Pidfile;
 pub use run::run;
 use tokio::sync::oneshot;
 

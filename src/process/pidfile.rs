@@ -1,38 +1,52 @@
-//! The file that holds the process id.
+//! The file that holds the process id. Texts are PgBouncer's (src/main.c).
 
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use tracing::info;
 
 /// Removed when dropped.
 #[derive(Debug)]
 pub struct Pidfile(PathBuf);
 
 impl Pidfile {
-    /// Writes our process id, unless a living process has its own there.
-    pub fn write(path: &Path) -> anyhow::Result<Pidfile> {
-        let own = std::process::id();
-        if let Ok(text) = fs::read_to_string(path)
-            && let Ok(pid) = text.trim().parse::<i32>()
-            && pid != own as i32
-            && pid > 0
-            && !matches!(
-                kill(Pid::from_raw(pid), None),
-                Err(nix::errno::Errno::ESRCH)
-            )
-        {
-            bail!(
-                "pidfile {} belongs to process {pid}, which is alive: stop it, or choose \
-                 another pidfile",
-                path.display()
-            );
+    /// Whether it may be written. A file of a process that has gone is removed;
+    /// one that holds anything else is left alone.
+    pub fn check(path: &Path) -> anyhow::Result<()> {
+        let place = path.display();
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => bail!("could not open pidfile '{place}': {error}"),
+        };
+        let pid: i32 = text.trim().parse().unwrap_or(0);
+        let gone = pid > 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+        if !gone {
+            bail!("pidfile '{place}' exists, another instance running?");
         }
-        fs::write(path, format!("{own}\n"))
-            .with_context(|| format!("cannot write pidfile {}", path.display()))?;
-        Ok(Pidfile(path.to_owned()))
+        info!("stale pidfile, removing");
+        fs::remove_file(path).context("could not remove stale pidfile")
+    }
+
+    /// Writes our process id.
+    pub fn write(path: &Path) -> anyhow::Result<Pidfile> {
+        Pidfile::check(path)?;
+        let failed = || format!("could not open pidfile '{}'", path.display());
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .with_context(failed)?;
+        let pidfile = Pidfile(path.to_owned());
+        writeln!(file, "{}", std::process::id())
+            .with_context(|| format!("could not write pidfile '{}'", path.display()))?;
+        Ok(pidfile)
     }
 }
 

@@ -25,7 +25,7 @@ use super::control::{Control, ControlError, Controls};
 use super::load::{self, Source};
 use super::logging::{self, LogHandle};
 use super::pidfile::Pidfile;
-use super::{Command, Handle, ShutdownMode, all, ask, gather, memory};
+use super::{Command, Handle, ShutdownMode, all, ask, gather, identity, memory};
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
 use crate::auth::UserList;
@@ -171,7 +171,16 @@ impl Process {
             None => None,
         };
         // Last: when clients can connect, everything else is there.
-        let listeners = bind(&config)?;
+        let tcp = bind_tcp(&config)?;
+        if let Some(user) = general.user.as_deref().filter(|user| !user.is_empty()) {
+            identity::assume(user)?;
+        }
+        let mut listeners = bind_unix(&config)?;
+        listeners.extend(tcp);
+        anyhow::ensure!(
+            !listeners.is_empty(),
+            "nothing to listen on: set listen_addr or unix_socket_dir"
+        );
         let pidfile = general.pidfile.as_deref().map(Pidfile::write).transpose()?;
         let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
         let derived_keys = DerivedKeys::new(hashing);
@@ -388,16 +397,16 @@ impl Process {
         let old = self.shown.terms();
         let new = self.source.reload(&old);
         let changed = new.and_then(|new| self.put_in_force(&old, new));
+        // It may be where it was, but moved away by logrotate.
+        if let Err(error) = self.log.reopen() {
+            error!(reason = %error, "log stays as it was");
+        }
         if let Err(mistakes) = &changed {
             for mistake in mistakes.lines() {
                 error!(reason = mistake, "reload refused, nothing was changed");
             }
         }
         changed?;
-        // It may be where it was, but moved away by logrotate.
-        if let Err(error) = self.log.reopen() {
-            error!(reason = %error, "log stays as it was");
-        }
         for notice in &self.shown.terms().config.notices {
             warn!("{notice}");
         }
@@ -531,35 +540,37 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
     }
 }
 
-fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
+/// The Unix socket, as the user that the process runs as: it is to be removed.
+fn bind_unix(config: &Config) -> anyhow::Result<Vec<Bound>> {
+    let general = &config.general;
+    if general.unix_socket_dir.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bound = listener::unix(
+        &general.unix_socket_dir,
+        general.listen_port,
+        general.unix_socket_mode.0,
+        general.unix_socket_group.as_deref(),
+        general.listen_backlog,
+    );
+    Ok(vec![match general.so_reuseport {
+        true => bound.context("each process needs a unix_socket_dir of its own")?,
+        false => bound?,
+    }])
+}
+
+/// TCP sockets; root may open ports that others must not.
+fn bind_tcp(config: &Config) -> anyhow::Result<Vec<Bound>> {
     let general = &config.general;
     let mut bound = Vec::new();
-    if !general.unix_socket_dir.is_empty() {
-        let socket = listener::unix(
-            &general.unix_socket_dir,
-            general.listen_port,
-            general.unix_socket_mode.0,
-            general.unix_socket_group.as_deref(),
-            general.listen_backlog,
-        );
-        bound.push(match general.so_reuseport {
-            true => socket.context("each process needs a unix_socket_dir of its own")?,
-            false => socket?,
-        });
-    }
     let options = TcpOptions {
         port: general.listen_port,
         backlog: general.listen_backlog,
         shared: general.so_reuseport,
     };
-    // Last, since who can connect expects everything else to be there.
     for host in &general.listen_addr {
         bound.extend(listener::tcp(host, options)?);
     }
-    anyhow::ensure!(
-        !bound.is_empty(),
-        "nothing to listen on: set listen_addr or unix_socket_dir"
-    );
     Ok(bound)
 }
 

@@ -29,6 +29,7 @@ mod modes;
 mod ownership;
 mod parameters;
 mod peers;
+mod pgbouncer_command_line;
 mod pool;
 mod prepared;
 mod replicas;

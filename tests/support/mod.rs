@@ -27,7 +27,7 @@ pub mod tls;
 mod wait;
 
 pub use address::{Address, free_port};
-pub use cluster::{Cluster, TLS};
+pub use cluster::{Cluster, TLS, server_user, temp_dir};
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
 pub use programs::{Output, Program, Running, node, pgbench, pgweir, psql, python};

@@ -14,6 +14,8 @@ use super::wording;
 pub enum Style {
     Text,
     Pgbouncer,
+    /// PgBouncer's without what syslog knows itself.
+    Syslog,
 }
 
 pub struct LineFormat {
@@ -39,7 +41,13 @@ where
         let level = *event.metadata().level();
         match self.style {
             Style::Text => text(&mut line, &time, level, &fields)?,
-            Style::Pgbouncer => pgbouncer(&mut line, &time, self.pid, level, &fields)?,
+            Style::Pgbouncer => {
+                let time = time.replacen('T', " ", 1).replacen('Z', " UTC", 1);
+                let word = level_word(level, fields.fatal);
+                write!(line, "{time} [{}] {word} ", self.pid)?;
+                pgbouncer(&mut line, &fields)?;
+            }
+            Style::Syslog => pgbouncer(&mut line, &fields)?,
         }
         line.write_char('\n')
     }
@@ -70,16 +78,9 @@ fn text(line: &mut Writer<'_>, time: &str, level: Level, fields: &Fields) -> fmt
     Ok(())
 }
 
-/// `TIMESTAMP TZ [PID] LEVEL C-7: db/user@host:port text`.
-fn pgbouncer(
-    line: &mut Writer<'_>,
-    time: &str,
-    pid: u32,
-    level: Level,
-    fields: &Fields,
-) -> fmt::Result {
-    let time = time.replacen('T', " ", 1).replacen('Z', " UTC", 1);
-    write!(line, "{time} [{pid}] {} ", level_word(level, fields.fatal))?;
+/// `C-7: db/user@host:port text`; the log file has `TIMESTAMP TZ [PID] LEVEL`
+/// before it.
+fn pgbouncer(line: &mut Writer<'_>, fields: &Fields) -> fmt::Result {
     let conn = fields.value("conn");
     if let Some(conn) = conn {
         let db = fields.value("db").unwrap_or("(nodb)");

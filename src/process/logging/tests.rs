@@ -25,6 +25,7 @@ impl Log {
             level: level.to_owned(),
             stderr: false,
             logfile,
+            syslog: None,
         })
     }
 
@@ -44,6 +45,7 @@ fn logged(format: LogFormat, level: &str, events: impl FnOnce(&Log)) -> String {
         level: level.to_owned(),
         stderr: false,
         logfile: Some(dir.path().join("log")),
+        syslog: None,
     };
     let (subscriber, handle) = subscriber(&options, now).unwrap();
     let log = Log { dir, handle };
@@ -268,12 +270,57 @@ fn the_file_is_opened_anew_after_it_was_moved() {
 }
 
 #[test]
+fn syslog_gets_the_lines_of_pgbouncer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.socket");
+    let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    daemon.set_nonblocking(true).unwrap();
+    let received = || {
+        let mut buffer = [0; 1000];
+        let length = daemon.recv(&mut buffer).ok()?;
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        Some(text.replace(&format!("[{}]", std::process::id()), "[PID]"))
+    };
+    let options = Options {
+        format: LogFormat::Json,
+        level: "info".to_owned(),
+        stderr: false,
+        logfile: None,
+        syslog: Some(Syslog {
+            ident: "pooler".to_owned(),
+            facility: crate::config::SyslogFacility::Local1,
+            socket: path,
+        }),
+    };
+    let (subscriber, handle) = subscriber(&options, now).unwrap();
+    with_default(subscriber, || {
+        tracing::warn!(conn = "C-8", addr = "unix", reason = "no", "pooler error");
+        let line = "<140>pooler[PID]: C-8: (nodb)/(nouser)@unix pooler error: no";
+        assert_eq!(received().as_deref(), Some(line));
+        tracing::debug!("not asked for");
+        tracing::error!(fatal = true, "the end");
+        assert_eq!(received().as_deref(), Some("<139>pooler[PID]: the end"));
+        let off = Options {
+            syslog: None,
+            ..options.clone()
+        };
+        handle.apply(&off).unwrap();
+        tracing::error!("to nobody");
+        assert_eq!(received(), None);
+        handle.apply(&options).unwrap();
+        tracing::info!("again");
+        assert_eq!(received().as_deref(), Some("<142>pooler[PID]: again"));
+    });
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let options = Options {
         format: LogFormat::Text,
         level: "info".to_owned(),
         stderr: false,
         logfile: Some(PathBuf::from("/missing/log")),
+        syslog: None,
     };
     assert!(matches!(
         subscriber(&options, now),
