@@ -11,6 +11,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("classify", sql::fuzzing::fuzz_classify),
     ("database", config::fuzzing::fuzz_database),
+    ("hba", auth::fuzzing::fuzz_hba),
     ("hint", route::fuzzing::fuzz_hint),
     ("ini", config::fuzzing::fuzz_ini),
     ("lexer", sql::fuzzing::fuzz_lexer),

@@ -1,8 +1,10 @@
 //! Bodies of the fuzz targets for logging in.
 
+use std::path::Path;
+
 use super::scram::client::AwaitServerFirst;
 use super::scram::server::AwaitProof;
-use super::{ScramKeys, UserList, Verifier};
+use super::{Hba, IdentMaps, ScramKeys, UserList, Verifier};
 
 /// Nobody proves anything without the password, in either direction. The
 /// messages of an exchange stand one on a line.
@@ -35,4 +37,25 @@ pub fn fuzz_userlist(data: &[u8]) {
     assert!(users.len() + errors.len() <= lines);
     assert!(errors.is_sorted_by_key(|error| error.line));
     assert!(errors.iter().all(|error| (1..=lines).contains(&error.line)));
+}
+
+/// Mistakes are on lines that the file has, in their order; a file may name
+/// itself.
+pub fn fuzz_hba(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let lines = text.lines().count();
+    let maps = match IdentMaps::parse(&text) {
+        Ok(maps) => maps,
+        Err(errors) => {
+            assert!(errors.iter().all(|error| (1..=lines).contains(&error.line)));
+            IdentMaps::default()
+        }
+    };
+    let read = |_: &Path| Ok("all, @x".to_owned());
+    if let Err(errors) = Hba::parse(&text, Path::new("hba"), &maps, &read) {
+        let here = |error: &&super::hba::HbaError| error.file == Path::new("hba");
+        let here: Vec<_> = errors.iter().filter(here).collect();
+        assert!(here.is_sorted_by_key(|error| error.line));
+        assert!(here.iter().all(|error| (1..=lines).contains(&error.line)));
+    }
 }

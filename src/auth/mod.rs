@@ -1,17 +1,22 @@
-//! Authentication without I/O: user lists, secrets, and the two sides of
+//! Authentication without I/O: user lists, rules for clients, secrets, and the two sides of
 //! PostgreSQL's password exchanges. Secrets print as `***` and are wiped when
 //! dropped.
 
 pub mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hba;
+pub mod ident;
 mod masked;
 pub mod md5;
 mod method;
 pub mod scram;
 mod secret;
+mod tokens;
 pub mod userlist;
 
+pub use hba::{Demand, Hba, Visitor};
+pub use ident::{IdentMap, IdentMaps};
 pub use masked::Masked;
 pub use md5::Md5Hash;
 pub use method::Method;
