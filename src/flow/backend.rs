@@ -49,6 +49,18 @@ pub enum Release {
     Broken,
 }
 
+/// The answer to a look-up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// How many columns the rows have; `None`: the query gives no rows.
+    pub columns: Option<u16>,
+    /// Bodies of DataRow messages: of the first two, so that one can be told from
+    /// several.
+    pub rows: Vec<Vec<u8>>,
+    /// Body of the ErrorResponse, if there was one.
+    pub error: Option<Vec<u8>>,
+}
+
 /// The pure half of a server connection.
 #[derive(Debug)]
 pub struct Backend {
@@ -79,6 +91,8 @@ pub struct Backend {
     rest_forward: bool,
     /// Body of the ErrorResponse to the last housekeeping query.
     own_error: Option<Vec<u8>>,
+    /// What a look-up under way has found.
+    finding: Option<Box<Finding>>,
     /// The server is about to close, or must not be used again.
     ending: bool,
     /// Its socket is dead.
@@ -108,6 +122,7 @@ impl Backend {
             rest: 0,
             rest_forward: false,
             own_error: None,
+            finding: None,
             ending: false,
             lost: false,
             outlook: Outlook::Served,
@@ -264,6 +279,25 @@ impl Backend {
             answered: false,
             error: None,
         });
+    }
+
+    /// Appends a query with one parameter, whose answer [`Backend::take_finding`]
+    /// gives once the connection is settled.
+    pub fn look_up(&mut self, query: &[u8], parameter: &[u8], out: &mut Vec<u8>) {
+        build::query_with(out, query, parameter);
+        self.unnamed = None;
+        self.finding = Some(Box::default());
+        self.replies.push(Reply::Own {
+            query: OwnQuery::LookUp,
+            answered: false,
+            error: None,
+        });
+    }
+
+    /// What the last look-up has found; nobody wants to know any more what one
+    /// under way will find.
+    pub fn take_finding(&mut self) -> Option<Box<Finding>> {
+        self.finding.take()
     }
 
     /// The error that the last housekeeping query met, if it did: the body of

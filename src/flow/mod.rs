@@ -23,7 +23,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, PackedBackend, Release, ServerFault};
+pub use backend::{Backend, Finding, PackedBackend, Release, ServerFault};
 pub use outlook::{Outlook, Setback};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};

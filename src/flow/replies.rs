@@ -15,6 +15,8 @@ pub enum OwnQuery {
     /// Anything that is run while no client is linked: check, reset, rollback,
     /// `connect_query`.
     Housekeeping,
+    /// Its answer is kept, see [`Finding`](super::Finding).
+    LookUp,
 }
 
 /// How to take back what a message changed for its client, names above all, if

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::lease::Server;
 use super::pool::Pool;
-use crate::flow::{Output, OwnQuery, Params, ServerFault, Shared, error_fields};
+use crate::flow::{Finding, Output, OwnQuery, Params, ServerFault, Shared, error_fields};
 use crate::worker::Local;
 
 /// Why a connection could not be made usable again.
@@ -35,6 +35,7 @@ pub async fn resynchronise(
     let_finish: bool,
 ) -> Result<(), CleanupError> {
     let mut out = Vec::new();
+    server.backend.take_finding();
     server.backend.abandon(&mut out);
     send(server, &out).await?;
     if server.backend.is_busy() && !let_finish {
@@ -68,6 +69,30 @@ pub async fn run(server: &mut Server, pool: &Pool, query: &str) -> Result<(), Cl
     send(server, &out).await?;
     settle(server, pool).await?;
     check(server, query)
+}
+
+/// Runs a query with one parameter for what it finds. Neither text may contain
+/// NUL.
+pub async fn look_up(
+    server: &mut Server,
+    pool: &Pool,
+    query: &str,
+    parameter: &str,
+) -> Result<Finding, CleanupError> {
+    let mut out = Vec::new();
+    server
+        .backend
+        .look_up(query.as_bytes(), parameter.as_bytes(), &mut out);
+    send(server, &out).await?;
+    settle(server, pool).await?;
+    let mut finding = server.backend.take_finding().unwrap_or_default();
+    match finding.error.take() {
+        None => Ok(*finding),
+        Some(body) => Err(CleanupError::Query {
+            query: query.to_owned(),
+            body,
+        }),
+    }
 }
 
 /// Gives the session these parameters, and returns them as the server reports

@@ -20,6 +20,7 @@ use crate::net::message_io::{FrameError, read_frame};
 use crate::route::{Finding, Needs, QUESTION, Role, Survey, Topology};
 use crate::sql::classify::catalog;
 use crate::wire::build;
+use crate::wire::row::data_row;
 use crate::worker::{Command, Crew};
 
 /// Longest message of an answer.
@@ -292,23 +293,4 @@ async fn query(stream: &mut Stream, sql: &str) -> Result<Vec<Row>, WatchError> {
         Some(failure) => Err(WatchError::Server(failure)),
         None => Ok(rows),
     }
-}
-
-/// Body of a DataRow.
-fn data_row(body: &[u8]) -> Option<Row> {
-    let (count, mut rest) = body.split_first_chunk::<2>()?;
-    let mut row = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let (length, after) = rest.split_first_chunk::<4>()?;
-        rest = after;
-        match usize::try_from(i32::from_be_bytes(*length)) {
-            Err(_) => row.push(None),
-            Ok(length) => {
-                let (field, after) = rest.split_at_checked(length)?;
-                row.push(Some(field.to_vec()));
-                rest = after;
-            }
-        }
-    }
-    Some(row)
 }

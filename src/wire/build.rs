@@ -67,6 +67,22 @@ pub fn execute(out: &mut Vec<u8>, portal: &[u8]) {
     out.extend_from_slice(&[0; 5]);
 }
 
+/// Appends all that asks for one statement with one parameter, both as text:
+/// Parse, Bind, Describe, Execute and Sync. Neither text may contain NUL.
+pub fn query_with(out: &mut Vec<u8>, text: &[u8], parameter: &[u8]) {
+    parse(out, b"", &[text, b"\0\0\0"].concat());
+    bind_front(out, b"", b"", 10 + parameter.len());
+    // One parameter; formats of parameters and of results: all text.
+    out.extend_from_slice(&[0, 0, 0, 1]);
+    out.extend_from_slice(&(parameter.len() as u32).to_be_bytes());
+    out.extend_from_slice(parameter);
+    out.extend_from_slice(&[0, 0]);
+    put_header(out, b'D', 2);
+    out.extend_from_slice(b"P\0");
+    execute(out, b"");
+    out.extend_from_slice(SYNC);
+}
+
 /// Appends a CopyFail.
 pub fn copy_fail(out: &mut Vec<u8>, reason: &str) {
     put_header(out, b'f', reason.len() + 1);
@@ -229,6 +245,7 @@ mod tests {
         out.extend_from_slice(&[0; 6]);
         statement_message(&mut out, b'D', b"s");
         execute(&mut out, b"p");
+        query_with(&mut out, b"select $1", b"x");
         copy_fail(&mut out, "gone");
         authentication_ok(&mut out);
         parameter_status(&mut out, b"a", b"\xff");
@@ -241,7 +258,7 @@ mod tests {
         notice(&mut out, "00000", "hello");
         out.extend_from_slice(ready_for_query(TxStatus::Idle));
         let tags: Vec<u8> = frames(&out).iter().map(|(tag, _)| *tag).collect();
-        assert_eq!(tags, b"QPBDEfRSKvENZ");
+        assert_eq!(tags, b"QPBDEPBDESfRSKvENZ");
     }
 
     #[test]

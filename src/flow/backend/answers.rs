@@ -62,7 +62,7 @@ impl Backend {
                 return Err(ServerFault::Unexpected { tag: shown });
             };
             let whole = bytes.get(..header.total);
-            if whole.is_none() && must_be_whole(tag) {
+            if whole.is_none() && (must_be_whole(tag) || self.is_found_in(tag)) {
                 if header.total <= MAX_HELD {
                     return Ok(at);
                 }
@@ -133,14 +133,31 @@ impl Backend {
             }
             BackendTag::CommandComplete => {
                 self.command_complete(body, session, shared);
-                Ok(self.answer(tag))
+                Ok(self.answer(tag, body))
             }
-            _ => Ok(self.answer(tag)),
+            _ => Ok(self.answer(tag, body)),
+        }
+    }
+
+    /// Whether a look-up may want to know what the message says.
+    fn is_found_in(&self, tag: BackendTag) -> bool {
+        self.finding.is_some() && matches!(tag, BackendTag::RowDescription | BackendTag::DataRow)
+    }
+
+    fn find(&mut self, tag: BackendTag, body: &[u8]) {
+        match (&mut self.finding, tag) {
+            (Some(finding), BackendTag::RowDescription) => {
+                finding.columns = body.first_chunk().map(|count| u16::from_be_bytes(*count));
+            }
+            (Some(finding), BackendTag::DataRow) if finding.rows.len() < 2 => {
+                finding.rows.push(body.to_vec());
+            }
+            _ => {}
         }
     }
 
     /// Takes what `tag` answers off the queue.
-    fn answer(&mut self, tag: BackendTag) -> Option<Deliver> {
+    fn answer(&mut self, tag: BackendTag, body: &[u8]) -> Option<Deliver> {
         use BackendTag as B;
         let (own, last) = match (self.replies.front_mut()?, tag) {
             (Reply::Parse { own, .. }, B::ParseComplete) => (*own, true),
@@ -171,10 +188,20 @@ impl Backend {
                 (true, false)
             }
             (Reply::Own { .. }, B::RowDescription | B::DataRow) => (true, false),
+            (
+                Reply::Own {
+                    query: OwnQuery::LookUp,
+                    ..
+                },
+                B::ParseComplete | B::BindComplete | B::NoData,
+            ) => (true, false),
             _ => return None,
         };
         if last {
             self.replies.pop();
+        }
+        if own {
+            self.find(tag, body);
         }
         if !own && !is_said_again(tag) {
             self.served();
@@ -251,6 +278,12 @@ impl Backend {
                     }
                     (OwnQuery::Housekeeping, error) => {
                         self.own_error = error;
+                        Ok(Some(Deliver::Swallow))
+                    }
+                    (OwnQuery::LookUp, error) => {
+                        if let Some(finding) = &mut self.finding {
+                            finding.error = error;
+                        }
                         Ok(Some(Deliver::Swallow))
                     }
                 }

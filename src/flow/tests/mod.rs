@@ -3,6 +3,7 @@
 
 mod copy;
 mod extended;
+mod look_up;
 mod messages;
 mod own;
 mod parameters;
