@@ -94,6 +94,7 @@ impl Link {
             statements: &mut self.statements,
             params: &mut self.params,
             counters: &self.counters,
+            bounds: Default::default(),
         };
         self.to_server.clear();
         self.to_client.clear();

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::info::Order;
 use super::session::TimeLimit;
-use crate::config::Source;
+use crate::config::{Config, Source};
 use crate::flow::{ClientFault, ServerFault};
 use crate::net::{Outgoing, Stream};
 use crate::server::Farewell;
@@ -17,6 +17,11 @@ use crate::wire::build::Refusal;
 
 /// How long a client that is thrown out may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// PgBouncer's words.
+const BAD_HEADER: &str = "bad pkt header";
+const OUTDATED: &str = "database configuration changed";
+const CRASHED: &str = "server conn crashed?";
 
 /// Why a session is over.
 pub(super) enum End {
@@ -31,11 +36,13 @@ pub(super) enum End {
     Ordered(Order),
     /// It took longer than it was allowed.
     TimedOut(TimeLimit, Duration),
+    /// Its server connection is out of date, and `server_fast_close` is on.
+    Outdated,
 }
 
 impl End {
     /// What the client is told, if it can be, and what the log says.
-    pub fn last_words(&self, server_said_goodbye: bool, source: Source) -> (Vec<u8>, String) {
+    pub fn last_words(&self, server_said_goodbye: bool, config: &Config) -> (Vec<u8>, String) {
         let refusal = match self {
             End::Terminate => return (Vec::new(), "client close request".into()),
             End::Gone(None) => return (Vec::new(), "client unexpected eof".into()),
@@ -46,27 +53,19 @@ impl End {
             End::ServerGone(_) if server_said_goodbye => {
                 return (Vec::new(), "server closed the connection".into());
             }
-            End::Fault(fault @ (ClientFault::NoStatement | ClientFault::StatementExists)) => {
-                Refusal::fatal("08P01", fault.to_string())
-                    .detail("A pgbouncer.ini keeps PgBouncer's way: the session ends.")
-                    .hint("With a pgweir.toml it goes on after the server's own error.")
-            }
-            End::Fault(fault) => match source {
-                Source::Ini => Refusal::fatal("08P01", fault.as_pgbouncer_says()),
-                Source::Toml | Source::CommandLine => Refusal::fatal("08P01", fault.to_string()),
-            },
             End::TimedOut(limit, allowed) => {
                 let setting = limit.setting();
                 Refusal::fatal("08P01", limit.text())
                     .detail(format!("{setting} is {} s.", allowed.as_secs_f64()))
                     .hint(format!("Raise {setting}, globally or for this user."))
             }
+            End::Fault(fault) => of_fault(*fault, config),
             End::ServerGone(error) => {
                 let why = match error {
                     Some(error) => error.to_string(),
                     None => "end of file".into(),
                 };
-                Refusal::fatal("08P01", "server conn crashed?")
+                Refusal::fatal("08P01", CRASHED)
                     .detail(format!("The server closed the connection: {why}."))
                     .hint("The server's log has the reason.")
             }
@@ -77,9 +76,15 @@ impl End {
                 Refusal::fatal("08P01", fault.to_string())
                     .hint("Use pool_mode = transaction for this database or user.")
             }
-            End::ServerFault(fault) => {
-                Refusal::fatal("08P01", "server conn crashed?").detail(fault.to_string())
-            }
+            End::ServerFault(ServerFault::Frame(error)) => Refusal::fatal("08P01", BAD_HEADER)
+                .detail(error.to_string())
+                .hint(format!(
+                    "max_packet_size is {} bytes.",
+                    config.general.max_packet_size
+                )),
+            End::Outdated => Refusal::fatal("08P01", OUTDATED)
+                .hint("Connect again; server_fast_close ends sessions for this."),
+            End::ServerFault(fault) => Refusal::fatal("08P01", CRASHED).detail(fault.to_string()),
             End::Ordered(Order::DatabaseRemoved) => Refusal::fatal("08P01", "database removed")
                 .hint("It is no longer in the configuration."),
             End::Ordered(Order::DatabaseKilled) => Refusal::fatal("08P01", "database removed")
@@ -99,6 +104,56 @@ impl End {
         let mut message = Vec::new();
         refusal.encode(&mut message);
         (message, refusal.message)
+    }
+
+    /// Why the server connection is closed too, for the log.
+    pub fn of_server(&self) -> Option<&'static str> {
+        Some(match self {
+            End::TimedOut(limit, _) => limit.text(),
+            End::Outdated => OUTDATED,
+            End::ServerGone(_) => CRASHED,
+            End::ServerFault(ServerFault::Frame(_)) => BAD_HEADER,
+            End::ServerFault(ServerFault::Parameters(_)) => "invalid server parameter",
+            End::ServerFault(ServerFault::TransactionInStatementMode) => {
+                "transaction blocks not allowed in statement pooling mode"
+            }
+            End::ServerFault(_) => CRASHED,
+            _ => return None,
+        })
+    }
+}
+
+/// What a client is told that broke the protocol: PgBouncer's words from an ini,
+/// PostgreSQL's otherwise.
+fn of_fault(fault: ClientFault, config: &Config) -> Refusal {
+    let ini = config.source == Source::Ini;
+    let refusal = |words: String| {
+        let message = if ini { words } else { fault.to_string() };
+        Refusal::fatal("08P01", message)
+    };
+    match fault {
+        ClientFault::Length(front) => {
+            let refusal = refusal(format!("bad packet header: '{front}'"));
+            let max = config.general.max_packet_size;
+            match front.length() >= max {
+                true => refusal
+                    .detail(format!(
+                        "The message has {} bytes, and max_packet_size is {max}.",
+                        u64::from(front.length()) + 1
+                    ))
+                    .hint("Raise max_packet_size."),
+                false => refusal,
+            }
+        }
+        ClientFault::Type(_) => refusal("unknown pkt".to_owned()),
+        ClientFault::NoStatement | ClientFault::StatementExists => {
+            Refusal::fatal("08P01", fault.to_string())
+                .detail("A pgbouncer.ini keeps PgBouncer's way: the session ends.")
+                .hint("With a pgweir.toml it goes on after the server's own error.")
+        }
+        ClientFault::Broken(_) => Refusal::fatal("08P01", fault.to_string()),
+        ClientFault::SimpleQuery => Refusal::fatal("08P01", fault.to_string())
+            .hint("disable_pqexec allows the extended query protocol only."),
     }
 }
 

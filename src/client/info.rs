@@ -148,8 +148,8 @@ pub enum Order {
 pub enum Question {
     /// Whether it waits: its request is cancelled then.
     Cancel,
-    /// Whether one of its time limits is over.
-    TimeLimits,
+    /// Whether it may go on as it is.
+    Review,
 }
 
 impl ClientInfo {
@@ -234,10 +234,11 @@ impl ClientInfo {
         self.wake();
     }
 
-    /// One of its time limits may be over.
-    pub fn check_limits(&self) {
+    /// One of its time limits may be over, or its server connection is to be
+    /// closed.
+    pub fn review(&self) {
         if self.question.get().is_none() {
-            self.question.set(Some(Question::TimeLimits));
+            self.question.set(Some(Question::Review));
         }
         self.wake();
     }

@@ -16,7 +16,7 @@ use crate::admin::{self, Access};
 use crate::auth::Method;
 use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Settings, Source};
 use crate::flow::{Naming, Params, ROLE, Session, error_fields, role_of};
-use crate::net::Stream;
+use crate::net::{PeerAddr, Stream};
 use crate::server::login::Credential;
 use crate::server::{Farewell, Pool, cleanup};
 use crate::stats::add;
@@ -109,6 +109,9 @@ pub(super) async fn login(
     let mode = config.pool_mode;
     let pool = worker.pool(config, credential);
     let mut asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
+    if general.application_name_add_host {
+        add_host(&mut asked, stream, general.listen_port);
+    }
     let role = asked_role(&mut asked, mode)?;
     // Waiting for a server connection is of no use to a client that has gone.
     let agreed = async {
@@ -310,6 +313,26 @@ fn asked_parameters(startup: &Startup, ignored: &[String]) -> Result<Params, Ref
         }
     }
     Ok(params)
+}
+
+/// `psql - 10.0.0.1:5000`, as PgBouncer writes it (client.c, `set_appname`), and
+/// cut as PostgreSQL would cut it.
+fn add_host(asked: &mut Params, stream: &Stream, port: u16) {
+    const NAME: &[u8] = b"application_name";
+    let mut name = asked.get(NAME).unwrap_or(b"app").to_owned();
+    let address = match stream.peer_addr() {
+        PeerAddr::Unix => {
+            let host = nix::unistd::gethostname().unwrap_or_default();
+            let pid = stream.peer_pid();
+            format!("unix({pid}@{}):{port}", host.to_string_lossy())
+        }
+        tcp => tcp.to_string(),
+    };
+    name.extend_from_slice(format!(" - {address}").as_bytes());
+    if name.is_ascii() {
+        name.truncate(MAX_NAME);
+    }
+    asked.set(NAME, &name, false);
 }
 
 /// Takes out what pgweir itself keeps; in session mode the server does.

@@ -317,6 +317,7 @@ impl Client {
                 statements: &mut local.statements.borrow_mut(),
                 params: &mut local.params.borrow_mut(),
                 counters: &pool.counters,
+                bounds: local.bounds.get(),
             };
             let mut server = match &mut self.hold {
                 Hold::Linked(lease) => Some(&mut **lease),
@@ -430,12 +431,14 @@ impl Client {
         // The buffers are free again here: a lease that is dropped may need
         // them.
         if let (Poll::Ready(()), Hold::Linked(lease)) = (read, &self.hold)
-            && self.session.mode() != PoolMode::Session
             && lease.input.is_empty()
             && lease.output.is_empty()
             && lease.backend.release() == Release::Ready
         {
-            self.unlink();
+            match self.session.mode() {
+                PoolMode::Session => self.leave_outdated()?,
+                PoolMode::Transaction | PoolMode::Statement => self.unlink(),
+            }
         }
         Ok(read)
     }
@@ -488,6 +491,7 @@ impl Client {
             statements: &mut local.statements.borrow_mut(),
             params: &mut local.params.borrow_mut(),
             counters: &pool.counters,
+            bounds: local.bounds.get(),
         };
         let session = Some(&mut self.session);
         let result = server
@@ -560,7 +564,7 @@ impl Client {
         match self.info.take_question() {
             None => {}
             Some(Question::Cancel) => self.cancel_wait(),
-            Some(Question::TimeLimits) => self.check_limits()?,
+            Some(Question::Review) => self.review()?,
         }
         match self.info.ordered() {
             Order::Nothing => Ok(()),
@@ -603,8 +607,8 @@ impl Client {
     /// The session is over: the server connection is given back, and what is
     /// left to be said to the client comes out.
     pub(super) fn finish(&mut self, end: &End) -> Goodbye {
-        let (mut refusal, reason) =
-            end.last_words(self.ending(), self.worker.terms().config.source);
+        let terms = self.worker.terms();
+        let (mut refusal, reason) = end.last_words(self.ending(), &terms.config);
         if let Hold::Linked(lease) = &self.hold
             && lease.backend.is_inside_message()
         {
@@ -614,8 +618,14 @@ impl Client {
         if let Hold::Waiting(ticket, _) = self.hold {
             self.pool.leave(ticket);
         }
-        if let (Hold::Linked(lease), End::Terminate) = (&mut self.hold, end) {
-            lease.let_finish();
+        if let Hold::Linked(lease) = &mut self.hold {
+            if matches!(end, End::Terminate) {
+                lease.let_finish();
+            }
+            if let Some(reason) = end.of_server() {
+                lease.info.close_needed.set(true);
+                lease.info.close_reason.set(Some(reason));
+            }
         }
         // The server connection is free before the client has read its last
         // message.

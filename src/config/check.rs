@@ -104,13 +104,6 @@ impl Check<'_> {
             let message = format!("auth_type={} is not built yet", general.auth_type.word());
             self.mistake(section, "auth_type", message);
         }
-        if general.disable_pqexec {
-            self.mistake(
-                section,
-                "disable_pqexec",
-                "disable_pqexec=1 is not built yet, and leaving it out would weaken what it protects",
-            );
-        }
         if general.workers as usize > MAX_WORKERS {
             self.mistake(
                 section,

@@ -137,6 +137,8 @@ pub struct PoolConfig {
     /// Empty: do not reset.
     pub server_reset_query: String,
     pub server_reset_query_always: bool,
+    /// Sessions do not keep a connection that is out of date.
+    pub server_fast_close: bool,
     pub connect_query: Option<String>,
     pub query_wait_timeout: Option<Duration>,
     /// When a client that waits is told so.

@@ -130,6 +130,7 @@ impl Config {
             server_check_delay: general.server_check_delay,
             server_reset_query: general.server_reset_query.clone(),
             server_reset_query_always: general.server_reset_query_always,
+            server_fast_close: general.server_fast_close,
             connect_query: db.connect_query.clone(),
             query_wait_timeout: waits.map_or(general.query_wait_timeout.0, |Timeout(wait)| wait),
             query_wait_notify: general.query_wait_notify.0,

@@ -139,18 +139,18 @@ table! {
                 "Sent before an idle server connection is used again; `<empty>` is an empty query, and no text at all turns the check off.";
             server_check_delay: Duration = seconds(30), reload, built,
                 "How long a server connection may be idle before it is checked.";
-            application_name_add_host: bool = false, reload, not_built,
-                "Add the client's address to its application_name.";
-            disable_pqexec: bool = false, restart, not_built,
-                "Refuse the simple query protocol.";
-            server_fast_close: bool = false, reload, not_built,
-                "Close outdated server connections in session mode without waiting for the client to leave.";
+            application_name_add_host: bool = false, reload, built,
+                "Add the client's address to its application_name at login: `NAME - HOST:PORT`. What it sets later stays as it is.";
+            disable_pqexec: bool = false, restart, built,
+                "Refuse the simple query protocol: its text may hold several statements, which is what SQL injection uses.";
+            server_fast_close: bool = false, reload, built,
+                "In session mode, end sessions whose server connection is out of date (RECONNECT, or RELOAD with other servers) as soon as no transaction is open, instead of waiting for the client to leave.";
             query_wait_notify: Timeout = Timeout::seconds(5), reload, built,
                 "When a client that waits for a server connection gets a notice that it does.";
             login_notify_message: Option<String> = None, reload, built,
                 "Notice for each client that logs in.";
-            max_packet_size: u32 = 2_147_483_647, reload, not_built,
-                "Refuse larger protocol messages.";
+            max_packet_size: u32 = 2_147_483_647, reload, built,
+                "Longest message of a client, or of a server (a row), in bytes; a longer one ends the connection. PostgreSQL's own limit is 1 GB.";
             pkt_buf: u32 = 4096, restart, obsolete,
                 "Size of PgBouncer's buffers.";
             sbuf_loopcnt: u32 = 5, reload, obsolete,

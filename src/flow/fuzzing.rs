@@ -81,6 +81,7 @@ impl Link {
                 statements: &mut self.statements,
                 params: &mut self.params,
                 counters: &self.counters,
+                bounds: Default::default(),
             };
             let mut to_client = Vec::new();
             if fresh {
@@ -127,6 +128,7 @@ impl Link {
             statements: &mut self.statements,
             params: &mut self.params,
             counters: &self.counters,
+            bounds: Default::default(),
         };
         let session = self.linked.then_some(&mut self.session);
         let result = self

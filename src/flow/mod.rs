@@ -28,14 +28,47 @@ pub use outlook::{Outlook, Setback};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
 pub use replies::OwnQuery;
-pub use session::{ClientFault, Naming, Purpose, ROLE, Session, Stop, role_of};
+pub use session::{ClientFault, Front, Naming, Purpose, ROLE, Session, Stop, role_of};
 pub use statements::{Statement, Statements, Text, Texts};
 
+use crate::config::Settings;
 use crate::stats::Counters;
+use crate::wire::MAX_MESSAGE;
 
 /// What the machines share on one worker.
 pub struct Shared<'a> {
     pub statements: &'a mut Statements,
     pub params: &'a mut ParamTable,
     pub counters: &'a Counters,
+    pub bounds: Bounds,
+}
+
+/// What the configuration allows of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Of a message, as its header counts it.
+    pub longest: u32,
+    /// The simple query protocol (`disable_pqexec`).
+    pub simple_queries: bool,
+}
+
+impl Default for Bounds {
+    /// What PostgreSQL allows.
+    fn default() -> Self {
+        Bounds {
+            longest: MAX_MESSAGE as u32,
+            simple_queries: true,
+        }
+    }
+}
+
+impl From<&Settings> for Bounds {
+    fn from(settings: &Settings) -> Self {
+        // Of the whole message, the type included.
+        let longest = settings.max_packet_size.saturating_sub(1);
+        Bounds {
+            longest: longest.min(MAX_MESSAGE as u32),
+            simple_queries: !settings.disable_pqexec,
+        }
+    }
 }

@@ -34,9 +34,12 @@ pub(super) const MISSING: &[u8] = b"pgweir_missing";
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ClientFault {
     #[error("invalid message length")]
-    Length { start: Start },
+    Length(Front),
     #[error("invalid frontend message type {0}")]
     Type(u8),
+    /// Although `disable_pqexec` forbids it.
+    #[error("PQexec disallowed")]
+    SimpleQuery,
     /// With [`Naming::TheClientsStrictly`].
     #[error("prepared statement did not exist")]
     NoStatement,
@@ -49,44 +52,36 @@ pub enum ClientFault {
     Broken(&'static str),
 }
 
-impl ClientFault {
-    /// PgBouncer's words for it (src/client.c, `client_proto`).
-    pub fn as_pgbouncer_says(&self) -> String {
-        match self {
-            ClientFault::Length { start } => format!("bad packet header: '{start}'"),
-            ClientFault::Type(_) => "unknown pkt".to_owned(),
-            fault => fault.to_string(),
-        }
-    }
-}
-
-/// The first bytes of a message, eight at most.
+/// The first eight bytes, or less, of what is no message. Shown in hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
+pub struct Front {
     bytes: [u8; 8],
-    len: u8,
+    count: u8,
 }
 
-impl Start {
-    fn of(message: &[u8]) -> Self {
-        let mut start = Start {
+impl Front {
+    fn of(message: &[u8]) -> Front {
+        let mut front = Front {
             bytes: [0; 8],
-            len: 0,
+            count: message.len().min(8) as u8,
         };
-        for (to, from) in start.bytes.iter_mut().zip(message) {
+        for (to, from) in front.bytes.iter_mut().zip(message) {
             *to = *from;
-            start.len += 1;
         }
-        start
+        front
+    }
+
+    /// The length that its header claims.
+    pub fn length(&self) -> u32 {
+        let [_, a, b, c, d, ..] = self.bytes;
+        u32::from_be_bytes([a, b, c, d])
     }
 }
 
-impl fmt::Display for Start {
+impl fmt::Display for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.bytes.iter().take(self.len.into());
-        bytes
-            .into_iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut shown = self.bytes.iter().take(self.count.into());
+        shown.try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -255,15 +250,17 @@ impl Session {
                 }
                 continue;
             }
-            let start = || ClientFault::Length {
-                start: Start::of(bytes),
-            };
-            let Some(header) = Header::peek(bytes).map_err(|_| start())? else {
+            let header = Header::peek_within(bytes, shared.bounds.longest);
+            let Some(header) = header.map_err(|_| ClientFault::Length(Front::of(bytes)))? else {
                 return Ok((at, Stop::More { need: 0 }));
             };
             let tag = FrontendTag::from_byte(header.tag).ok_or(ClientFault::Type(header.tag))?;
-            if tag == FrontendTag::Terminate {
-                return Ok((at, Stop::Terminate));
+            match tag {
+                FrontendTag::Terminate => return Ok((at, Stop::Terminate)),
+                FrontendTag::Query if !shared.bounds.simple_queries => {
+                    return Err(ClientFault::SimpleQuery);
+                }
+                _ => {}
             }
             if bytes.len() < header.total && header.total <= HOLD {
                 let need = header.total;

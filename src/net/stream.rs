@@ -63,7 +63,7 @@ impl PeerAddr {
 impl std::fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            PeerAddr::Tcp(ip, port) => write!(f, "{ip}:{port}"),
+            PeerAddr::Tcp(ip, port) => SocketAddr::new(*ip, *port).fmt(f),
             PeerAddr::Unix => f.write_str("unix"),
         }
     }

@@ -187,6 +187,7 @@ fn discard(
         statements: &mut local.statements.borrow_mut(),
         params: &mut local.params.borrow_mut(),
         counters: &pool.counters,
+        bounds: local.bounds.get(),
     };
     let mut out = Output::new(input, &mut nowhere);
     server

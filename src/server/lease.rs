@@ -85,9 +85,10 @@ pub struct ServerInfo {
     pub read_only: bool,
     /// Of the pool ([`Pool::renew`]), when its opening began.
     pub generation: u64,
-    /// To be closed as soon as it is released, and what the log says then.
+    /// To be closed as soon as it is released.
     pub close_needed: Cell<bool>,
-    pub close_reason: Cell<&'static str>,
+    /// What the log says when it is closed, if it is not only out of date.
+    pub close_reason: Cell<Option<&'static str>>,
     /// And that without cleaning it first.
     pub doomed: Cell<bool>,
     /// Another server has taken the place of the one it leads to: who has it is to
@@ -106,9 +107,6 @@ pub struct ServerInfo {
 }
 
 impl ServerInfo {
-    /// What is the matter with connections that the configuration has outrun.
-    pub(super) const OBSOLETE: &'static str = "obsolete connection";
-
     /// Whether a client has ever had it.
     pub(super) fn was_used(&self) -> bool {
         self.request_time.get() > self.born

@@ -27,12 +27,18 @@ pub struct Header {
 impl Header {
     /// Reads the header at the front of `bytes`. `None`: it is not complete.
     pub fn peek(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
+        Header::peek_within(bytes, MAX_MESSAGE as u32)
+    }
+
+    /// The same where messages may have this length at most, as their header
+    /// counts it.
+    pub fn peek_within(bytes: &[u8], longest: u32) -> Result<Option<Header>, FrameError> {
         let Some(&[tag, a, b, c, d]) = bytes.first_chunk::<HEADER_LEN>() else {
             return Ok(None);
         };
         let length = u32::from_be_bytes([a, b, c, d]);
         // The length counts itself but not the tag.
-        if !(4..=MAX_MESSAGE as u32).contains(&length) {
+        if !(4..=longest).contains(&length) {
             return Err(FrameError::Length { tag, length });
         }
         Ok(Some(Header {

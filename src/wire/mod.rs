@@ -13,5 +13,5 @@ pub mod row;
 pub mod startup;
 pub mod tag;
 
-pub use frame::{FrameError, HEADER_LEN, Header};
+pub use frame::{FrameError, HEADER_LEN, Header, MAX_MESSAGE};
 pub use tag::{BackendTag, FrontendTag, TxStatus};

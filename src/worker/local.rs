@@ -1,13 +1,13 @@
 //! What all connections of a worker share. Nothing of it leaves the thread.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::derived_keys::DerivedKeys;
 use crate::admin::snapshot::MemoryRow;
-use crate::flow::{ParamTable, Statements, Texts};
+use crate::flow::{Bounds, ParamTable, Statements, Texts};
 use crate::net::tls::Connector;
 
 /// Size of the read buffer in bytes: what one read can bring.
@@ -32,6 +32,8 @@ pub struct Local {
     /// needs it.
     spare: RefCell<Vec<Vec<u8>>>,
     pub derived_keys: DerivedKeys,
+    /// As the configuration in force has them.
+    pub bounds: Cell<Bounds>,
     /// TLS towards servers, as the configuration in force has it.
     connector: RefCell<Arc<Connector>>,
     ids: Arc<AtomicU64>,
@@ -52,6 +54,7 @@ impl Local {
             write_buffer: RefCell::default(),
             spare: RefCell::default(),
             derived_keys,
+            bounds: Cell::default(),
             connector: RefCell::new(connector),
             ids,
         }

@@ -87,6 +87,7 @@ impl Worker {
         handle: Handle,
         view: View,
     ) -> Rc<Worker> {
+        local.bounds.set((&terms.config.general).into());
         Rc::new(Worker {
             pools: Pools::new(crew.clone(), shared),
             crew,
@@ -257,6 +258,7 @@ impl Worker {
 
     fn take_terms(&self, terms: Arc<Terms>) {
         *self.terms.borrow_mut() = terms.clone();
+        self.local.bounds.set((&terms.config.general).into());
         let gone = Farewell::refusal(
             &Refusal::fatal("08P01", "database removed")
                 .hint("It is no longer in the configuration."),
@@ -290,6 +292,7 @@ impl Worker {
             }
         }
         self.watch_anew();
+        self.end_outdated();
     }
 
     /// The servers of this database may have other roles than before. Nobody is

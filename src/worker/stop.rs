@@ -14,6 +14,17 @@ impl Worker {
         for pool in self.pools.of(database) {
             pool.renew(generation);
         }
+        self.end_outdated();
+    }
+
+    /// With `server_fast_close`, sessions end whose server connection is out of
+    /// date.
+    pub(super) fn end_outdated(&self) {
+        if self.terms().config.general.server_fast_close {
+            for client in self.clients.borrow().values() {
+                client.review();
+            }
+        }
     }
 
     pub(super) fn has_outdated_servers(&self, database: Option<&str>) -> bool {

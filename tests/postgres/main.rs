@@ -37,6 +37,7 @@ mod replicas_health;
 mod replicas_policy;
 mod replicas_repeat;
 mod restart;
+mod restrictions;
 mod routed_programs;
 mod signals;
 mod sockets;

@@ -98,15 +98,36 @@ impl ClientInfo {
             }
         }
         if may_be_over {
-            self.check_limits();
+            self.review();
         }
         Some(next)
     }
 }
 
 impl Client {
-    /// An error if one of its time limits is over.
-    pub(super) fn check_limits(&self) -> Result<(), End> {
+    /// An error if it may not go on as it is: one of its time limits is over, or
+    /// its server connection is to be closed at once.
+    pub(super) fn review(&self) -> Result<(), End> {
+        self.check_limits()?;
+        self.leave_outdated()
+    }
+
+    /// With `server_fast_close` a session ends between two transactions if its
+    /// server connection is out of date.
+    pub(super) fn leave_outdated(&self) -> Result<(), End> {
+        match &self.hold {
+            Hold::Linked(lease)
+                if lease.info.close_needed.get()
+                    && lease.backend.release() == Release::Ready
+                    && self.pool.config().server_fast_close =>
+            {
+                Err(End::Outdated)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_limits(&self) -> Result<(), End> {
         let running = match &self.hold {
             Hold::Waiting(..) => return Ok(()),
             Hold::Nothing => [(TimeLimit::ClientIdle, self.info.request_time.get()); 2],
@@ -133,10 +154,6 @@ impl Client {
         let Some((limit, time)) = over else {
             return Ok(());
         };
-        if let Hold::Linked(lease) = &self.hold {
-            lease.info.close_reason.set(limit.text());
-            lease.info.close_needed.set(true);
-        }
         Err(End::TimedOut(limit, time))
     }
 }

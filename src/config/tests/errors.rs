@@ -193,11 +193,6 @@ fn contradictions_are_found() {
             "p.toml:3: server_tls_sslmode=prefer needs server_tls_key_file and server_tls_cert_file together",
         ),
         (
-            "p.ini",
-            "[pgbouncer]\ndisable_pqexec=1\n",
-            "p.ini:2: disable_pqexec=1 is not built yet, and leaving it out would weaken what it protects",
-        ),
-        (
             "p.toml",
             "[pgweir]\nauth_type='any'\n[databases.a]\nuser='u'\nhosts=[{host='h', weight=2}]\n",
             "p.toml:5: database `a`: `weight` and `role` of a host have no effect without `route_reads`",

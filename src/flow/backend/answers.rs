@@ -54,7 +54,7 @@ impl Backend {
                 self.give_local_replies(session.is_some(), out);
                 continue;
             }
-            let Some(header) = Header::peek(bytes)? else {
+            let Some(header) = Header::peek_within(bytes, shared.bounds.longest)? else {
                 return Ok(at);
             };
             let shown = header.tag as char;

@@ -36,6 +36,7 @@ fn feed(backend: &mut Backend, bytes: &[u8], at_once: usize) -> Result<(), Serve
             statements: &mut statements,
             params: &mut ParamTable::default(),
             counters: &counters,
+            bounds: Default::default(),
         };
         let mut out = Output::new(&input, &mut sent);
         let taken = backend.from_server(None, &input, &mut out, &mut shared)?;

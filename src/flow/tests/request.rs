@@ -39,6 +39,7 @@ fn exchange(session: &mut Session, send: &[Bytes], answer: &[Bytes]) {
         statements: &mut statements,
         params: &mut params,
         counters: &counters,
+        bounds: Default::default(),
     };
     let mut backend = Backend::new(session.params().clone(), 100);
     let (send, answer, mut buffer) = (send.concat(), answer.concat(), Vec::new());
@@ -406,6 +407,7 @@ fn the_rest_of_a_long_message_belongs_to_its_request() {
         statements: &mut statements,
         params: &mut params,
         counters: &counters,
+        bounds: Default::default(),
     };
     let mut buffer = Vec::new();
     let mut out = Output::new(front, &mut buffer);

@@ -388,6 +388,7 @@ impl World {
                 statements: &mut self.statements,
                 params: &mut self.params,
                 counters: &self.counters,
+                bounds: Default::default(),
             };
             let mut server = client.holds.map(|at| &mut self.servers[at]);
             if let Some(server) = server.as_deref_mut().filter(|_| fresh) {
@@ -430,6 +431,7 @@ impl World {
             statements: &mut self.statements,
             params: &mut self.params,
             counters: &self.counters,
+            bounds: Default::default(),
         };
         let linked = client.holds == Some(at);
         let session = linked.then_some(&mut client.session);

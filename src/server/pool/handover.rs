@@ -185,7 +185,7 @@ impl Pool {
             checked: Cell::new(checked),
             state: Cell::new(ServerState::Idle),
             close_needed: Cell::new(outdated),
-            close_reason: Cell::new(ServerInfo::OBSOLETE),
+            close_reason: Cell::new(None),
             doomed: Cell::new(false),
             forsaken: Cell::new(false),
             silent: Cell::new(false),

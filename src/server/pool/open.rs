@@ -155,7 +155,7 @@ impl Pool {
             checked: Cell::new(now),
             state: Cell::new(ServerState::New),
             close_needed: Cell::new(outdated),
-            close_reason: Cell::new(ServerInfo::OBSOLETE),
+            close_reason: Cell::new(None),
             doomed: Cell::new(false),
             forsaken: Cell::new(false),
             silent: Cell::new(false),

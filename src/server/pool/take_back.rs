@@ -32,7 +32,8 @@ impl Pool {
             .set(server.backend.prepared_statements());
         let release = server.backend.release();
         if release == Release::Broken {
-            return self.discard(server, "connection is unusable");
+            let reason = server.info.close_reason.get();
+            return self.discard(server, reason.unwrap_or("connection is unusable"));
         }
         if server.info.doomed.get() {
             return self.discard(server, "database removed");
@@ -101,7 +102,8 @@ impl Pool {
         } else if self.is_paused() {
             Some("pause mode")
         } else if server.info.close_needed.get() {
-            Some(server.info.close_reason.get())
+            let reason = server.info.close_reason.get();
+            Some(reason.unwrap_or("obsolete connection"))
         } else if server.info.was_used()
             && (config.server_lifetime.is_some_and(|max| max.is_zero())
                 || self.book.borrow_mut().end_life(server.info.born, now))
