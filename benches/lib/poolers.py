@@ -1,6 +1,9 @@
 """The candidates, and how each is configured for the same job."""
 
+import base64
 import dataclasses
+import hashlib
+import hmac
 import os
 import shutil
 import subprocess
@@ -31,6 +34,8 @@ class Setup:
     pool_size: int = 20
     auth_type: str = "trust"
     tls: bool = False
+    # What the poolers know of the user is a SCRAM verifier, and not the password.
+    verifier: bool = False
     # 0: the one database. Else so many, numbered from 0, that are the same one to the server.
     databases: int = 0
     # Reads are routed (pgweir only) to so many replicas; None: they are not.
@@ -77,7 +82,7 @@ def names(setup):
 
 def pgbouncer_ini(stand, candidate, setup, port):
     server = f"host=127.0.0.1 port={stand.direct.port} dbname={DATABASE} pool_size={setup.pool_size}"
-    users = stand.write("users.txt", f'"{USER}" "{PASSWORD}"\n')
+    users = stand.write("users.txt", f'"{USER}" "{secret(setup)}"\n')
     lines = [
         "[databases]",
         *(f"{name} = {server}" for name in names(setup)),
@@ -132,8 +137,19 @@ def pgweir_toml(stand, candidate, setup, port):
             f'dbname = "{DATABASE}"',
             f"pool_size = {setup.pool_size}",
         ]
-    lines += [f"[users.{USER}]", f'password = "{PASSWORD}"']
+    lines += [f"[users.{USER}]", f'password = "{secret(setup)}"']
     return "\n".join(lines) + "\n"
+
+
+def secret(setup):
+    """What PostgreSQL would keep of the password (src/common/scram-common.c), or the password."""
+    if not setup.verifier:
+        return PASSWORD
+    salt, iterations = b"salt of sixteen.", 4096
+    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, iterations)
+    client, server = (hmac.digest(salted, name, "sha256") for name in (b"Client Key", b"Server Key"))
+    parts = (base64.b64encode(part).decode() for part in (salt, hashlib.sha256(client).digest(), server))
+    return "SCRAM-SHA-256${}:{}${}:{}".format(iterations, *parts)
 
 
 def version_of(program):
