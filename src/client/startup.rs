@@ -32,7 +32,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
     let terms = worker.terms();
     let id = worker.local().next_id();
     let Some(newcomer) = worker.newcomer() else {
-        let max = terms.config.general.max_unauthenticated_connections;
+        let max = terms.config.general.unauthenticated_connections();
         let refusal = Refusal::fatal("53300", "too many unauthenticated connections")
             .detail(format!("{max} connections are logging in."))
             .hint("Raise max_unauthenticated_connections, or lower client_login_timeout.");

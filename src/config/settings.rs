@@ -79,8 +79,8 @@ table! {
                 "When a server connection goes back to its pool: when the client leaves (`session`), after each transaction or after each statement.";
             max_client_conn: u32 = 100, reload, built,
                 "Client connections in all; further ones are refused. Each takes a file descriptor: a limit of open files that is too low is an error at start, in an ini a warning.";
-            max_unauthenticated_connections: u32 = 1000, reload, built,
-                "Client connections that have not logged in yet; further ones are closed at once.";
+            max_unauthenticated_connections: u32 = 0, reload, built,
+                "Client connections that have not logged in yet; further ones are refused at once. 0 means as many as `max_client_conn`, and 1000 at least.";
             default_pool_size: u32 = 20, reload, built,
                 "Server connections of a pool, one pool for each database and user; 0 means no limit.";
             min_pool_size: u32 = 0, reload, built,
@@ -287,6 +287,15 @@ impl Settings {
         match self.workers as usize {
             0 => cores.min(MAX_WORKERS),
             workers => workers,
+        }
+    }
+
+    /// `max_unauthenticated_connections`. All clients may come at the same moment,
+    /// and somebody who never logs in must not be able to keep out a few.
+    pub fn unauthenticated_connections(&self) -> u32 {
+        match self.max_unauthenticated_connections {
+            0 => self.max_client_conn.max(1000),
+            max => max,
         }
     }
 

@@ -151,7 +151,7 @@ impl Worker {
 
     /// Somebody who has not logged in; `None`: there are too many.
     pub fn newcomer(&self) -> Option<Newcomer> {
-        let max = self.terms().config.general.max_unauthenticated_connections;
+        let max = self.terms().config.general.unauthenticated_connections();
         self.census.newcomer(max)
     }
 

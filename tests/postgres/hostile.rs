@@ -310,6 +310,35 @@ fn silent_connections_keep_nobody_out() {
     drop(silent);
 }
 
+/// As when a pooler is replaced: all come back at the same moment.
+#[test]
+fn all_clients_may_log_in_at_once() {
+    const CLIENTS: usize = 1200;
+    let pooler = Setup::new().set("max_client_conn", 1300).start();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| RawClient::connect(&pooler.address))
+        .collect();
+    let startup = [("user", "app"), ("database", pooler.database.as_str())];
+    for client in &mut clients {
+        client.send(&Frontend::new().startup((3, 0), &startup));
+    }
+    for client in &mut clients {
+        client.finish_login("app", None).expect("login");
+    }
+    drop(clients);
+
+    let pooler = Setup::new()
+        .set("max_unauthenticated_connections", 3)
+        .start();
+    // By TCP the kernel would not show them before they say something.
+    let connect = || RawClient::connect(&pooler.socket);
+    let _silent = [connect(), connect(), connect()];
+    let mut fourth = connect();
+    let failure = fourth.read().failure();
+    assert_eq!(failure.sqlstate(), "53300");
+    assert_eq!(failure.message(), "too many unauthenticated connections");
+}
+
 #[test]
 fn random_bytes() {
     let mut witness = Witness::new(Setup::new());
