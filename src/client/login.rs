@@ -89,12 +89,8 @@ pub(super) async fn login(
         return enter_console(stream, &user, id, worker).await;
     };
     let unknown = || {
-        // invalid_catalog_name; PgBouncer has one code for everything.
-        let sqlstate = match terms.config.source {
-            Source::Ini => "08P01",
-            Source::Toml | Source::CommandLine => "3D000",
-        };
-        Refusal::fatal(sqlstate, format!("no such database: {database}"))
+        // invalid_catalog_name
+        Refusal::fatal("3D000", format!("no such database: {database}"))
     };
     let config = terms.config.pool(&database, &user).ok_or_else(|| {
         unknown().hint("Add it to the databases of the configuration, or a \"*\" for all others.")

@@ -80,7 +80,8 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
                 stream.say_goodbye();
             }
         }
-        (Err(Failure::Refused(refusal)), stream) => {
+        (Err(Failure::Refused(mut refusal)), stream) => {
+            refusal.sqlstate = terms.config.source.sqlstate(refusal.sqlstate);
             if terms.config.general.log_pooler_errors {
                 warn!(%addr, reason = %refusal.message, "pooler error");
             }

@@ -24,6 +24,17 @@ pub enum Source {
     CommandLine,
 }
 
+impl Source {
+    /// The SQLSTATE of an error of our own about a login or a pool: PgBouncer has
+    /// protocol_violation for everything (src/proto.c, `send_pooler_error`).
+    pub fn sqlstate(self, postgres: &'static str) -> &'static str {
+        match self {
+            Source::Ini => "08P01",
+            Source::Toml | Source::CommandLine => postgres,
+        }
+    }
+}
+
 /// Where a configuration comes from.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {

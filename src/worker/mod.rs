@@ -331,7 +331,8 @@ impl Worker {
     fn close_pools(&self) {
         self.closed.set(true);
         self.draining.set(true);
-        let farewell = Farewell::refusal(&Refusal::fatal("57P01", "server shutting down"));
+        let sqlstate = self.terms().config.source.sqlstate("57P01");
+        let farewell = Farewell::refusal(&Refusal::fatal(sqlstate, "server shutting down"));
         self.pools.close(&farewell);
     }
 

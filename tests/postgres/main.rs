@@ -32,6 +32,7 @@ mod peers;
 mod pgbouncer_command_line;
 mod pool;
 mod prepared;
+mod refusals;
 mod replicas;
 mod replicas_health;
 mod replicas_policy;
