@@ -42,10 +42,19 @@ const HEADER: usize = 5;
 /// A long table is written in pieces of about this size.
 const PIECE: usize = 64 * 1024;
 
+/// The parameters that PgBouncer follows, in the order in which it tells them.
+pub const FOLLOWED: [&str; 5] = [
+    "client_encoding",
+    "DateStyle",
+    "TimeZone",
+    "standard_conforming_strings",
+    "application_name",
+];
+
 /// What a client gets when it has logged in: AuthenticationOk, the console's
-/// parameters, `key_data` (an encoded BackendKeyData, or nothing) and
+/// parameters, those of its own that PgBouncer follows, `key_data` (an encoded BackendKeyData, or nothing) and
 /// ReadyForQuery. Then it is [`serve`]'s.
-pub fn welcome(key_data: &[u8]) -> io::Result<BytesMut> {
+pub fn welcome(asked: &[(&str, String)], key_data: &[u8]) -> io::Result<BytesMut> {
     let server_version = format!("{PGBOUNCER_VERSION}/bouncer");
     let parameters = [
         ("server_version", server_version.as_str()),
@@ -58,7 +67,8 @@ pub fn welcome(key_data: &[u8]) -> io::Result<BytesMut> {
     ];
     let mut out = BytesMut::new();
     reply::put(&Authentication::Ok, &mut out)?;
-    for (name, value) in parameters {
+    let asked = asked.iter().map(|(name, value)| (*name, value.as_str()));
+    for (name, value) in parameters.into_iter().chain(asked) {
         let status = ParameterStatus::new(name.to_owned(), value.to_owned());
         reply::put(&status, &mut out)?;
     }

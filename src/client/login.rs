@@ -11,7 +11,7 @@ use super::auth::{self, Authenticated, LoginError, authenticate};
 use super::info::{ClientInfo, Party};
 use super::session::Client;
 use super::startup::{Begun, Failure};
-use crate::admin::console::Identity;
+use crate::admin::console::{self, Identity};
 use crate::admin::{self, Access};
 use crate::auth::Method;
 use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Settings, Source};
@@ -86,7 +86,7 @@ pub(super) async fn login(
     // It has proved itself; it may wait for a server connection from here on.
     drop(newcomer);
     let Some(admission) = admission else {
-        return enter_console(stream, &user, id, worker).await;
+        return enter_console(stream, &user, &startup, id, worker).await;
     };
     let unknown = || {
         // invalid_catalog_name
@@ -225,6 +225,7 @@ async fn prove(
 async fn enter_console(
     stream: &mut Stream,
     user: &str,
+    startup: &Startup,
     id: u64,
     worker: &Rc<Worker>,
 ) -> Result<Begun, Failure> {
@@ -237,15 +238,21 @@ async fn enter_console(
             .hint("Add the user to admin_users or stats_users.")
             .into());
     }
+    let asked: Vec<_> = console::FOLLOWED
+        .into_iter()
+        .filter_map(|name| Some((name, asked_value(startup, name)?)))
+        .collect();
     let (pid, key) = worker.new_cancel_key(false);
     let mut out = Vec::new();
     build::backend_key_data(&mut out, pid, key.bytes());
     greet(&mut out, general);
-    stream
-        .write_all(&crate::admin::console::welcome(&out)?)
-        .await?;
+    stream.write_all(&console::welcome(&asked, &out)?).await?;
     let party = Party::Console(Arc::from(user));
-    let info = ClientInfo::new(id, (pid, key), party, stream, Rc::default());
+    let mut params = Params::default();
+    for (name, value) in &asked {
+        params.set(name.as_bytes(), value.as_bytes(), true);
+    }
+    let info = ClientInfo::new(id, (pid, key), party, stream, Rc::new(params));
     let who = Identity {
         user: user.to_owned(),
         admin,
@@ -261,6 +268,13 @@ fn greet(out: &mut Vec<u8>, general: &Settings) {
     if let Some(message) = &general.login_notify_message {
         build::notice(out, "00000", message);
     }
+}
+
+/// A parameter of the startup packet; names are in any case.
+fn asked_value(startup: &Startup, name: &str) -> Option<String> {
+    let mut asked = startup.parameters.iter().rev();
+    let (_, value) = asked.find(|(asked, _)| asked.eq_ignore_ascii_case(name.as_bytes()))?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// What we can prove to the server on behalf of this user, who may have just

@@ -1,6 +1,6 @@
 //! A server connection and the right to use it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -98,7 +98,6 @@ pub struct ServerInfo {
     pub silent: Cell<bool>,
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
-    pub application_name: RefCell<String>,
     pub prepared_statements: Cell<usize>,
     /// Cancel requests for it that are under way. Until they are over nobody
     /// else may have the connection: a late one would hit the wrong query.

@@ -36,6 +36,8 @@ impl Worker {
                 _ => count.active += 1,
             }
         }
+        let name_of = |row: &SocketRow<_>| (row.id, row.application_name.clone());
+        let client_names: HashMap<u64, String> = rows.iter().map(name_of).collect();
         let mut servers = Vec::new();
         let mut pools = Vec::new();
         for pool in self.pools.each() {
@@ -43,6 +45,11 @@ impl Worker {
             let count = counts.get(&Rc::as_ptr(&pool));
             let count = count.copied().unwrap_or_default();
             pools.push(pool_row(&pool, count, &now));
+            let book = pool.book();
+            let idle = book.idle();
+            let idle_names: HashMap<u64, String> = idle
+                .map(|(idle, _)| (idle.info.id, application_name(idle.backend.params())))
+                .collect();
             for (_, info) in pool.servers().iter() {
                 let mut row = server_row(info, worker, &now);
                 if row.state == ServerState::Idle && is_used(info.idle_since.get(), &config, &now) {
@@ -50,6 +57,12 @@ impl Worker {
                 }
                 row.database = config.database.to_string();
                 row.user = config.user.to_string();
+                // A client's settings go with it to the server.
+                let name = match row.link {
+                    Some(client) => client_names.get(&client),
+                    None => idle_names.get(&row.id),
+                };
+                row.application_name = name.cloned().unwrap_or_default();
                 servers.push(row);
             }
         }
@@ -259,7 +272,7 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         link: info.link.get(),
         remote_pid: info.key.as_ref().map_or(0, |key| key.pid as u32),
         encryption: info.encryption,
-        application_name: info.application_name.borrow().clone(),
+        application_name: String::new(),
         prepared_statements: info.prepared_statements.get(),
         worker,
         held: 0,

@@ -200,7 +200,7 @@ fn shows_what_is_there() {
 #[test]
 fn sockets_are_shown_from_their_first_byte() {
     let pooler = Setup::new().pool_size(1).start();
-    let mut busy = pooler.login();
+    let mut busy = pooler.login_with(&[("application_name", "busy")]);
     busy.query("begin");
     let mut waiting = pooler.login_as("app");
     waiting.send(&Frontend::new().query("select 1"));
@@ -217,9 +217,12 @@ fn sockets_are_shown_from_their_first_byte() {
         ("(nouser)", "(nodb)")
     );
     // The query that waits is kept: five bytes of header, and the text.
-    let waiting = row(&rows, "state", "cl_waiting");
-    assert_eq!(waiting["pkt_avail"], "14");
-    assert_eq!(row(&rows, "state", "sv_active")["user"], "app");
+    let held = row(&rows, "state", "cl_waiting");
+    assert_eq!(held["pkt_avail"], "14");
+    let server = row(&rows, "state", "sv_active");
+    assert_eq!(server["user"], "app");
+    // A client's settings are with the server that it has, and stay with it.
+    assert_eq!(server["application_name"], "busy");
     let idle = pooler.login();
     let active = pooler.show("ACTIVE_SOCKETS");
     let mut states: Vec<_> = active.iter().map(|row| row["state"].as_str()).collect();
@@ -241,6 +244,10 @@ fn sockets_are_shown_from_their_first_byte() {
     ids.dedup();
     assert_eq!((ids.len(), count), (6, 6), "{all:?}");
     drop(idle);
+    busy.query("commit");
+    waiting.answer();
+    let left = pooler.show("SERVERS");
+    assert_eq!(left[0]["application_name"], "");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn welcome_is_byte_for_byte_pgbouncers() {
         b"Z\0\0\0\x05I",
     ]
     .concat();
-    assert_eq!(welcome(&key).unwrap(), expected);
+    assert_eq!(welcome(&[], &key).unwrap(), expected);
 }
 
 #[tokio::test]
@@ -418,7 +418,7 @@ async fn tokio_postgres_understands_it() {
         let startup = io.read_u32().await.unwrap() as usize;
         io.read_exact(&mut vec![0; startup - 4]).await.unwrap();
         let key = message(b'K', b"\0\0\0\x07\0\0\0\x08");
-        io.write_all(&welcome(&key).unwrap()).await.unwrap();
+        io.write_all(&welcome(&[], &key).unwrap()).await.unwrap();
         let who = Identity {
             user: "alice".to_owned(),
             admin: false,

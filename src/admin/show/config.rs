@@ -13,16 +13,32 @@ const CONFIG: [Column; 4] = [
 
 const STATE: [Column; 2] = [("key", Text), ("value", Text)];
 
+/// Settings for which PgBouncer has no default: NULL unless set.
+const NO_DEFAULT: [&str; 10] = [
+    "auth_dbname",
+    "auth_file",
+    "auth_ident_file",
+    "auth_ldap_options",
+    "auth_user",
+    "client_tls13_ciphers",
+    "conffile",
+    "server_tls13_ciphers",
+    "user",
+    "verbose",
+];
+
 /// Every setting with its value in force.
 pub fn config(view: &ConsoleView) -> Table<'_> {
     let rows = view
         .config
         .iter()
         .map(|setting| {
+            let no_default = NO_DEFAULT.contains(&setting.key);
+            let value = setting.value.as_str();
             row![
                 setting.key,
-                setting.value.as_str(),
-                setting.default.as_str(),
+                Some(value).filter(|value| !no_default || !value.is_empty()),
+                Some(setting.default.as_str()).filter(|_| !no_default),
                 yes(setting.changeable),
             ]
         })

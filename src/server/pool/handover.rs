@@ -7,7 +7,7 @@
 //! | a connection is closed | workers that wait for room are told |
 //! | a bound that pools share is in the way | an idle connection of another pool is closed, wherever one is |
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -75,7 +75,6 @@ pub struct Parcel {
     request_time: Instant,
     idle_since: Option<Instant>,
     checked: Instant,
-    application_name: String,
 }
 
 impl Pool {
@@ -125,7 +124,6 @@ impl Pool {
             request_time: info.request_time.get(),
             idle_since: info.idle_since.get(),
             checked: info.checked.get(),
-            application_name: info.application_name.borrow().clone(),
         };
         add(&self.counters.server_handover_count, 1);
         self.tell(to, Mail::Parcel(self.name(), Box::new(parcel)));
@@ -150,7 +148,6 @@ impl Pool {
             request_time,
             idle_since,
             checked,
-            application_name,
         } = parcel;
         let stream = match stream.attach() {
             Ok(stream) => stream,
@@ -190,7 +187,6 @@ impl Pool {
             forsaken: Cell::new(false),
             silent: Cell::new(false),
             link: Cell::new(None),
-            application_name: RefCell::new(application_name),
             read_only,
             generation,
             prepared_statements: Cell::new(backend.prepared_statements()),

@@ -1,6 +1,6 @@
 //! Opening connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -160,7 +160,6 @@ impl Pool {
             forsaken: Cell::new(false),
             silent: Cell::new(false),
             link: Cell::new(None),
-            application_name: RefCell::default(),
             prepared_statements: Cell::new(0),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),
