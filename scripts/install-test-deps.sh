@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests need and is missing: PostgreSQL, Python, Node and ss
-# from the distribution (as root), the drivers and PostgreSQL's grammar into
+# Installs what the tests need and is missing: PostgreSQL, PgBouncer, Python, Node
+# and ss from the distribution (as root), the drivers and PostgreSQL's grammar into
 # target/venv and target/node, SQL to test with into target/corpus.
 # Quick when everything is there. Without root it says what to install.
 #
@@ -35,6 +35,7 @@ has_postgres || missing="$missing postgresql"
 [ -n "$python" ] || missing="$missing python3 python3-venv"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
+[ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 command -v ss >/dev/null || missing="$missing iproute2"
 
 if [ -n "$missing" ]; then
@@ -54,6 +55,10 @@ if [ -n "$missing" ]; then
     fi
     # shellcheck disable=SC2086 # a list of package names
     apt-get install -q -y --no-install-recommends $missing
+    # The tests start their own.
+    case $missing in
+        *pgbouncer*) systemctl disable --now pgbouncer 2>/dev/null || true ;;
+    esac
     python=${python:-/usr/bin/python3}
 fi
 

@@ -48,6 +48,7 @@ mod threads;
 mod timeouts;
 mod tls;
 mod tokio_postgres_client;
+mod transcript;
 mod unix_sockets;
 mod waiting;
 mod wire;

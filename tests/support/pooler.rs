@@ -176,6 +176,11 @@ impl Setup {
         setup
     }
 
+    /// With this pooler, whatever the environment asks for.
+    pub fn by(self, target: Target) -> Setup {
+        Setup { target, ..self }
+    }
+
     /// As a pgbouncer.ini, where that makes a difference to pgweir.
     pub fn in_ini(mut self) -> Setup {
         if let Target::Pgweir { ini, .. } = &mut self.target {
@@ -424,7 +429,10 @@ impl Setup {
                 writeln!(text, "{name} ={}", pairs(&settings)).expect("write");
             }
         }
-        text.push_str("[peers]\n");
+        if !self.peers.is_empty() {
+            // Unknown before 1.19.
+            text.push_str("[peers]\n");
+        }
         for (number, settings) in &self.peers {
             writeln!(text, "{number} ={}", pairs(settings)).expect("write");
         }
