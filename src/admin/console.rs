@@ -383,6 +383,9 @@ where
                 if mode == ShutdownMode::Immediate {
                     return Ok(Outcome::Leaving);
                 }
+                // Workers answer this when they have stopped listening: whoever
+                // connects from now on is refused.
+                let _ = self.handle.snapshot().await;
                 reply::done("SHUTDOWN", &mut out)?;
             }
             Command::Set { key, value } => {

@@ -291,7 +291,7 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         let mut left = None::<oneshot::Receiver<()>>;
         loop {
-            let wish = tokio::select! {
+            let (wish, by_signal) = tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Snapshot(reply)) => {
                         self.snapshot(reply);
@@ -314,10 +314,11 @@ impl Process {
                         self.controls.cancel_pause();
                         continue;
                     }
-                    Some(Command::Shutdown(mode)) => mode,
-                    None => ShutdownMode::Immediate,
+                    Some(Command::Shutdown(mode)) => (mode, false),
+                    None => (ShutdownMode::Immediate, false),
                 },
                 _ = signals.hup.recv() => {
+                    info!(signal = "SIGHUP", "got signal, re-reading config");
                     // The reason is in the log.
                     let _ = self.reload();
                     continue;
@@ -330,16 +331,18 @@ impl Process {
                     self.obey_signal("SIGUSR2", Control::Resume(None));
                     continue;
                 }
-                _ = signals.int.recv() => ShutdownMode::WaitForServers,
-                _ = signals.term.recv() => ShutdownMode::WaitForClients,
-                _ = signals.quit.recv() => ShutdownMode::Immediate,
+                _ = signals.int.recv() => (self.told("SIGINT", ShutdownMode::WaitForServers), true),
+                _ = signals.term.recv() => (self.told("SIGTERM", ShutdownMode::WaitForClients), true),
+                _ = signals.quit.recv() => (self.told("SIGQUIT", ShutdownMode::Immediate), true),
                 () = finished(&mut left) => break,
                 _ = self.worker_ended.recv() => {
                     error!("a worker has ended, its clients are lost: the others end, too");
                     break;
                 }
             };
-            let again = self.stopping.borrow().is_some();
+            // A second signal is the last; a second command only changes what is
+            // waited for.
+            let again = by_signal && self.stopping.borrow().is_some();
             if again || wish == ShutdownMode::Immediate {
                 info!("shutting down immediately");
                 break;
@@ -384,12 +387,41 @@ impl Process {
     fn obey_signal(&self, signal: &str, control: Control) {
         let stopping = *self.stopping.borrow();
         let terms = self.shown.terms();
-        info!("got {signal}");
-        match self.controls.begin(control, &terms.config, stopping) {
-            // Nobody waits for the end of it.
-            Ok(rest) => drop(rest),
-            Err(error) => info!("ignoring {signal}: {error}"),
+        let pauses = matches!(control, Control::Pause(_));
+        // Nobody waits for the end of it.
+        let begun = self.controls.begin(control, &terms.config, stopping);
+        match begun.map(drop) {
+            Ok(()) if pauses => info!(signal, "got signal, pausing all activity"),
+            Ok(()) => info!(signal, "got signal, continuing from PAUSE"),
+            Err(_) if pauses => info!(signal, "got signal, but already paused/suspended"),
+            Err(ControlError::ShuttingDown) => {
+                info!(signal, "got signal while shutting down, ignoring");
+            }
+            Err(_) => info!(signal, "got signal, but not paused/suspended"),
         }
+    }
+
+    /// A signal says so.
+    fn told(&self, signal: &str, mode: ShutdownMode) -> ShutdownMode {
+        match mode {
+            ShutdownMode::Immediate => info!(signal, "got signal, fast exit"),
+            _ if self.stopping.borrow().is_some() => {
+                info!(signal, "got signal while shutting down, fast exit");
+            }
+            ShutdownMode::WaitForClients => {
+                info!(
+                    signal,
+                    "got signal, shutting down, waiting for all clients disconnect"
+                );
+            }
+            ShutdownMode::WaitForServers => {
+                info!(
+                    signal,
+                    "got signal, shutting down, waiting for all servers connections to be released"
+                );
+            }
+        }
+        mode
     }
 
     /// Reads everything again. On any mistake nothing changes at all.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Frontend, Pooler, RawClient, Setup, eventually, psql};
+use crate::support::{Frontend, RawClient, Setup, eventually, psql};
 
 const SOCKETS: &str = "type,user,database,replication,state,addr,port,local_addr,local_port,\
     connect_time,request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,\
@@ -376,7 +376,10 @@ fn shutdown_wait_for_clients() {
     let mut client = pooler.login();
     client.query("begin");
     pooler.console().query("SHUTDOWN WAIT_FOR_CLIENTS");
-    refuses_connections(&pooler);
+    // At once; only the console is still to be had, at the Unix socket.
+    assert!(RawClient::try_connect(&pooler.address).is_err());
+    let mut console = RawClient::login(&pooler.socket, "admin", "pgbouncer");
+    refused(&mut console, "RESUME", "pooler is shutting down");
     assert_eq!(client.query("select 1").status(), 'T');
     assert!(pooler.is_running());
     drop(client);
@@ -390,16 +393,35 @@ fn shutdown_wait_for_servers() {
     client.query("begin");
     let _idle = pooler.login();
     pooler.console().query("SHUTDOWN WAIT_FOR_SERVERS");
-    refuses_connections(&pooler);
+    assert!(RawClient::try_connect(&pooler.address).is_err());
     assert!(pooler.is_running());
     client.query("commit");
     assert_eq!(pooler.wait(), 0);
 }
 
-/// Waits until nobody can connect over TCP any more.
+/// What the console answers instead of doing it.
 #[track_caller]
-fn refuses_connections(pooler: &Pooler) {
-    eventually("connections refused", true, || {
-        RawClient::try_login(&pooler.address, "app", &pooler.database, None).is_err()
-    });
+fn refused(console: &mut RawClient, command: &str, text: &str) {
+    let error = console.try_query(command).error();
+    let seen = (error.severity(), error.sqlstate(), error.message());
+    assert_eq!(seen, ("ERROR", "08P01", text), "{command}");
+}
+
+#[test]
+fn shutdown_may_change_its_mind() {
+    let mut pooler = Setup::new().in_ini().start();
+    let mut client = pooler.login();
+    client.query("begin");
+    let mut console = RawClient::login(&pooler.socket, "admin", "pgbouncer");
+    for command in [
+        "SHUTDOWN WAIT_FOR_CLIENTS",
+        "SHUTDOWN WAIT_FOR_CLIENTS",
+        "SHUTDOWN WAIT_FOR_SERVERS",
+    ] {
+        assert_eq!(console.query(command).command_tags(), ["SHUTDOWN"]);
+    }
+    assert!(pooler.is_running());
+    // The client is not waited for any more, only its transaction.
+    client.query("commit");
+    assert_eq!(pooler.wait(), 0);
 }

@@ -200,3 +200,31 @@ fn unix_socket_is_removed_at_the_end() {
     assert_eq!(pooler.wait(), 0);
     assert!(RawClient::try_connect(&pooler.socket).is_err());
 }
+
+#[test]
+fn signals_are_logged_in_pgbouncers_words() {
+    let mut pooler = Setup::new().in_ini().start();
+    let mut client = pooler.login();
+    client.query("begin");
+    for (signal, text) in [
+        (Signal::SIGUSR2, "got SIGUSR2, but not paused/suspended"),
+        (Signal::SIGUSR1, "got SIGUSR1, pausing all activity"),
+        (Signal::SIGUSR1, "got SIGUSR1, but already paused/suspended"),
+        (Signal::SIGUSR2, "got SIGUSR2, continuing from PAUSE"),
+        (Signal::SIGHUP, "got SIGHUP, re-reading config"),
+        (
+            Signal::SIGTERM,
+            "got SIGTERM, shutting down, waiting for all clients disconnect",
+        ),
+        (Signal::SIGUSR2, "got SIGUSR2 while shutting down, ignoring"),
+        (
+            Signal::SIGTERM,
+            "got SIGTERM while shutting down, fast exit",
+        ),
+    ] {
+        pooler.signal(signal);
+        let line = format!(" LOG {text}\n");
+        eventually(text, true, || pooler.log().contains(&line));
+    }
+    assert_eq!(pooler.wait(), 0);
+}

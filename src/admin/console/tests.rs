@@ -270,13 +270,20 @@ async fn reload_succeeds_or_tells_why_not() {
 #[tokio::test]
 async fn shutdown_with_and_without_reply() {
     let (mut client, served, mut commands) = console(true);
-    let answer = ask(&mut client, "shutdown wait_for_clients").await;
-    assert_eq!(answer[0], ('C', "SHUTDOWN|".to_owned()));
     let shut = |command| match command {
         Some(process::Command::Shutdown(mode)) => mode,
         other => panic!("{other:?}"),
     };
+    let wait = query("shutdown wait_for_clients");
+    client.write_all(&wait).await.unwrap();
     assert_eq!(shut(commands.recv().await), ShutdownMode::WaitForClients);
+    // It is answered when the workers have stopped listening.
+    let Some(process::Command::Snapshot(stopped)) = commands.recv().await else {
+        panic!("not waited for");
+    };
+    stopped.send(Snapshot::default()).unwrap();
+    let answer = reply(&mut client).await;
+    assert_eq!(answer[0], ('C', "SHUTDOWN|".to_owned()));
 
     client.write_all(&query("shutdown")).await.unwrap();
     assert_eq!(shut(commands.recv().await), ShutdownMode::Immediate);

@@ -2,7 +2,7 @@
 
 /// A message and its line; `{name}` stands for the field of that name. An
 /// event that lacks one of the fields is written as any other message.
-pub const WORDING: [(&str, &str); 12] = [
+pub const WORDING: &[(&str, &str)] = &[
     (
         "login attempt",
         "login attempt: db={db} user={user} tls={tls} replication={replication}",
@@ -21,9 +21,42 @@ pub const WORDING: [(&str, &str); 12] = [
     ("listening on", "listening on {listen}"),
     ("process up", "process up: {version}"),
     (
+        "got signal, re-reading config",
+        "got {signal}, re-reading config",
+    ),
+    (
+        "got signal, pausing all activity",
+        "got {signal}, pausing all activity",
+    ),
+    (
+        "got signal, but already paused/suspended",
+        "got {signal}, but already paused/suspended",
+    ),
+    (
+        "got signal, continuing from PAUSE",
+        "got {signal}, continuing from PAUSE",
+    ),
+    (
+        "got signal, but not paused/suspended",
+        "got {signal}, but not paused/suspended",
+    ),
+    (
         "got signal while shutting down, ignoring",
         "got {signal} while shutting down, ignoring",
     ),
+    (
+        "got signal, shutting down, waiting for all clients disconnect",
+        "got {signal}, shutting down, waiting for all clients disconnect",
+    ),
+    (
+        "got signal, shutting down, waiting for all servers connections to be released",
+        "got {signal}, shutting down, waiting for all servers connections to be released",
+    ),
+    (
+        "got signal while shutting down, fast exit",
+        "got {signal} while shutting down, fast exit",
+    ),
+    ("got signal, fast exit", "got {signal}, fast exit"),
     ("TLS handshake error", "TLS handshake error: {reason}"),
     ("TLS setup failed", "TLS setup failed: {reason}"),
     (
