@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::files;
@@ -48,12 +48,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let (users, mistakes) = config.userlist(&|path| std::fs::read_to_string(path));
+    let read = |path: &Path| std::fs::read_to_string(path);
+    let (users, mistakes) = config.userlist(&read);
     let text = report(&config, &users, &mistakes, &args);
     let (mut text, mut good) = match text {
         Ok(text) => (text, true),
         Err(text) => (text, false),
     };
+    for mistake in config.hba(&read).err().unwrap_or_default() {
+        line(&mut text, "error", &mistake.to_string());
+        good = false;
+    }
     if let Err(error) = Tls::load(&config.general, None, &|path| std::fs::read(path)) {
         line(&mut text, "error", &error);
         good = false;

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::info;
 
 use super::auth::{self, Authenticated, LoginError, authenticate};
+use super::identity;
 use super::info::{ClientInfo, Party};
 use super::session::Client;
 use super::startup::{Begun, Failure};
@@ -82,11 +83,15 @@ pub(super) async fn login(
         let tls = tls.map_or("no".to_owned(), |tls| tls.to_string());
         info!(conn, db = %database, %user, %addr, tls, replication, "login attempt");
     }
-    let authenticated = prove(stream, &user, worker).await?;
+    let own = console && identity::is_own_user(stream, &user);
+    let authenticated = match own {
+        true => Authenticated::default(),
+        false => prove(stream, (&database, &user), worker).await?,
+    };
     // It has proved itself; it may wait for a server connection from here on.
     drop(newcomer);
     let Some(admission) = admission else {
-        return enter_console(stream, &user, &startup, id, worker).await;
+        return enter_console(stream, (&user, own), &startup, id, worker).await;
     };
     let unknown = || {
         // invalid_catalog_name
@@ -196,42 +201,45 @@ fn wants_replication(startup: &Startup) -> bool {
 
 async fn prove(
     stream: &mut Stream,
-    user: &str,
+    (database, user): (&str, &str),
     worker: &Rc<Worker>,
 ) -> Result<Authenticated, Failure> {
     let terms = worker.terms();
-    let method = terms.config.general.auth_type.method();
-    let method = method.ok_or_else(|| Refusal::fatal("08P01", "bouncer config error"))?;
     let secret = terms.users.get(user);
-    authenticate(stream, user, method, secret, &terms.auth)
-        .await
-        .map_err(|error| match error {
-            LoginError::Gone(error) => Failure::Gone(error),
-            LoginError::Refused(auth::Refusal {
-                sqlstate,
-                message,
-                hint,
-                reason,
-            }) => {
-                let addr = stream.peer_addr();
-                info!(%user, %addr, reason, "authentication failed");
-                let mut refusal = Refusal::fatal(sqlstate, message);
-                refusal.hint = hint.map(str::to_owned);
-                refusal.into()
-            }
-        })
+    let proof = async {
+        let method = identity::method(stream, (database, user), secret.is_some(), &terms).await?;
+        authenticate(stream, user, method, secret, &terms.auth).await
+    };
+    proof.await.map_err(|error| match error {
+        LoginError::Gone(error) => Failure::Gone(error),
+        LoginError::Refused(auth::Refusal {
+            sqlstate,
+            message,
+            hint,
+            reason,
+        }) => {
+            let addr = stream.peer_addr();
+            info!(%user, %addr, reason, "authentication failed");
+            let mut refusal = Refusal::fatal(sqlstate, message);
+            refusal.hint = hint.map(str::to_owned);
+            refusal.into()
+        }
+    })
 }
 
 async fn enter_console(
     stream: &mut Stream,
-    user: &str,
+    (user, own): (&str, bool),
     startup: &Startup,
     id: u64,
     worker: &Rc<Worker>,
 ) -> Result<Begun, Failure> {
     let terms = worker.terms();
     let general = &terms.config.general;
-    let access = admin::access(general, user);
+    let access = match own {
+        true => Access::Admin,
+        false => admin::access(general, user),
+    };
     let admin = access == Access::Admin;
     if access == Access::Denied {
         return Err(Refusal::fatal("08P01", "not allowed")

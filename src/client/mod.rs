@@ -3,6 +3,7 @@
 pub mod auth;
 mod cancel;
 mod farewell;
+mod identity;
 mod info;
 mod login;
 mod session;

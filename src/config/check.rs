@@ -100,6 +100,13 @@ impl Check<'_> {
     fn general(&mut self) {
         let general = self.draft.general.clone();
         let section = &Section::General;
+        if general.auth_type == AuthType::Hba && general.auth_hba_file.is_none() {
+            self.mistake(section, "auth_type", "auth_type=hba needs auth_hba_file");
+        }
+        if general.auth_type == AuthType::Cert && general.client_tls_sslmode < SslMode::VerifyCa {
+            let message = "auth_type=cert needs client_tls_sslmode=verify-full";
+            self.mistake(section, "auth_type", message);
+        }
         if !general.auth_type.is_built() {
             let message = format!("auth_type={} is not built yet", general.auth_type.word());
             self.mistake(section, "auth_type", message);

@@ -103,7 +103,7 @@ choice! {
         Hba = "hba",
         Ldap = "ldap",
         Pam = "pam",
-        ; not built: Cert, Hba, Ldap, Pam
+        ; not built: Ldap, Pam
     }
 }
 

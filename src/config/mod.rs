@@ -14,6 +14,7 @@ mod draft;
 mod env;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hba;
 mod ini;
 mod key;
 mod load;

@@ -158,13 +158,13 @@ table! {
         }
         "Authentication": {
             auth_type: AuthType = AuthType::Md5, reload, built,
-                "How clients prove who they are: `trust`, `plain`, `md5` (SCRAM for users with a SCRAM verifier), `scram-sha-256`, or `any` (nobody is asked; needs databases with a forced user). `cert`, `hba`, `ldap` and `pam` are not built yet.";
+                "How clients prove who they are: `trust`, `plain`, `md5` (SCRAM for users with a SCRAM verifier), `scram-sha-256`, `cert` (the common name of the certificate), `hba` (by the rules of `auth_hba_file`), or `any` (nobody is asked; needs databases with a forced user). `ldap` and `pam` are not built yet.";
             auth_file: Option<PathBuf> = None, reload, built,
                 "File with a line `\"user\" \"secret\"` for each user; the secret is a password, an md5 hash or a SCRAM verifier.";
-            auth_hba_file: Option<PathBuf> = None, reload, not_built,
-                "Rules for auth_type=hba.";
-            auth_ident_file: Option<PathBuf> = None, reload, not_built,
-                "User name maps for certificates and peer authentication.";
+            auth_hba_file: Option<PathBuf> = None, reload, built,
+                "Rules for `auth_type=hba`, in the format of pg_hba.conf; see [Rules for clients](hba.md).";
+            auth_ident_file: Option<PathBuf> = None, reload, built,
+                "Maps of user names for the rules' `map=`, in the format of pg_ident.conf.";
             auth_user: Option<String> = None, reload, not_built,
                 "User that runs `auth_query` for users without a secret here.";
             auth_query: String = AUTH_QUERY.to_owned(), reload, not_built,

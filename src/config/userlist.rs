@@ -53,7 +53,7 @@ fn auth_file(path: &Path, read: &dyn Fn(&Path) -> io::Result<String>) -> (UserLi
 }
 
 impl AuthType {
-    /// How to ask a client; `None`: not built.
+    /// How to ask every client; `None`: it depends, or is not built.
     pub fn method(self) -> Option<Method> {
         Method::parse(super::Choice::word(self))
     }

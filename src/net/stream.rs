@@ -128,6 +128,23 @@ impl Stream {
         pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
     }
 
+    /// User id of the process at the other end of a Unix socket.
+    pub fn peer_uid(&self) -> Option<u32> {
+        match self {
+            Stream::Unix(s) => s.peer_cred().ok().map(|cred| cred.uid()),
+            Stream::Tcp(_) | Stream::Tls(_) => None,
+        }
+    }
+
+    /// The subject's common name in the certificate that the other end of a TLS
+    /// connection has shown, if that was verified.
+    pub fn peer_common_name(&self) -> Option<String> {
+        match self {
+            Stream::Tls(s) => s.peer_common_name(),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Resolves when the peer has closed its end, without reading anything;
     /// never if it has sent something first, since that hides the end. Cancel
     /// safe.

@@ -3,11 +3,21 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::auth::UserList;
+use crate::auth::{Hba, UserList};
 use crate::cli::files;
 use crate::config::{self, Changes, Config, LoadError};
 use crate::net::tls::Tls;
 use crate::worker::Terms;
+
+/// What a reload or SET would put in force.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub users: UserList,
+    pub hba: Hba,
+    pub tls: Tls,
+    pub changes: Changes,
+}
 
 /// What the configuration is read from, again at each reload.
 #[derive(Clone, Debug)]
@@ -61,40 +71,56 @@ impl Source {
         Ok(config)
     }
 
-    /// The configuration that a reload would put in force, with its users and
-    /// certificates; the error has one line per mistake, and nothing has
+    /// The configuration that a reload would put in force, with its users, rules
+    /// and certificates; the error has one line per mistake, and nothing has
     /// changed.
-    pub fn reload(&self, old: &Terms) -> Result<(Config, UserList, Tls, Changes), String> {
+    pub fn reload(&self, old: &Terms) -> Result<Loaded, String> {
         let file = old.config.general.conffile.as_deref();
         let file = file.filter(|file| !file.as_os_str().is_empty());
         let read = self.load_file(file.or(self.file.as_deref()));
         let (config, changes) = old
             .config
             .reload(read.map_err(|mistakes| mistakes.to_string())?);
-        let (users, _) = users(&config)?;
-        let tls = tls(&config, Some(&old.tls))?;
-        Ok((config, users, tls, changes))
+        Ok(Loaded {
+            users: users(&config)?.0,
+            hba: hba(&config)?,
+            tls: tls(&config, Some(&old.tls))?,
+            config,
+            changes,
+        })
     }
 }
 
 /// What [`Source::reload`] gives, as if the file gave one setting another value;
 /// nothing else is read again but what this setting names.
-pub fn set(
-    old: &Terms,
-    key: &str,
-    value: &str,
-) -> Result<(Config, UserList, Tls, Changes), String> {
+pub fn set(old: &Terms, key: &str, value: &str) -> Result<Loaded, String> {
     let new = old.config.with_setting(key, value);
     let (config, changes) = old.config.reload(new.map_err(|error| error.to_string())?);
     let users = match key {
         "auth_file" => users(&config)?.0,
         _ => old.users.clone(),
     };
+    let hba = match key {
+        "auth_type" | "auth_hba_file" | "auth_ident_file" => hba(&config)?,
+        _ => old.hba.clone(),
+    };
     let tls = match key.contains("_tls_") {
         true => tls(&config, Some(&old.tls))?,
         false => old.tls.clone(),
     };
-    Ok((config, users, tls, changes))
+    Ok(Loaded {
+        config,
+        users,
+        hba,
+        tls,
+        changes,
+    })
+}
+
+/// The rules for clients.
+pub fn hba(config: &Config) -> Result<Hba, String> {
+    let rules = config.hba(&|path| std::fs::read_to_string(path));
+    rules.map_err(|mistakes| LoadError(mistakes).to_string())
 }
 
 /// Certificates and keys; those that are as before keep their sessions.

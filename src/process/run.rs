@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::control::{Control, ControlError, Controls};
-use super::load::{self, Source};
+use super::load::{self, Loaded, Source};
 use super::logging::{self, LogHandle};
 use super::pidfile::Pidfile;
 use super::{Command, Handle, ShutdownMode, all, ask, gather, identity, memory};
@@ -30,10 +30,9 @@ use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
 use crate::auth::UserList;
 use crate::client::auth::AuthContext;
-use crate::config::{self, Changes, Config};
+use crate::config::{self, Config};
 use crate::http::{self, Health};
 use crate::net::listener::{self, Bound, TcpOptions};
-use crate::net::tls::Tls;
 use crate::pool::Ledger;
 use crate::server::Peers;
 use crate::stats::{Averages, Totals};
@@ -161,6 +160,7 @@ impl Process {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let workers = general.worker_count(cores);
         check_file_limit(&config, &users, workers).map_err(anyhow::Error::msg)?;
+        let hba = load::hba(&config).map_err(anyhow::Error::msg)?;
         let tls = load::tls(&config, None).map_err(anyhow::Error::msg)?;
         let stats = match &general.stats_listen {
             Some(addr) => Some(
@@ -198,6 +198,7 @@ impl Process {
             peers: Peers::new(&config, None),
             config,
             users,
+            hba,
             auth,
             tls,
         });
@@ -456,7 +457,13 @@ impl Process {
     fn put_in_force(
         &mut self,
         old: &Terms,
-        (config, users, tls, changes): (Config, UserList, Tls, Changes),
+        Loaded {
+            config,
+            users,
+            hba,
+            tls,
+            changes,
+        }: Loaded,
     ) -> Result<(), String> {
         check_file_limit(&config, &users, self.threads.len())?;
         for change in &changes.after_restart {
@@ -473,6 +480,7 @@ impl Process {
             peers: Peers::new(&config, Some(&old.peers)),
             config,
             users,
+            hba,
             auth,
             tls,
         });
@@ -629,8 +637,7 @@ fn check_file_limit(config: &Config, users: &UserList, workers: usize) -> Result
 
 /// Derives SCRAM keys ahead of the first logins, in the background.
 fn warm(terms: &Arc<Terms>) {
-    let scram = terms.config.general.auth_type.method() == Some(crate::auth::Method::ScramSha256);
-    if scram {
+    if terms.asks_for_scram() {
         let terms = terms.clone();
         tokio::spawn(async move {
             if let Err(error) = terms.auth.warm(&terms.users).await {

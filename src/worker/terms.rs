@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::ConsoleView;
-use crate::auth::{Secret, UserList};
+use crate::auth::{Demand, Hba, Method, Secret, UserList, Visitor};
 use crate::client::auth::AuthContext;
-use crate::config::{Config, PoolConfig};
+use crate::config::{AuthType, Config, PoolConfig};
 use crate::net::tls::Tls;
 use crate::server::Peers;
 use crate::server::login::Credential;
@@ -18,6 +18,8 @@ pub struct Terms {
     pub config: Config,
     /// `auth_file` and the users of the TOML file.
     pub users: UserList,
+    /// `auth_hba_file`; empty unless `auth_type` asks for it.
+    pub hba: Hba,
     pub auth: AuthContext,
     /// Certificates and keys.
     pub tls: Tls,
@@ -25,6 +27,27 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// What is demanded of a client, and the line of `auth_hba_file` that says
+    /// so, or 0; `None`: no line is for it.
+    pub fn demand(&self, visitor: &Visitor<'_>) -> Option<(Demand, usize)> {
+        let auth_type = self.config.general.auth_type;
+        match auth_type {
+            AuthType::Hba => {
+                let (demand, line) = self.hba.demand(visitor)?;
+                Some((demand.clone(), line))
+            }
+            AuthType::Cert => Some((Demand::Cert(None), 0)),
+            other => Some((Demand::Ask(other.method()?), 0)),
+        }
+    }
+
+    /// Whether somebody may be asked for a proof by SCRAM-SHA-256 whatever his
+    /// secret is.
+    pub fn asks_for_scram(&self) -> bool {
+        let scram = Method::ScramSha256;
+        self.config.general.auth_type.method() == Some(scram) || self.hba.asks(scram)
+    }
+
     /// What the configuration says to prove ourselves to a pool's server.
     pub fn credential(&self, config: &PoolConfig) -> Credential {
         let secret = match &config.password {

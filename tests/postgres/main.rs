@@ -22,6 +22,7 @@ mod crosstalk;
 mod descriptors;
 mod drivers;
 mod failover;
+mod hba;
 mod hostile;
 mod libpq;
 mod memory;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::cluster::{pg_bin, plain};
+use super::cluster::{pg_bin, plain, run_as_server};
 use super::guard::Guard;
 
 /// A program that a test runs as an outsider would.
@@ -106,6 +106,13 @@ impl Program {
     pub fn env(mut self, name: &str, value: &str) -> Program {
         self.command.env(name, value);
         self
+    }
+
+    /// Started by another user of the machine, if we are root.
+    pub fn by_another_user(self) -> Program {
+        Program {
+            command: run_as_server(self.command),
+        }
     }
 
     /// Runs it to its end, which must come before the watchdog's.

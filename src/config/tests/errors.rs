@@ -27,7 +27,7 @@ listen_port = 70000
 log_stats = yes
 pool_mode = transactional
 server_lifetime = 30s
-auth_type = hba
+auth_type = ldap
 client_tls_sslmode = require
 server_tls_sslmode = verify-full
 workers = 65
@@ -49,7 +49,7 @@ p.ini:16: `listen_port`: 70000 is out of range: 0 to 65535
 p.ini:17: `log_stats`: `yes` is not a boolean: write 1 or 0
 p.ini:18: `pool_mode`: unknown value `transactional`, did you mean `transaction`?
 p.ini:19: `server_lifetime`: `30s` is not a number of seconds
-p.ini:20: auth_type=hba is not built yet
+p.ini:20: auth_type=ldap is not built yet
 p.ini:21: client_tls_sslmode=require needs client_tls_key_file and client_tls_cert_file
 p.ini:22: server_tls_sslmode=verify-full needs server_tls_ca_file
 p.ini:23: workers=65: there can be 64 at most
@@ -245,4 +245,19 @@ environment: PGWEIR_DNS_ZONE_CHECK_PERIOD: known, but not built yet
 environment: PGWEIR_LISTEN_PORT: found string where it does not fit: write an integer, without quotes
 environment: PGWEIR_LISTEN_PROT: unknown setting `listen_prot`, did you mean `listen_port`?"
     );
+}
+
+#[test]
+fn ways_to_log_in_need_what_they_check() {
+    for (settings, expected) in [
+        ("auth_type = hba\n", "auth_type=hba needs auth_hba_file"),
+        (
+            "auth_type = cert\nclient_tls_sslmode = require\nclient_tls_key_file = k\n\
+             client_tls_cert_file = c\n",
+            "auth_type=cert needs client_tls_sslmode=verify-full",
+        ),
+    ] {
+        let told = mistakes("p.ini", &format!("{INI}{settings}"));
+        assert_eq!(told, format!("p.ini:5: {expected}"));
+    }
 }

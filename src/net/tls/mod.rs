@@ -5,6 +5,7 @@
 //!   [`Connector`]; `verify`: which servers are trusted;
 //! - `session`: bytes in, bytes out; `handshake` and `stream` move them.
 
+mod certificate;
 mod encryption;
 mod handshake;
 mod session;

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Encryption;
+use super::certificate;
 use super::session::Session;
 
 /// What one write encrypts at most, and one read brings.
@@ -103,6 +104,12 @@ impl TlsStream {
     /// The socket, for its addresses; its bytes are ciphertext.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// The subject's common name in the certificate that the other end has shown.
+    pub fn peer_common_name(&self) -> Option<String> {
+        let shown = self.session().state().peer_certificates()?;
+        certificate::common_name(shown.first()?)
     }
 
     /// What was agreed on.
