@@ -117,7 +117,7 @@ impl Postgres {
             ("database", database),
             ("application_name", "pgweir test"),
         ];
-        let logged_in = login(&mut io, &startup, credential, &derived_keys()).await?;
+        let logged_in = login(&mut io, &startup, credential, &derived_keys(), None).await?;
         io.write_all(b"X\0\0\0\x04").await?;
         Ok(logged_in)
     }
@@ -268,6 +268,7 @@ async fn prove(secret: &Secret) -> Authenticated {
             Method::ScramSha256,
             Some(secret),
             &ctx,
+            None,
         );
         let result = result.await.unwrap();
         server.write_all(WELCOME).await.unwrap();
@@ -275,7 +276,8 @@ async fn prove(secret: &Secret) -> Authenticated {
     };
     let credential = with_password("scrammed", PASSWORD);
     let keys = derived_keys();
-    let (proven, logged_in) = tokio::join!(serving, login(&mut client, &[], &credential, &keys));
+    let (proven, logged_in) =
+        tokio::join!(serving, login(&mut client, &[], &credential, &keys, None));
     logged_in.unwrap();
     proven
 }
@@ -295,7 +297,7 @@ async fn serve(
     secret: Option<&Secret>,
 ) -> Result<Authenticated, LoginError> {
     read_startup(io).await;
-    match authenticate(io, "ann", method, secret, &context()).await {
+    match authenticate(io, "ann", method, secret, &context(), None).await {
         Ok(authenticated) => {
             io.write_all(WELCOME).await.unwrap();
             assert_eq!(io.read_u8().await.unwrap(), b'Q');

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::scram::Binding;
 use super::scram::client::AwaitServerFirst;
 use super::scram::server::AwaitProof;
 use super::{Hba, IdentMaps, ScramKeys, UserList, Verifier};
@@ -17,14 +18,20 @@ pub fn fuzz_scram(data: &[u8]) {
         lines.next().unwrap_or_default(),
     );
 
-    if let Ok((_, state)) = AwaitProof::start(first, b"salt", 1, nonce) {
-        assert!(state.finish(last, &keys.verifier()).is_err());
-    }
-    let (_, state): (_, AwaitServerFirst) = AwaitServerFirst::start(nonce);
-    if let Ok(challenge) = state.challenge(first)
-        && let Ok((_, state)) = challenge.answer(&keys)
-    {
-        assert!(state.finish(last).is_err());
+    for binding in [
+        Binding::Unsupported,
+        Binding::Declined,
+        Binding::Bound(b"hash"),
+    ] {
+        if let Ok((_, state)) = AwaitProof::start(first, b"salt", 1, nonce, binding) {
+            assert!(state.finish(last, &keys.verifier()).is_err());
+        }
+        let (_, state): (_, AwaitServerFirst) = AwaitServerFirst::start(nonce, binding);
+        if let Ok(challenge) = state.challenge(first)
+            && let Ok((_, state)) = challenge.answer(&keys)
+        {
+            assert!(state.finish(last).is_err());
+        }
     }
     let _ = Verifier::parse(&String::from_utf8_lossy(first));
 }

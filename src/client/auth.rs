@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::auth::scram::server::AwaitProof;
-use crate::auth::scram::{self, ScramError};
+use crate::auth::scram::{self, Binding, ScramError};
 use crate::auth::{Masked, Method, ScramKeys, Secret, SecretKind, UserList, Verifier};
 use crate::net::message_io::{FrameError, read_frame};
 use crate::worker::derived_keys::DerivedKeys;
@@ -119,6 +119,9 @@ impl AuthContext {
 /// As in PgBouncer, `md5` becomes SCRAM for a user with a SCRAM secret, and
 /// `scram-sha-256` fails for one with an md5 secret.
 ///
+/// `binding`: the hash of our certificate, if the connection is encrypted; then
+/// SCRAM can be bound to it, and the client is offered that.
+///
 /// Has no time limit. Not cancel safe: after dropping the future, close the
 /// connection.
 pub async fn authenticate<S>(
@@ -127,6 +130,7 @@ pub async fn authenticate<S>(
     method: Method,
     secret: Option<&Secret>,
     ctx: &AuthContext,
+    binding: Option<&[u8]>,
 ) -> Result<Authenticated, LoginError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -138,6 +142,7 @@ where
         user,
         secret,
         ctx,
+        binding,
     };
     match method {
         Method::Any => Ok(login.unasked()),
@@ -160,6 +165,7 @@ struct Login<'a, S> {
     user: &'a str,
     secret: Option<&'a Secret>,
     ctx: &'a AuthContext,
+    binding: Option<&'a [u8]>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
@@ -210,10 +216,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
     }
 
     async fn scram(mut self) -> Result<Authenticated, LoginError> {
-        let mechanisms = vec![scram::MECHANISM.to_owned()];
+        let offered: &[&str] = match self.binding {
+            Some(_) => &[scram::MECHANISM_PLUS, scram::MECHANISM],
+            None => &[scram::MECHANISM],
+        };
+        let mechanisms = offered.iter().map(ToString::to_string).collect();
         self.send(Authentication::SASL(mechanisms)).await?;
         let body = self.read_response().await?;
-        let client_first = sasl_initial_response(&body)?;
+        let (mechanism, client_first) = sasl_initial_response(&body, offered)?;
+        let binding = Binding::new(self.binding, mechanism == scram::MECHANISM_PLUS);
 
         // A plain password's verifier will have the mock verifier's salt. An md5
         // hash cannot be proved by SCRAM: doomed, but not at once.
@@ -227,6 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
             &stored.salt,
             stored.iterations,
             rand::random(),
+            binding,
         )
         .map_err(|e| self.sasl_failed(e))?;
         self.send(Authentication::SASLContinue(Bytes::from(server_first)))
@@ -311,7 +323,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
     fn sasl_failed(&self, error: ScramError) -> LoginError {
         let hint = match error {
             ScramError::Unsupported(hint) => Some(hint),
+            ScramError::Downgrade | ScramError::OtherCertificate => {
+                Some("Something between the client and pgweir ends the TLS connection.")
+            }
             _ => None,
+        };
+        // PostgreSQL's words, where PgBouncer has none.
+        let (sqlstate, message) = match error {
+            ScramError::Downgrade => ("28000", "SCRAM channel binding negotiation error"),
+            ScramError::OtherCertificate => ("28000", "SCRAM channel binding check failed"),
+            _ => ("28P01", "SASL authentication failed"),
         };
         let reason = match error {
             ScramError::Proof => self.reason().to_owned(),
@@ -319,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
         };
         LoginError::Refused(Refusal {
             hint,
-            ..refusal("28P01", "SASL authentication failed", reason)
+            ..refusal(sqlstate, message, reason)
         })
     }
 
@@ -336,15 +357,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
 }
 
 /// Takes a SASLInitialResponse apart: mechanism, length, data.
-fn sasl_initial_response(body: &[u8]) -> Result<&[u8], LoginError> {
+fn sasl_initial_response<'a, 'b>(
+    body: &'a [u8],
+    offered: &[&'b str],
+) -> Result<(&'b str, &'a [u8]), LoginError> {
     const MALFORMED: &str = "malformed SASLInitialResponse";
     let end = memchr::memchr(0, body).ok_or_else(|| protocol(MALFORMED))?;
     let (mechanism, rest) = body.split_at(end);
-    if mechanism != scram::MECHANISM.as_bytes() {
-        return Err(protocol(
-            "client selected an invalid SASL authentication mechanism",
-        ));
-    }
+    let chosen = offered.iter().find(|name| name.as_bytes() == mechanism);
+    let chosen = chosen
+        .ok_or_else(|| protocol("client selected an invalid SASL authentication mechanism"))?;
     let (length, data) = rest
         .get(1..)
         .and_then(|rest| rest.split_first_chunk::<4>())
@@ -352,7 +374,7 @@ fn sasl_initial_response(body: &[u8]) -> Result<&[u8], LoginError> {
     if usize::try_from(u32::from_be_bytes(*length)) != Ok(data.len()) {
         return Err(protocol(MALFORMED));
     }
-    Ok(data)
+    Ok((chosen, data))
 }
 
 fn refusal(sqlstate: &'static str, message: &'static str, reason: String) -> Refusal {

@@ -11,7 +11,7 @@ use super::auth::{self, Authenticated, LoginError, authenticate};
 use super::identity;
 use super::info::{ClientInfo, Party};
 use super::session::Client;
-use super::startup::{Begun, Failure};
+use super::startup::{Arrival, Begun, Failure};
 use crate::admin::console::{self, Identity};
 use crate::admin::{self, Access};
 use crate::auth::Method;
@@ -24,7 +24,7 @@ use crate::stats::add;
 use crate::wire::TxStatus;
 use crate::wire::build::{self, Refusal, Severity};
 use crate::wire::startup::{Startup, split_options};
-use crate::worker::{Newcomer, Seat, Worker};
+use crate::worker::Worker;
 
 /// The newest minor version of protocol 3 that is spoken.
 const NEWEST_MINOR: u16 = 2;
@@ -54,8 +54,13 @@ pub(super) async fn login(
     startup: Startup,
     id: u64,
     worker: &Rc<Worker>,
-    (newcomer, seat): (Newcomer, Seat),
+    arrival: Arrival,
 ) -> Result<Begun, Failure> {
+    let Arrival {
+        newcomer,
+        seat,
+        end_point,
+    } = arrival;
     negotiate(stream, &startup).await?;
     let terms = worker.terms();
     let general = &terms.config.general;
@@ -86,7 +91,7 @@ pub(super) async fn login(
     let own = console && identity::is_own_user(stream, &user);
     let authenticated = match own {
         true => Authenticated::default(),
-        false => prove(stream, (&database, &user), worker).await?,
+        false => prove(stream, (&database, &user), end_point, worker).await?,
     };
     // It has proved itself; it may wait for a server connection from here on.
     drop(newcomer);
@@ -202,13 +207,22 @@ fn wants_replication(startup: &Startup) -> bool {
 async fn prove(
     stream: &mut Stream,
     (database, user): (&str, &str),
+    end_point: Option<Arc<[u8]>>,
     worker: &Rc<Worker>,
 ) -> Result<Authenticated, Failure> {
     let terms = worker.terms();
     let secret = terms.users.get(user);
     let proof = async {
         let method = identity::method(stream, (database, user), secret.is_some(), &terms).await?;
-        authenticate(stream, user, method, secret, &terms.auth).await
+        authenticate(
+            stream,
+            user,
+            method,
+            secret,
+            &terms.auth,
+            end_point.as_deref(),
+        )
+        .await
     };
     proof.await.map_err(|error| match error {
         LoginError::Gone(error) => Failure::Gone(error),

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,7 +39,11 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             .hint("Raise max_unauthenticated_connections, or lower client_login_timeout.");
         return refuse(stream, &refusal).await;
     };
-    let arrival = (newcomer, seat);
+    let arrival = Arrival {
+        newcomer,
+        seat,
+        end_point: None,
+    };
     let limit = terms.config.general.client_login_timeout.0;
     let addr = stream.peer_addr();
     let listed = worker.enlist_login(id, &stream);
@@ -104,6 +109,14 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
     }
 }
 
+/// Somebody who has not logged in yet.
+pub(super) struct Arrival {
+    pub newcomer: Newcomer,
+    pub seat: Seat,
+    /// Of the certificate that it was shown, if the connection is encrypted.
+    pub end_point: Option<Arc<[u8]>>,
+}
+
 /// What a connection turned out to be.
 pub(super) enum Begun {
     Client(Box<login::Welcomed>),
@@ -150,7 +163,7 @@ async fn begin(
     stream: &mut Option<Stream>,
     id: u64,
     worker: &Rc<Worker>,
-    arrival: (Newcomer, Seat),
+    mut arrival: Arrival,
 ) -> Result<Begun, Failure> {
     let tls = worker.terms().tls.clients.clone();
     let first = first_packet(stream, tls.as_deref(), worker).await?;
@@ -158,14 +171,17 @@ async fn begin(
     match first {
         // libpq sends it in clear even if the connection is encrypted.
         First::Cancel { pid, key } => {
-            let (newcomer, _) = arrival;
+            let Arrival { newcomer, .. } = arrival;
             Ok(Begun::Cancel { pid, key, newcomer })
         }
         First::Startup(startup) => {
-            if tls.is_some_and(|tls| tls.requires()) && matches!(stream, Stream::Tcp(_)) {
+            if tls.as_ref().is_some_and(|tls| tls.requires()) && matches!(stream, Stream::Tcp(_)) {
                 let refusal = Refusal::fatal("08P01", "SSL required");
                 let hint = "client_tls_sslmode asks for it: connect with sslmode=require.";
                 return Err(refusal.hint(hint).into());
+            }
+            if matches!(stream, Stream::Tls(_)) {
+                arrival.end_point = tls.and_then(|tls| tls.end_point());
             }
             login::login(stream, startup, id, worker, arrival).await
         }

@@ -145,6 +145,15 @@ impl Stream {
         }
     }
 
+    /// The hash of the certificate that the server at the other end of a TLS
+    /// connection has shown, to bind a login to it.
+    pub fn peer_end_point(&self) -> Option<Vec<u8>> {
+        match self {
+            Stream::Tls(s) => s.peer_end_point(),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Resolves when the peer has closed its end, without reading anything;
     /// never if it has sent something first, since that hides the end. Cancel
     /// safe.

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::login_error::{ErrorResponse, ServerLoginError};
 use crate::auth::scram::client::{AwaitServerFirst, Challenge};
-use crate::auth::scram::{self, MAX_ITERATIONS, ScramError};
+use crate::auth::scram::{self, Binding, MAX_ITERATIONS, ScramError};
 use crate::auth::{Masked, Md5Hash, ScramKeys, Secret};
 use crate::net::message_io::{Frame, read_frame};
 use crate::worker::derived_keys::DerivedKeys;
@@ -75,7 +75,8 @@ pub struct LoggedIn {
 
 /// Sends the startup packet of protocol 3.0 with the given parameters (`user` and
 /// `database` among them), proves who we are, and reads up to ReadyForQuery and
-/// not a byte beyond.
+/// not a byte beyond. `binding`: the hash of the server's certificate, if the
+/// connection is encrypted; SCRAM is bound to it if the server offers that.
 ///
 /// Has no time limit. Not cancel safe: after dropping the future, or an error,
 /// close the connection.
@@ -84,6 +85,7 @@ pub async fn login<S>(
     startup: &[(&str, &str)],
     credential: &Credential,
     keys: &DerivedKeys,
+    binding: Option<&[u8]>,
 ) -> Result<LoggedIn, ServerLoginError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -92,6 +94,7 @@ where
         io,
         credential,
         keys,
+        binding,
         allowance: MAX_LOGIN,
     };
     let mut out = BytesMut::new();
@@ -115,6 +118,7 @@ struct Login<'a, S> {
     io: &'a mut S,
     credential: &'a Credential,
     keys: &'a DerivedKeys,
+    binding: Option<&'a [u8]>,
     /// Bytes that the server may still send.
     allowance: usize,
 }
@@ -160,17 +164,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
     }
 
     async fn scram(&mut self, mechanisms: &[u8]) -> Result<(), ServerLoginError> {
-        let offered = |name: &[u8]| name == scram::MECHANISM.as_bytes();
-        if !mechanisms.split(|&byte| byte == 0).any(offered) {
+        let offers = |name: &str| {
+            let mut offered = mechanisms.split(|&byte| byte == 0);
+            offered.any(|offered| offered == name.as_bytes())
+        };
+        let binding = Binding::new(self.binding, offers(scram::MECHANISM_PLUS));
+        let mechanism = match binding {
+            Binding::Bound(_) => scram::MECHANISM_PLUS,
+            Binding::Unsupported | Binding::Declined => scram::MECHANISM,
+        };
+        if !offers(mechanism) {
             return Err(ServerLoginError::NoMechanism);
         }
         if self.credential.password.is_none() && self.credential.scram_keys.is_none() {
             return Err(self.wrong_type("a plain password or a SCRAM verifier"));
         }
 
-        let (client_first, state) = AwaitServerFirst::start(rand::random());
+        let (client_first, state) = AwaitServerFirst::start(rand::random(), binding);
         let mut out = BytesMut::new();
-        frontend::sasl_initial_response(scram::MECHANISM, client_first.as_bytes(), &mut out)?;
+        frontend::sasl_initial_response(mechanism, client_first.as_bytes(), &mut out)?;
         self.send(out).await?;
 
         let server_first = self.expect_request(request::SASL_CONTINUE).await?;

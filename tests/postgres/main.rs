@@ -12,6 +12,7 @@ mod support;
 
 mod auth;
 mod cancel;
+mod channel_binding;
 mod classify;
 mod command_line;
 mod consistency;

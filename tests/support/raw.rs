@@ -186,6 +186,8 @@ pub struct RawClient {
     pub parameters: BTreeMap<String, String>,
     /// The body of BackendKeyData.
     pub key: Vec<u8>,
+    /// What a login by SCRAM is to be bound to: the hash of a certificate.
+    pub bound_to: Option<Vec<u8>>,
 }
 
 impl RawClient {
@@ -218,6 +220,7 @@ impl RawClient {
             start: 0,
             parameters: BTreeMap::new(),
             key: Vec::new(),
+            bound_to: None,
         })
     }
 
@@ -317,8 +320,15 @@ impl RawClient {
 
     /// SCRAM up to AuthenticationSASLFinal; a refusal is left to be read.
     fn authenticate_scram(&mut self, password: &str) {
-        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-        let mut first = cstr("SCRAM-SHA-256");
+        let (binding, mechanism) = match self.bound_to.clone() {
+            None => (ChannelBinding::unsupported(), "SCRAM-SHA-256"),
+            Some(hash) => (
+                ChannelBinding::tls_server_end_point(hash),
+                "SCRAM-SHA-256-PLUS",
+            ),
+        };
+        let mut scram = ScramSha256::new(password.as_bytes(), binding);
+        let mut first = cstr(mechanism);
         first.extend((scram.message().len() as u32).to_be_bytes());
         first.extend(scram.message());
         self.send(&Frontend::new().password(&first));

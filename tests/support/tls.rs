@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use pgweir::config::{Settings, SslMode};
-use pgweir::net::tls::{Connector, Tls};
+use pgweir::net::tls::{Acceptor, Connector, Tls};
 use pgweir::worker::hashing::Hashing;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::runtime::Handle;
@@ -105,19 +105,32 @@ pub fn copy_for_server(from: &str, to: &Path) {
     }
 }
 
+/// Lets somebody go over to TLS who has asked for it, as the server of
+/// `chain.crt`. What comes back is a plain socket.
+pub fn accept(socket: TcpStream) -> std::io::Result<UnixStream> {
+    with_tls(socket, true)
+}
+
 /// Goes over to TLS on a connection whose other end has agreed. What comes back
 /// is a plain socket; a thread encrypts what passes.
 pub fn encrypt(socket: TcpStream) -> std::io::Result<UnixStream> {
+    with_tls(socket, false)
+}
+
+fn with_tls(socket: TcpStream, accept: bool) -> std::io::Result<UnixStream> {
     socket.set_nonblocking(true)?;
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     let (done, handshake) = std::sync::mpsc::channel();
     let pump = pump();
-    let (connector, hashing) = (pump.connector.clone(), pump.hashing.clone());
     pump.runtime.spawn(async move {
         let socket = tokio::net::TcpStream::from_std(socket)?;
         let mut plain = tokio::net::UnixStream::from_std(theirs)?;
-        let stream = connector.connect(socket, "localhost", &hashing).await;
+        let hashing = &pump.hashing;
+        let stream = match accept {
+            true => pump.acceptor.accept(socket, &[], false, hashing).await,
+            false => pump.connector.connect(socket, "localhost", hashing).await,
+        };
         let stream = stream.map_err(std::io::Error::other);
         let _ = done.send(stream.as_ref().map(|_| ()).map_err(|e| e.to_string()));
         tokio::io::copy_bidirectional(&mut stream?, &mut plain).await
@@ -131,6 +144,7 @@ pub fn encrypt(socket: TcpStream) -> std::io::Result<UnixStream> {
 struct Pump {
     runtime: Handle,
     connector: Arc<Connector>,
+    acceptor: Arc<Acceptor>,
     hashing: Hashing,
 }
 
@@ -146,12 +160,16 @@ fn pump() -> &'static Pump {
         let settings = Settings {
             server_tls_sslmode: SslMode::VerifyFull,
             server_tls_ca_file: Some(Certificates::shared().path("ca.crt").into()),
+            client_tls_sslmode: SslMode::Require,
+            client_tls_cert_file: Some(Certificates::shared().path("chain.crt").into()),
+            client_tls_key_file: Some(Certificates::shared().path("chain.key").into()),
             ..Settings::default()
         };
         let tls = Tls::load(&settings, None, &|path| fs::read(path)).expect("tls");
         Pump {
             runtime: handle,
             connector: tls.servers,
+            acceptor: tls.clients.expect("TLS for clients"),
             hashing: Hashing::start(1, 64).expect("threads"),
         }
     })

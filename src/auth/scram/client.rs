@@ -6,15 +6,13 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::keys::{Key, parse_iterations};
 use super::message::{self, Attributes};
-use super::{RawNonce, ScramError, ScramKeys};
-
-/// No channel binding: there is no TLS below.
-const GS2_HEADER: &str = "n,,";
+use super::{Binding, RawNonce, ScramError, ScramKeys};
 
 /// A client that has sent its first message.
 #[derive(Debug)]
 pub struct AwaitServerFirst {
     nonce: String,
+    channel_binding: String,
 }
 
 /// What the server wants to be proved; to be answered with keys that were made
@@ -24,6 +22,7 @@ pub struct Challenge {
     client_first_bare: String,
     server_first: String,
     nonce: String,
+    channel_binding: String,
     pub salt: Vec<u8>,
     pub iterations: u32,
 }
@@ -40,11 +39,17 @@ impl AwaitServerFirst {
     ///
     /// The user name is left empty, as libpq does: servers take the startup
     /// packet's.
-    pub fn start(nonce: RawNonce) -> (String, AwaitServerFirst) {
+    pub fn start(nonce: RawNonce, binding: Binding<'_>) -> (String, AwaitServerFirst) {
+        let gs2_header = match binding {
+            Binding::Unsupported => "n,,",
+            Binding::Declined => "y,,",
+            Binding::Bound(_) => message::BOUND,
+        };
         let state = AwaitServerFirst {
             nonce: message::nonce(nonce),
+            channel_binding: message::channel_binding(gs2_header, binding),
         };
-        (format!("{GS2_HEADER}{}", state.bare()), state)
+        (format!("{gs2_header}{}", state.bare()), state)
     }
 
     /// Reads the server-first-message.
@@ -67,6 +72,7 @@ impl AwaitServerFirst {
             client_first_bare: self.bare(),
             server_first: server_first.to_owned(),
             nonce: nonce.to_owned(),
+            channel_binding: self.channel_binding,
             salt,
             iterations,
         })
@@ -84,11 +90,7 @@ impl Challenge {
         if keys.salt != self.salt || keys.iterations != self.iterations {
             return Err(ScramError::ForeignKeys);
         }
-        let without_proof = format!(
-            "c={},r={}",
-            message::channel_binding(GS2_HEADER),
-            self.nonce
-        );
+        let without_proof = format!("c={},r={}", self.channel_binding, self.nonce);
         let auth_message =
             message::auth_message(&self.client_first_bare, &self.server_first, &without_proof);
         let signature = keys.client_key.hash().sign(auth_message.as_bytes());

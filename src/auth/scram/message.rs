@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{RawNonce, ScramError};
+use super::{Binding, RawNonce, ScramError};
 
 /// A nonce as it travels.
 pub fn nonce(raw: RawNonce) -> String {
@@ -15,9 +15,15 @@ pub fn auth_message(client_first_bare: &str, server_first: &str, without_proof: 
     format!("{client_first_bare},{server_first},{without_proof}")
 }
 
-/// The `c=` attribute that repeats a GS2 header.
-pub fn channel_binding(gs2_header: &str) -> String {
-    STANDARD.encode(gs2_header)
+/// The GS2 header of an exchange that is bound.
+pub const BOUND: &str = "p=tls-server-end-point,,";
+
+/// The `c=` attribute: the GS2 header again, and what the exchange is bound to.
+pub fn channel_binding(gs2_header: &str, binding: Binding<'_>) -> String {
+    match binding {
+        Binding::Bound(hash) => STANDARD.encode([gs2_header.as_bytes(), hash].concat()),
+        Binding::Unsupported | Binding::Declined => STANDARD.encode(gs2_header),
+    }
 }
 
 pub fn utf8(message: &[u8]) -> Result<&str, ScramError> {

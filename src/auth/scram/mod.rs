@@ -4,8 +4,9 @@
 //! [`server`] lets a client prove that it knows a password; [`client`] proves it
 //! to a server. Both take nonces and keys as arguments and return messages.
 //!
-//! Without TLS there is no channel binding. With it, the GS2 header and the
-//! `c=` attribute (both in [`message`]) carry the certificate's hash.
+//! Over TLS the exchange can be bound to the connection ([`Binding`]): the proof
+//! then covers the hash of the server's certificate, so that nobody who sits in
+//! between with a certificate of his own can pass it on.
 
 pub mod client;
 mod keys;
@@ -20,6 +21,31 @@ pub use keys::{Key, ScramKeys, Verifier};
 
 /// The mechanism's name in AuthenticationSASL and SASLInitialResponse.
 pub const MECHANISM: &str = "SCRAM-SHA-256";
+/// Its name with channel binding.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+/// Whether an exchange is bound to the TLS connection below it, by the only type
+/// that PostgreSQL has: `tls-server-end-point` (RFC 5929, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding<'a> {
+    /// We cannot: there is no TLS, or a certificate whose hash is not defined.
+    Unsupported,
+    /// We could, but the other side has not offered it, or not chosen it.
+    Declined,
+    /// By this hash of the server's certificate.
+    Bound(&'a [u8]),
+}
+
+impl Binding<'_> {
+    /// What we can do (`hash`) and whether the other side wants it.
+    pub fn new(hash: Option<&[u8]>, wanted: bool) -> Binding<'_> {
+        match hash {
+            None => Binding::Unsupported,
+            Some(_) if !wanted => Binding::Declined,
+            Some(hash) => Binding::Bound(hash),
+        }
+    }
+}
 
 /// Most iterations that a server may ask for when keys must be derived from a
 /// password: about a second of work. PostgreSQL's default is 4096.
@@ -42,6 +68,14 @@ pub enum ScramError {
     /// mandatory extension.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// The client believes that we cannot bind, although we have offered it:
+    /// somebody in between has changed the offer.
+    #[error("the client believes that channel binding was not offered")]
+    Downgrade,
+    /// The client is bound to another certificate than ours: somebody in between
+    /// has shown it his own.
+    #[error("the client is bound to another certificate")]
+    OtherCertificate,
     #[error("invalid SCRAM response (nonce mismatch)")]
     Nonce,
     /// The client does not know the password.

@@ -5,13 +5,15 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::keys::Key;
 use super::message::{self, Attributes};
-use super::{RawNonce, ScramError, ScramKeys, Verifier};
+use super::{Binding, RawNonce, ScramError, ScramKeys, Verifier};
 
 /// A server that has sent its first message.
 #[derive(Debug)]
 pub struct AwaitProof {
-    /// base64 of the client's GS2 header, which it must repeat.
+    /// base64 of the client's GS2 header, which it must repeat, and of the hash
+    /// that it is bound to.
     channel_binding: String,
+    is_bound: bool,
     client_first_bare: String,
     nonce: String,
     server_first: String,
@@ -38,8 +40,10 @@ impl AwaitProof {
         salt: &[u8],
         iterations: u32,
         nonce: RawNonce,
+        binding: Binding<'_>,
     ) -> Result<(String, AwaitProof), ScramError> {
-        AwaitProof::start_with(client_first, salt, iterations, &message::nonce(nonce))
+        let nonce = message::nonce(nonce);
+        AwaitProof::start_with(client_first, salt, iterations, &nonce, binding)
     }
 
     pub(super) fn start_with(
@@ -47,9 +51,10 @@ impl AwaitProof {
         salt: &[u8],
         iterations: u32,
         server_nonce: &str,
+        binding: Binding<'_>,
     ) -> Result<(String, AwaitProof), ScramError> {
         let client_first = message::utf8(client_first)?;
-        let (gs2_header, bare) = split_gs2_header(client_first)?;
+        let (gs2_header, bare) = split_gs2_header(client_first, binding)?;
         if bare.starts_with('m') {
             return Err(ScramError::Unsupported(
                 "client requires an unsupported SCRAM extension",
@@ -66,7 +71,8 @@ impl AwaitProof {
         let nonce = format!("{client_nonce}{server_nonce}");
         let server_first = format!("r={nonce},s={},i={iterations}", STANDARD.encode(salt));
         let state = AwaitProof {
-            channel_binding: message::channel_binding(gs2_header),
+            channel_binding: message::channel_binding(gs2_header, binding),
+            is_bound: matches!(binding, Binding::Bound(_)),
             client_first_bare: bare.to_owned(),
             nonce,
             server_first: server_first.clone(),
@@ -80,9 +86,12 @@ impl AwaitProof {
         let client_final = message::utf8(client_final)?;
         let mut attributes = Attributes::new(client_final);
         if attributes.expect('c', "channel binding expected")? != self.channel_binding {
-            return Err(ScramError::Malformed(
-                "unexpected channel-binding attribute in client-final-message",
-            ));
+            return Err(match self.is_bound {
+                true => ScramError::OtherCertificate,
+                false => ScramError::Malformed(
+                    "unexpected channel-binding attribute in client-final-message",
+                ),
+            });
         }
         if attributes.expect('r', "nonce expected")? != self.nonce {
             return Err(ScramError::Nonce);
@@ -126,19 +135,44 @@ impl AwaitProof {
     }
 }
 
-/// Parts the GS2 header (`n,,` or `y,,`) from the rest.
-fn split_gs2_header(client_first: &str) -> Result<(&str, &str), ScramError> {
-    match client_first.as_bytes().first() {
-        Some(b'n' | b'y') => {}
-        Some(b'p') => {
+/// Parts the GS2 header from the rest. It must fit what was offered and chosen,
+/// as in PostgreSQL's `read_client_first_message` (src/backend/libpq/auth-scram.c).
+fn split_gs2_header<'a>(
+    client_first: &'a str,
+    binding: Binding<'_>,
+) -> Result<(&'a str, &'a str), ScramError> {
+    let flag = match (client_first.as_bytes().first(), binding) {
+        (Some(b'n'), Binding::Unsupported | Binding::Declined) => "n",
+        (Some(b'y'), Binding::Unsupported) => "y",
+        (Some(b'y'), Binding::Declined) => return Err(ScramError::Downgrade),
+        (Some(b'n' | b'y'), Binding::Bound(_)) => {
+            return Err(ScramError::Malformed(
+                "channel binding was chosen, but is not there",
+            ));
+        }
+        (Some(b'p'), Binding::Unsupported) => {
             return Err(ScramError::Unsupported(
                 "client requires SCRAM channel binding, but it is not supported",
             ));
         }
+        (Some(b'p'), Binding::Declined) => {
+            return Err(ScramError::Malformed(
+                "channel binding was not chosen, but is there",
+            ));
+        }
+        (Some(b'p'), Binding::Bound(_)) => {
+            let (flag, _) = client_first.split_once(',').unwrap_or((client_first, ""));
+            if flag != "p=tls-server-end-point" {
+                return Err(ScramError::Unsupported(
+                    "unsupported SCRAM channel-binding type",
+                ));
+            }
+            flag
+        }
         _ => return Err(ScramError::Malformed("unexpected channel-binding flag")),
-    }
-    match client_first.as_bytes().get(1..3) {
-        Some(b",,") => Ok(client_first.split_at(3)),
+    };
+    match client_first.as_bytes().get(flag.len()..flag.len() + 2) {
+        Some(b",,") => Ok(client_first.split_at(flag.len() + 2)),
         Some(b",a") => Err(ScramError::Unsupported(
             "client uses authorization identity, but it is not supported",
         )),

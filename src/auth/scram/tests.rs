@@ -13,14 +13,27 @@ fn keys(password: &str) -> ScramKeys {
     ScramKeys::derive(password.as_bytes(), b"sixteen bytes!!!", ITERATIONS)
 }
 
+const UNBOUND: Binding<'_> = Binding::Unsupported;
+
 /// Our client against our server.
 fn exchange(keys: &ScramKeys, verifier: &Verifier) -> Result<Proven, ScramError> {
-    let (client_first, client) = AwaitServerFirst::start([1; 18]);
+    bound_exchange(keys, verifier, UNBOUND, UNBOUND)
+}
+
+/// The same with what each of them is bound to.
+fn bound_exchange(
+    keys: &ScramKeys,
+    verifier: &Verifier,
+    clients: Binding<'_>,
+    servers: Binding<'_>,
+) -> Result<Proven, ScramError> {
+    let (client_first, client) = AwaitServerFirst::start([1; 18], clients);
     let (server_first, server) = AwaitProof::start(
         client_first.as_bytes(),
         &verifier.salt,
         verifier.iterations,
         [2; 18],
+        servers,
     )?;
     let challenge = client.challenge(server_first.as_bytes())?;
     let (client_final, client) = challenge.answer(keys)?;
@@ -48,6 +61,7 @@ mod rfc7677 {
             &salt,
             4096,
             "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0",
+            UNBOUND,
         )
         .unwrap();
         assert_eq!(server_first, SERVER_FIRST);
@@ -106,16 +120,57 @@ fn both_sides_agree_and_the_keys_come_out() {
 }
 
 #[test]
+fn binding_must_be_what_both_sides_see() {
+    use Binding::*;
+    let keys = keys("pencil");
+    let exchange = |clients, servers| {
+        let proven = bound_exchange(&keys, &keys.verifier(), clients, servers);
+        proven.map(|proven| assert_eq!(proven.keys, keys))
+    };
+    let (one, two) = (Bound(b"one"), Bound(b"two"));
+    for (clients, servers) in [
+        (Unsupported, Unsupported),
+        (Declined, Unsupported),
+        (Unsupported, Declined),
+        (one, one),
+    ] {
+        assert_eq!(exchange(clients, servers), Ok(()));
+    }
+    assert_eq!(exchange(Declined, Declined), Err(ScramError::Downgrade));
+    assert_eq!(exchange(one, two), Err(ScramError::OtherCertificate));
+    let no_binding = exchange(one, Unsupported);
+    assert!(matches!(no_binding, Err(ScramError::Unsupported(_))));
+    for (clients, servers) in [(one, Declined), (Declined, one), (Unsupported, one)] {
+        let refused = exchange(clients, servers);
+        assert!(
+            matches!(refused, Err(ScramError::Malformed(_))),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
 fn another_implementation_of_the_client_agrees() {
-    for (binding, password) in [
-        (ChannelBinding::unsupported(), "pencil"),
-        (ChannelBinding::unrequested(), "I\u{ad}X \u{2168} ü\u{a0}"),
-        (ChannelBinding::unsupported(), "bell \u{7} is prohibited"),
+    let hash = vec![7; 32];
+    let bound = ChannelBinding::tls_server_end_point(hash.clone());
+    for (binding, ours, password) in [
+        (ChannelBinding::unsupported(), UNBOUND, "pencil"),
+        (
+            ChannelBinding::unrequested(),
+            UNBOUND,
+            "I\u{ad}X \u{2168} ü\u{a0}",
+        ),
+        (
+            ChannelBinding::unsupported(),
+            Binding::Declined,
+            "bell \u{7} is prohibited",
+        ),
+        (bound, Binding::Bound(&hash), "pencil"),
     ] {
         let verifier = keys(password).verifier();
         let mut client = ScramSha256::new(password.as_bytes(), binding);
         let (server_first, state) =
-            AwaitProof::start(client.message(), &verifier.salt, ITERATIONS, [7; 18]).unwrap();
+            AwaitProof::start(client.message(), &verifier.salt, ITERATIONS, [7; 18], ours).unwrap();
         client.update(server_first.as_bytes()).unwrap();
         let proven = state.finish(client.message(), &verifier).unwrap();
         client.finish(proven.server_final.as_bytes()).unwrap();
@@ -160,7 +215,13 @@ mod hostile_client {
     use super::*;
 
     fn start(client_first: &str) -> Result<(String, AwaitProof), ScramError> {
-        AwaitProof::start(client_first.as_bytes(), b"salt", ITERATIONS, [2; 18])
+        AwaitProof::start(
+            client_first.as_bytes(),
+            b"salt",
+            ITERATIONS,
+            [2; 18],
+            UNBOUND,
+        )
     }
 
     #[test]
@@ -193,10 +254,15 @@ mod hostile_client {
     fn finish(flag: char, damage: impl Fn(String) -> String) -> Result<Proven, ScramError> {
         let keys = keys("pencil");
         let verifier = keys.verifier();
-        let (client_first, client) = AwaitServerFirst::start([1; 18]);
+        let (client_first, client) = AwaitServerFirst::start([1; 18], UNBOUND);
         let sent = client_first.replacen('n', &flag.to_string(), 1);
-        let (server_first, server) =
-            AwaitProof::start(sent.as_bytes(), &verifier.salt, ITERATIONS, [2; 18])?;
+        let (server_first, server) = AwaitProof::start(
+            sent.as_bytes(),
+            &verifier.salt,
+            ITERATIONS,
+            [2; 18],
+            UNBOUND,
+        )?;
         let challenge = client.challenge(server_first.as_bytes())?;
         let (client_final, _) = challenge.answer(&keys)?;
         server.finish(damage(client_final).as_bytes(), &verifier)
@@ -253,7 +319,7 @@ mod hostile_server {
     use super::*;
 
     fn challenge(server_first: &str) -> Result<client::Challenge, ScramError> {
-        let (_, client) = AwaitServerFirst::start([1; 18]);
+        let (_, client) = AwaitServerFirst::start([1; 18], UNBOUND);
         client.challenge(server_first.as_bytes())
     }
 
@@ -342,12 +408,12 @@ proptest! {
         let verifier = keys("pencil").verifier();
         for first in [first.as_bytes(), &bytes, b"n,,n=,r=abc"] {
             for last in [last.as_bytes(), &bytes] {
-                let started = AwaitProof::start(first, &verifier.salt, ITERATIONS, [2; 18]);
+                let started = AwaitProof::start(first, &verifier.salt, ITERATIONS, [2; 18], UNBOUND);
                 if let Ok((_, server)) = started {
                     prop_assert!(server.finish(last, &verifier).is_err());
                 }
             }
-            let (_, client) = AwaitServerFirst::start([1; 18]);
+            let (_, client) = AwaitServerFirst::start([1; 18], UNBOUND);
             prop_assert!(client.challenge(first).is_err());
         }
         if let Ok(text) = std::str::from_utf8(&bytes) {

@@ -41,11 +41,12 @@ async fn serve(
     method: Method,
     secret: Option<&Secret>,
     ctx: &AuthContext,
+    shown: Option<&[u8]>,
 ) -> Result<Authenticated, LoginError> {
     let length = io.read_u32().await.unwrap();
     let mut startup = vec![0; length as usize - 4];
     io.read_exact(&mut startup).await.unwrap();
-    let result = authenticate(io, "ann", method, secret, ctx).await;
+    let result = authenticate(io, "ann", method, secret, ctx, shown).await;
     match &result {
         Ok(_) => {
             let welcome = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
@@ -62,26 +63,40 @@ async fn serve(
     result
 }
 
+type Outcome = (
+    Result<Authenticated, LoginError>,
+    Result<(), ServerLoginError>,
+);
+
 /// Our login to servers against our login of clients.
 async fn exchange(
     method: Method,
     secret: Option<&Secret>,
     credential: &Credential,
     ctx: &AuthContext,
-) -> (
-    Result<Authenticated, LoginError>,
-    Result<(), ServerLoginError>,
-) {
+) -> Outcome {
+    bound_exchange(method, secret, credential, ctx, (None, None)).await
+}
+
+/// The same, where the hash of a certificate is `shown` by one and `seen` by
+/// the other.
+async fn bound_exchange(
+    method: Method,
+    secret: Option<&Secret>,
+    credential: &Credential,
+    ctx: &AuthContext,
+    (shown, seen): (Option<&[u8]>, Option<&[u8]>),
+) -> Outcome {
     let (mut client, mut server) = duplex(1 << 16);
     let startup = [("user", "ann"), ("database", "db")];
     // Each side closes when it is done.
     let serving = async {
-        let result = serve(&mut server, method, secret, ctx).await;
+        let result = serve(&mut server, method, secret, ctx, shown).await;
         drop(server);
         result
     };
     let logging_in = async {
-        let result = login(&mut client, &startup, credential, ctx.keys()).await;
+        let result = login(&mut client, &startup, credential, ctx.keys(), seen).await;
         drop(client);
         result
     };
@@ -210,7 +225,7 @@ async fn challenge(secret: Option<&Secret>, ctx: &AuthContext) -> String {
     let mut out = BytesMut::new();
     frontend::sasl_initial_response("SCRAM-SHA-256", b"n,,n=,r=abc", &mut out).unwrap();
     client.write_all(&out).await.unwrap();
-    let serving = authenticate(&mut server, "ann", Method::ScramSha256, secret, ctx);
+    let serving = authenticate(&mut server, "ann", Method::ScramSha256, secret, ctx, None);
     let asking = async {
         read_frame(&mut client, 1000).await.unwrap();
         let answer = read_frame(&mut client, 1000).await.unwrap();
@@ -264,7 +279,7 @@ async fn feed(method: Method, bytes: &[u8]) -> Result<Authenticated, LoginError>
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(bytes).await.unwrap();
     client.shutdown().await.unwrap();
-    authenticate(&mut server, "ann", method, Some(&secret), &ctx).await
+    authenticate(&mut server, "ann", method, Some(&secret), &ctx, None).await
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -391,6 +406,79 @@ async fn malformed_messages_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn both_sides_bind_to_the_certificate_they_see() {
+    let ctx = context(SecretKind::Scram);
+    let secret = secret(SecretKind::Scram);
+    let credential = credential("pencil");
+    for (shown, seen, expected) in [
+        (None, None, Ok(())),
+        (Some("one"), Some("one"), Ok(())),
+        // One that cannot bind does without.
+        (Some("one"), None, Ok(())),
+        (None, Some("one"), Ok(())),
+        (
+            Some("one"),
+            Some("two"),
+            Err(("28000", "SCRAM channel binding check failed")),
+        ),
+    ] {
+        let hashes = (shown.map(str::as_bytes), seen.map(str::as_bytes));
+        let (served, logged_in) = bound_exchange(
+            Method::ScramSha256,
+            Some(&secret),
+            &credential,
+            &ctx,
+            hashes,
+        )
+        .await;
+        let served = served.map(drop).map_err(|error| match error {
+            LoginError::Refused(refusal) => (refusal.sqlstate, refusal.message),
+            LoginError::Gone(error) => panic!("{error}"),
+        });
+        assert_eq!(served, expected, "{shown:?} {seen:?}");
+        assert_eq!(logged_in.is_ok(), expected.is_ok(), "{shown:?} {seen:?}");
+    }
+}
+
+/// A client's SCRAM where binding is offered: mechanism and first message.
+async fn offer_binding(mechanism: &str, client_first: &str) -> Refusal {
+    let ctx = context(SecretKind::Scram);
+    let secret = secret(SecretKind::Scram);
+    let (mut client, mut server) = duplex(1 << 16);
+    let mut out = BytesMut::new();
+    frontend::sasl_initial_response(mechanism, client_first.as_bytes(), &mut out).unwrap();
+    client.write_all(&out).await.unwrap();
+    client.shutdown().await.unwrap();
+    let (scram, hash) = (Method::ScramSha256, Some(&b"hash"[..]));
+    let served = authenticate(&mut server, "ann", scram, Some(&secret), &ctx, hash).await;
+    let offer = read_frame(&mut client, 1000).await.unwrap();
+    assert_eq!(offer.body[4..], *b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
+    match served {
+        Err(LoginError::Refused(refusal)) => refusal,
+        other => panic!("{mechanism} {client_first}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_downgrade_is_refused() {
+    let refusal = offer_binding("SCRAM-SHA-256", "y,,n=,r=abc").await;
+    assert_eq!(refusal.sqlstate, "28000");
+    assert_eq!(refusal.message, "SCRAM channel binding negotiation error");
+    assert!(refusal.hint.unwrap().contains("between"));
+    for (mechanism, client_first) in [
+        ("SCRAM-SHA-256-PLUS", "n,,n=,r=abc"),
+        ("SCRAM-SHA-256-PLUS", "y,,n=,r=abc"),
+        ("SCRAM-SHA-256-PLUS", "p=tls-unique,,n=,r=abc"),
+        ("SCRAM-SHA-256", "p=tls-server-end-point,,n=,r=abc"),
+    ] {
+        let refusal = offer_binding(mechanism, client_first).await;
+        assert_eq!(refusal.message, "SASL authentication failed");
+    }
+    let refusal = offer_binding("SCRAM-SHA-1", "n,,n=,r=abc").await;
+    assert_eq!(refusal.sqlstate, "08P01");
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_is_told_nothing() {
     for bytes in [&b""[..], b"p", b"p\0\0\0\x09pen", b"X\0\0\0\x04"] {
         let result = feed(Method::Plain, bytes).await;
@@ -406,7 +494,7 @@ async fn nothing_is_read_beyond_the_answer() {
     let mut bytes = message(b'p', b"pencil\0");
     bytes.extend(b"Q and more");
     client.write_all(&bytes).await.unwrap();
-    authenticate(&mut server, "ann", Method::Plain, Some(&secret), &ctx)
+    authenticate(&mut server, "ann", Method::Plain, Some(&secret), &ctx, None)
         .await
         .unwrap();
     drop(client);

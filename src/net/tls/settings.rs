@@ -14,6 +14,7 @@ use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore, ServerConfig}
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::certificate::end_point_hash;
 use super::verify::{Anybody, Signed};
 use crate::config::{Settings, SslMode};
 
@@ -33,6 +34,7 @@ pub struct Tls {
 pub struct Acceptor {
     mode: SslMode,
     config: Arc<ServerConfig>,
+    end_point: Option<Arc<[u8]>>,
     origin: Origin,
 }
 
@@ -98,6 +100,12 @@ impl Acceptor {
     /// Whether a client over TCP must have TLS.
     pub fn requires(&self) -> bool {
         self.mode >= SslMode::Require
+    }
+
+    /// The hash of our certificate, which a login can be bound to
+    /// (`tls-server-end-point`).
+    pub fn end_point(&self) -> Option<Arc<[u8]>> {
+        self.end_point.clone()
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
@@ -193,14 +201,24 @@ impl Files {
     }
 
     fn acceptor(&self, provider: &Arc<CryptoProvider>) -> Result<Acceptor, String> {
+        let own = self.own_certificate(provider)?.ok_or_else(|| {
+            let prefix = self.prefix;
+            format!("{prefix}_sslmode needs {prefix}_key_file and {prefix}_cert_file")
+        })?;
+        let shown = own.cert.first();
         Ok(Acceptor {
             mode: self.mode,
-            config: Arc::new(self.server_config(provider)?),
+            end_point: shown.and_then(end_point_hash).map(Arc::from),
+            config: Arc::new(self.server_config(own, provider)?),
             origin: self.origin(),
         })
     }
 
-    fn server_config(&self, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, String> {
+    fn server_config(
+        &self,
+        own: CertifiedKey,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<ServerConfig, String> {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
@@ -214,10 +232,6 @@ impl Files {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let own = self.own_certificate(provider)?.ok_or_else(|| {
-            let prefix = self.prefix;
-            format!("{prefix}_sslmode needs {prefix}_key_file and {prefix}_cert_file")
-        })?;
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         // A session is kept by the client, in a ticket, and costs nothing here.

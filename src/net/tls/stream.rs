@@ -112,6 +112,12 @@ impl TlsStream {
         certificate::common_name(shown.first()?)
     }
 
+    /// The data of `tls-server-end-point`, if the other end is a server.
+    pub fn peer_end_point(&self) -> Option<Vec<u8>> {
+        let shown = self.session().state().peer_certificates()?;
+        certificate::end_point_hash(shown.first()?)
+    }
+
     /// What was agreed on.
     pub fn encryption(&self) -> Option<Encryption> {
         self.state.session.encryption()

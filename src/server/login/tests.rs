@@ -6,6 +6,8 @@ use crate::auth::Verifier;
 use crate::auth::scram::server::AwaitProof;
 use crate::worker::hashing::Hashing;
 
+const UNBOUND: Binding<'_> = Binding::Unsupported;
+
 fn derived_keys() -> DerivedKeys {
     DerivedKeys::new(Hashing::start(1, 4).unwrap())
 }
@@ -30,7 +32,7 @@ async fn scripted(
     server.write_all(&script.concat()).await.unwrap();
     server.shutdown().await.unwrap();
     let startup = [("user", "ann"), ("database", "db")];
-    let result = login(&mut ours, &startup, credential, &derived_keys()).await;
+    let result = login(&mut ours, &startup, credential, &derived_keys(), None).await;
     drop(ours);
     let mut sent = Vec::new();
     server.read_to_end(&mut sent).await.unwrap();
@@ -78,7 +80,7 @@ async fn nothing_is_read_beyond_ready_for_query() {
     let script = [request(0, b""), message(b'Z', b"I"), b"and more".to_vec()].concat();
     let mut io = tokio::io::join(script.as_slice(), tokio::io::sink());
     let credential = Credential::default();
-    login(&mut io, &[], &credential, &derived_keys())
+    login(&mut io, &[], &credential, &derived_keys(), None)
         .await
         .unwrap();
     assert_eq!(*io.reader(), b"and more");
@@ -247,7 +249,7 @@ async fn scram_server(
         let initial = read_frame(&mut server, 1000).await.unwrap();
         let client_first = &initial.body["SCRAM-SHA-256\0".len() + 4..];
         let (server_first, state) =
-            AwaitProof::start(client_first, &verifier.salt, iterations, [1; 18]).unwrap();
+            AwaitProof::start(client_first, &verifier.salt, iterations, [1; 18], UNBOUND).unwrap();
         server
             .write_all(&request(11, server_first.as_bytes()))
             .await?;
@@ -261,7 +263,7 @@ async fn scram_server(
     };
     let logging_in = async {
         let startup = [("user", "ann"), ("database", "db")];
-        let result = login(&mut ours, &startup, &with_password(), &derived_keys()).await;
+        let result = login(&mut ours, &startup, &with_password(), &derived_keys(), None).await;
         drop(ours);
         result
     };
@@ -299,12 +301,13 @@ async fn a_scram_server_must_prove_itself_before_it_is_believed() {
 /// A well-formed server-final-message for another exchange.
 fn forged_signature(verifier: &Verifier) -> String {
     let keys = ScramKeys::derive(b"guess", &verifier.salt, verifier.iterations);
-    let (client_first, client) = AwaitServerFirst::start([9; 18]);
+    let (client_first, client) = AwaitServerFirst::start([9; 18], UNBOUND);
     let (server_first, server) = AwaitProof::start(
         client_first.as_bytes(),
         &verifier.salt,
         verifier.iterations,
         [8; 18],
+        UNBOUND,
     )
     .unwrap();
     let challenge = client.challenge(server_first.as_bytes()).unwrap();

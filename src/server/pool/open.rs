@@ -394,7 +394,9 @@ async fn open_stream(
     ];
     startup.extend(config.startup.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     startup.extend(more);
-    let logged_in = login::login(&mut stream, &startup, credential, keys).await?;
+    let binding = stream.peer_end_point();
+    let binding = binding.as_deref();
+    let logged_in = login::login(&mut stream, &startup, credential, keys, binding).await?;
     Ok((stream, logged_in))
 }
 
