@@ -29,6 +29,7 @@ mod rules;
 mod set;
 mod settings;
 mod show;
+mod tls;
 mod toml;
 mod url;
 mod userlist;
@@ -53,6 +54,7 @@ pub use reference::{json_schema, sample_ini, sample_toml, settings_markdown};
 pub use rules::RuleEntry;
 pub use settings::Settings;
 pub use show::SettingRow;
+pub use tls::{Spelled, Tls12Ciphers, Tls13Ciphers, TlsCurve, TlsVersions};
 pub use value::{FileMode, Millis, Raw, Timeout, Value};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::choice::{
 };
 use super::key::table;
 use super::pool_config::PoolMode;
+use super::tls::{Spelled, Tls12Ciphers, Tls13Ciphers, TlsCurve, TlsVersions};
 use super::value::{FileMode, Millis, Timeout};
 use crate::pool::MAX_WORKERS;
 
@@ -251,22 +252,22 @@ table! {
                 "Private key that is shown to servers which ask for a certificate.";
             server_tls_cert_file: Option<PathBuf> = None, reload, built,
                 "Certificate that is shown to servers, followed by the rest of its chain.";
-            client_tls_protocols: String = "secure".to_owned(), reload, not_built,
-                "TLS versions for clients.";
-            client_tls_ciphers: String = "default".to_owned(), reload, not_built,
-                "Ciphers for clients, up to TLS 1.2.";
-            client_tls13_ciphers: Option<String> = None, reload, not_built,
-                "Cipher suites for clients, TLS 1.3.";
-            client_tls_ecdhcurve: String = "auto".to_owned(), reload, not_built,
-                "Curve for key exchange with clients.";
-            client_tls_dheparams: String = "auto".to_owned(), reload, not_built,
-                "Parameters of DHE key exchange with clients.";
-            server_tls_protocols: String = "secure".to_owned(), reload, not_built,
-                "TLS versions for servers.";
-            server_tls_ciphers: String = "default".to_owned(), reload, not_built,
-                "Ciphers for servers, up to TLS 1.2.";
-            server_tls13_ciphers: Option<String> = None, reload, not_built,
-                "Cipher suites for servers, TLS 1.3.";
+            client_tls_protocols: Spelled<TlsVersions> = Spelled::secure(), reload, built,
+                "TLS versions for clients: `tlsv1.2`, `tlsv1.3`, or both (`secure`, `all`); there are no older ones.";
+            client_tls_ciphers: Spelled<Tls12Ciphers> = Spelled::usual(), reload, built,
+                "Cipher suites of TLS 1.2 for clients, by OpenSSL's names with colons between, or `default`, `secure`, `normal`, `all` (all that there are: ECDHE with AES-GCM or ChaCha20) or `fast` (AES-128 first).";
+            client_tls13_ciphers: Option<Spelled<Tls13Ciphers>> = None, reload, built,
+                "Cipher suites of TLS 1.3 for clients; unset means all.";
+            client_tls_ecdhcurve: Spelled<TlsCurve> = Spelled::auto(), reload, built,
+                "Group for the key exchange with clients: `X25519`, `prime256v1` (`P-256`), `secp384r1` (`P-384`), `X25519MLKEM768`, or any of them (`auto`).";
+            client_tls_dheparams: String = "auto".to_owned(), reload, obsolete,
+                "Parameters of DHE key exchange, which there is none of.";
+            server_tls_protocols: Spelled<TlsVersions> = Spelled::secure(), reload, built,
+                "TLS versions for servers, as `client_tls_protocols`.";
+            server_tls_ciphers: Spelled<Tls12Ciphers> = Spelled::usual(), reload, built,
+                "Cipher suites of TLS 1.2 for servers, as `client_tls_ciphers`.";
+            server_tls13_ciphers: Option<Spelled<Tls13Ciphers>> = None, reload, built,
+                "Cipher suites of TLS 1.3 for servers; unset means all.";
         }
         "Names of hosts": {
             dns_max_ttl: Duration = seconds(15), reload, not_built,

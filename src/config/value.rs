@@ -430,7 +430,7 @@ impl<T: Value> Value for Option<T> {
 }
 
 fn is_text(kind: &str) -> bool {
-    matches!(kind, "text" | "file" | "secret" | "word")
+    matches!(kind, "text" | "file" | "secret" | "word" | "ciphers")
 }
 
 /// A text as a TOML literal.

@@ -49,6 +49,7 @@ mod stats_port;
 mod threads;
 mod timeouts;
 mod tls;
+mod tls_settings;
 mod tokio_postgres_client;
 mod transcript;
 mod unix_sockets;

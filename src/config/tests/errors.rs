@@ -141,13 +141,13 @@ fn a_missing_file_is_named() {
 #[test]
 fn what_is_not_built_is_noted_for_an_ini() {
     let text = format!(
-        "{INI}dns_zone_check_period = 5\ndns_max_ttl = 15\npkt_buf = 8192\nserver_tls_ciphers = fast\n[peers]\n1 = host=h\n"
+        "{INI}dns_zone_check_period = 5\ndns_max_ttl = 15\npkt_buf = 8192\nauth_ldap_options = x\n[peers]\n1 = host=h\n"
     );
     let config = super::ini(&text);
     assert_eq!(
         config.notices,
         [
-            "p.ini:8: `server_tls_ciphers` is not built yet and has no effect",
+            "p.ini:8: `auth_ldap_options` is not built yet and has no effect",
             "p.ini:5: `dns_zone_check_period` is not built yet and has no effect",
             "p.ini:10: peers have no effect without `peer_id`",
         ]

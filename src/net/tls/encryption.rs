@@ -35,18 +35,26 @@ impl fmt::Display for Encryption {
             _ => f.write_str("TLSv1.3/")?,
         }
         f.write_str(suite_name(CipherSuite::from(self.suite)))?;
-        match NamedGroup::from(self.group) {
-            NamedGroup::X25519 => f.write_str("/ECDH=X25519"),
-            NamedGroup::secp256r1 => f.write_str("/ECDH=prime256v1"),
-            NamedGroup::secp384r1 => f.write_str("/ECDH=secp384r1"),
-            NamedGroup::X25519MLKEM768 => f.write_str("/ECDH=X25519MLKEM768"),
-            _ => Ok(()),
+        match group_name(NamedGroup::from(self.group)) {
+            Some(name) => write!(f, "/ECDH={name}"),
+            None => Ok(()),
         }
     }
 }
 
+/// OpenSSL's name of a group for key exchanges.
+pub(super) fn group_name(group: NamedGroup) -> Option<&'static str> {
+    match group {
+        NamedGroup::X25519 => Some("X25519"),
+        NamedGroup::secp256r1 => Some("prime256v1"),
+        NamedGroup::secp384r1 => Some("secp384r1"),
+        NamedGroup::X25519MLKEM768 => Some("X25519MLKEM768"),
+        _ => None,
+    }
+}
+
 /// OpenSSL's names, which PgBouncer shows. These are all that the library has.
-fn suite_name(suite: CipherSuite) -> &'static str {
+pub(super) fn suite_name(suite: CipherSuite) -> &'static str {
     use CipherSuite as C;
     match suite {
         C::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",

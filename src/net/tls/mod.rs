@@ -11,6 +11,7 @@ mod handshake;
 mod session;
 mod settings;
 mod stream;
+mod terms;
 mod verify;
 
 pub use encryption::Encryption;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::certificate::end_point_hash;
+use super::terms::Terms;
 use super::verify::{Anybody, Signed};
 use crate::config::{Settings, SslMode};
 
@@ -59,7 +60,6 @@ impl Tls {
         old: Option<&Tls>,
         read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Tls, String> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
         let clients = Files::read(
             "client_tls",
             settings.client_tls_sslmode,
@@ -68,6 +68,7 @@ impl Tls {
                 &settings.client_tls_key_file,
                 &settings.client_tls_ca_file,
             ],
+            Terms::of_clients(settings),
             read,
         )?;
         let servers = Files::read(
@@ -78,6 +79,7 @@ impl Tls {
                 &settings.server_tls_key_file,
                 &settings.server_tls_ca_file,
             ],
+            Terms::of_servers(settings),
             read,
         )?;
         let old_clients = old.and_then(|old| old.clients.clone());
@@ -86,11 +88,11 @@ impl Tls {
             clients: match old_clients.filter(|old| old.origin == clients.origin()) {
                 _ if clients.mode == SslMode::Disable => None,
                 Some(old) => Some(old),
-                None => Some(Arc::new(clients.acceptor(&provider)?)),
+                None => Some(Arc::new(clients.acceptor()?)),
             },
             servers: match old_servers.filter(|old| old.origin == servers.origin()) {
                 Some(old) => old,
-                None => Arc::new(servers.connector(&provider)?),
+                None => Arc::new(servers.connector()?),
             },
         })
     }
@@ -142,7 +144,8 @@ impl Connector {
 }
 
 /// The files of one side.
-struct Files {
+struct Files<'a> {
+    terms: Terms<'a>,
     /// What its settings' names begin with.
     prefix: &'static str,
     mode: SslMode,
@@ -157,13 +160,14 @@ struct File {
     bytes: Zeroizing<Vec<u8>>,
 }
 
-impl Files {
+impl<'a> Files<'a> {
     fn read(
         prefix: &'static str,
         mode: SslMode,
         [certificate, key, authorities]: [&Option<PathBuf>; 3],
+        terms: Terms<'a>,
         read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    ) -> Result<Files, String> {
+    ) -> Result<Files<'a>, String> {
         let file = |what: &str, path: &Option<PathBuf>| -> Result<Option<File>, String> {
             // Without TLS they may be missing.
             let Some(path) = path.as_ref().filter(|_| mode != SslMode::Disable) else {
@@ -179,6 +183,7 @@ impl Files {
             }
         };
         Ok(Files {
+            terms,
             prefix,
             mode,
             certificate: file("cert", certificate)?,
@@ -190,6 +195,7 @@ impl Files {
     fn origin(&self) -> Origin {
         let mut digest = Sha256::new();
         digest.update([self.mode as u8]);
+        self.terms.digest(&mut digest);
         for file in [&self.certificate, &self.key, &self.authorities] {
             let bytes = file.as_ref().map(|file| file.bytes.as_slice());
             digest.update([u8::from(bytes.is_some())]);
@@ -200,7 +206,8 @@ impl Files {
         digest.finalize().into()
     }
 
-    fn acceptor(&self, provider: &Arc<CryptoProvider>) -> Result<Acceptor, String> {
+    fn acceptor(&self) -> Result<Acceptor, String> {
+        let provider = &Arc::new(self.terms.provider());
         let own = self.own_certificate(provider)?.ok_or_else(|| {
             let prefix = self.prefix;
             format!("{prefix}_sslmode needs {prefix}_key_file and {prefix}_cert_file")
@@ -220,7 +227,7 @@ impl Files {
         provider: &Arc<CryptoProvider>,
     ) -> Result<ServerConfig, String> {
         let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&self.terms.versions())
             .map_err(|error| error.to_string())?;
         let builder = match self.verifies() {
             false => builder.with_no_client_auth(),
@@ -241,9 +248,10 @@ impl Files {
         Ok(config)
     }
 
-    fn connector(&self, provider: &Arc<CryptoProvider>) -> Result<Connector, String> {
+    fn connector(&self) -> Result<Connector, String> {
+        let provider = &Arc::new(self.terms.provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&self.terms.versions())
             .map_err(|error| error.to_string())?
             .dangerous();
         let builder = match self.verifies() {

@@ -1,0 +1,220 @@
+//! What TLS may be agreed on, and changes of it while the pooler runs.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use nix::sys::signal::Signal;
+use rcgen::{CertificateParams, KeyPair};
+
+use crate::support::{
+    Certificates, Cluster, Frontend, Pooler, RawClient, Setup, TLS, eventually, pgweir, psql,
+};
+
+fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| Cluster::with_settings(TLS))
+}
+
+fn file(name: &str) -> String {
+    Certificates::shared().path(name)
+}
+
+/// Whether psql is let in with these of libpq's settings.
+fn connect(pooler: &Pooler, more: &str) -> Result<String, String> {
+    let dsn = format!(
+        "host=localhost hostaddr=127.0.0.1 port={} user=app dbname={} gssencmode=disable \
+         sslmode=require {more}",
+        pooler.address.port(),
+        pooler.database
+    );
+    let output = psql(&dsn).args(&["-c", "select 1"]).run();
+    match output.success {
+        true => Ok(output.stdout.trim().to_owned()),
+        false => Err(output.stderr),
+    }
+}
+
+fn reloaded(pooler: &Pooler, count: usize) {
+    pooler.signal(Signal::SIGHUP);
+    eventually("reloads", count, || {
+        pooler.log().matches("configuration reloaded").count()
+    });
+}
+
+#[test]
+fn clients_get_what_is_allowed() {
+    let newest = "ssl_min_protocol_version=TLSv1.3";
+    let older = "ssl_max_protocol_version=TLSv1.2";
+    for (settings, client, agreed) in [
+        (
+            vec![],
+            newest,
+            Some("TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=X25519"),
+        ),
+        (
+            vec![],
+            older,
+            Some("TLSv1.2/ECDHE-ECDSA-AES256-GCM-SHA384/ECDH=X25519"),
+        ),
+        (vec![("protocols", "tlsv1.2")], newest, None),
+        (vec![("protocols", "tlsv1.3")], older, None),
+        (
+            vec![("protocols", "tlsv1.2"), ("ecdhcurve", "P-384")],
+            older,
+            Some("TLSv1.2/ECDHE-ECDSA-AES256-GCM-SHA384/ECDH=secp384r1"),
+        ),
+        (
+            vec![("ciphers", "ECDHE-ECDSA-CHACHA20-POLY1305")],
+            older,
+            Some("TLSv1.2/ECDHE-ECDSA-CHACHA20-POLY1305/ECDH=X25519"),
+        ),
+        // The certificate is none of RSA.
+        (
+            vec![("ciphers", "ECDHE-RSA-AES128-GCM-SHA256")],
+            older,
+            None,
+        ),
+    ] {
+        let setup = Setup::with(cluster()).offer_tls("require");
+        let setup = settings.iter().fold(setup, |setup, (key, value)| {
+            setup.set(&format!("client_tls_{key}"), *value)
+        });
+        let pooler = setup.start();
+        let seen = connect(&pooler, client);
+        match agreed {
+            Some(agreed) => {
+                assert_eq!(seen.as_deref(), Ok("1"), "{settings:?} {client}");
+                let log = pooler.log();
+                assert!(log.contains(agreed), "{settings:?} {client}: {log}");
+            }
+            None => assert!(seen.is_err(), "{settings:?} {client}"),
+        }
+    }
+    let only = "TLS_CHACHA20_POLY1305_SHA256";
+    let setup = Setup::with(cluster()).offer_tls("require");
+    let pooler = setup.set("client_tls13_ciphers", only).start();
+    assert_eq!(connect(&pooler, newest).as_deref(), Ok("1"));
+    assert!(pooler.log().contains(&format!("TLSv1.3/{only}")));
+}
+
+#[test]
+fn servers_are_asked_for_what_is_allowed() {
+    let sql = "select version || ' ' || cipher from pg_stat_ssl where pid = pg_backend_pid()";
+    for (settings, agreed) in [
+        (vec![], "TLSv1.3 TLS_AES_256_GCM_SHA384"),
+        (
+            vec![("server_tls13_ciphers", "TLS_AES_128_GCM_SHA256")],
+            "TLSv1.3 TLS_AES_128_GCM_SHA256",
+        ),
+        (
+            vec![
+                ("server_tls_protocols", "tlsv1.2"),
+                ("server_tls_ciphers", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+            ],
+            "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256",
+        ),
+    ] {
+        let setup = Setup::with(cluster()).set("server_tls_sslmode", "require");
+        let setup = settings
+            .iter()
+            .fold(setup, |setup, (key, value)| setup.set(key, *value));
+        assert_eq!(setup.start().login().value(sql), agreed, "{settings:?}");
+    }
+}
+
+#[test]
+fn server_connections_are_renewed_if_their_ciphers_change() {
+    let sql =
+        "select pg_backend_pid() || ' ' || version from pg_stat_ssl where pid = pg_backend_pid()";
+    let setup = Setup::with(cluster()).set("server_tls_sslmode", "require");
+    let mut pooler = setup.start();
+    let mut client = pooler.login();
+    let first = client.value(sql);
+    assert!(first.ends_with("TLSv1.3"), "{first}");
+    pooler.rewrite(|setup| setup.set("server_tls_ciphers", "fast").set("verbose", 1));
+    reloaded(&pooler, 1);
+    pooler.rewrite(|setup| setup.set("server_tls_protocols", "tlsv1.2"));
+    reloaded(&pooler, 2);
+    let renewed = client.value(sql);
+    assert!(renewed.ends_with("TLSv1.2"), "{renewed}");
+    // What only clients see is nothing to them.
+    pooler.rewrite(|setup| setup.set("client_tls_protocols", "tlsv1.2"));
+    reloaded(&pooler, 3);
+    assert_eq!(client.value(sql), renewed);
+}
+
+#[test]
+fn what_there_is_not_is_refused_by_name() {
+    let dir = tempfile::tempdir().expect("directory");
+    let config = dir.path().join("pgbouncer.ini");
+    for (setting, named) in [
+        (
+            "client_tls_protocols = tlsv1.0,tlsv1.2",
+            "`tlsv1.0` is not supported",
+        ),
+        (
+            "server_tls_ciphers = HIGH:!aNULL",
+            "`HIGH` is not supported",
+        ),
+        (
+            "client_tls_ecdhcurve = secp521r1",
+            "`secp521r1` is not supported",
+        ),
+    ] {
+        let text = format!(
+            "[databases]\na = host=h\n[pgbouncer]\nauth_file = /dev/null\n\
+             client_tls_dheparams = legacy\n{setting}\n"
+        );
+        fs::write(&config, text).expect("config");
+        let output = pgweir(&["check", config.to_str().expect("path")]).run();
+        assert!(!output.success, "{setting}");
+        let told = format!("{}{}", output.stdout, output.stderr);
+        assert!(
+            told.contains("pgbouncer.ini:6: ") && told.contains(named),
+            "{told}"
+        );
+        assert!(!told.contains("dheparams"), "{told}");
+    }
+}
+
+/// A certificate that signs itself, for the server's key.
+fn another_certificate() -> String {
+    let key = fs::read_to_string(file("server.key")).expect("key");
+    let key = KeyPair::from_pem(&key).expect("key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("params");
+    params.self_signed(&key).expect("certificate").pem()
+}
+
+#[test]
+fn a_certificate_is_replaced_from_the_console() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("other.crt"), another_certificate()).expect("certificate");
+    let pooler = Setup::with(cluster()).offer_tls("prefer").start();
+    let trusting = |authority: &str| {
+        let more = format!("sslmode=verify-full sslrootcert={authority}");
+        connect(&pooler, &more)
+    };
+    let mut before = RawClient::try_connect_tls(&pooler.address).expect("TLS");
+    let mut there = pooler.login();
+    assert_eq!(trusting(&file("ca.crt")).as_deref(), Ok("1"));
+    assert!(trusting(&path("other.crt")).is_err());
+    let mut console = pooler.console();
+    // One that the key does not fit.
+    let wrong = format!("SET client_tls_cert_file = '{}'", file("chain.crt"));
+    assert_eq!(console.try_query(&wrong).errors().len(), 1);
+    assert_eq!(trusting(&file("ca.crt")).as_deref(), Ok("1"));
+    console.query(&format!(
+        "SET client_tls_cert_file = '{}'",
+        path("other.crt")
+    ));
+    eventually("the other certificate", true, || {
+        trusting(&path("other.crt")).is_ok()
+    });
+    assert!(trusting(&file("ca.crt")).is_err());
+    // Nobody was dropped, not even in the middle of a login.
+    assert_eq!(there.value("select 1"), "1");
+    let parameters = [("user", "app"), ("database", &*pooler.database)];
+    before.send(&Frontend::new().startup((3, 0), &parameters));
+    before.finish_login("app", None).expect("login");
+}
