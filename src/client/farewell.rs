@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing::{info, warn};
 
 use super::info::Order;
 use super::session::TimeLimit;
 use crate::config::{Config, Source};
 use crate::flow::{ClientFault, ServerFault};
-use crate::net::{Outgoing, Stream};
+use crate::net::{Outgoing, PeerAddr, Stream};
 use crate::server::Farewell;
 use crate::wire::build::Refusal;
 
@@ -51,7 +52,7 @@ impl End {
             }
             End::Farewell(farewell) => return (farewell.message.clone(), farewell.reason.clone()),
             End::ServerGone(_) if server_said_goodbye => {
-                return (Vec::new(), "server closed the connection".into());
+                return (Vec::new(), CRASHED.into());
             }
             End::TimedOut(limit, allowed) => {
                 let setting = limit.setting();
@@ -154,6 +155,37 @@ fn of_fault(fault: ClientFault, config: &Config) -> Refusal {
         ClientFault::Broken(_) => Refusal::fatal("08P01", fault.to_string()),
         ClientFault::SimpleQuery => Refusal::fatal("08P01", fault.to_string())
             .hint("disable_pqexec allows the extended query protocol only."),
+    }
+}
+
+/// A client as the log names it.
+pub(super) struct Who<'a> {
+    pub id: u64,
+    pub db: Option<&'a str>,
+    pub user: Option<&'a str>,
+    pub addr: String,
+}
+
+impl Who<'_> {
+    /// The end of its connection. `told`: it was sent an error.
+    pub fn log_end(&self, reason: &str, age: Duration, told: bool, config: &Config) {
+        let conn = format!("C-{}", self.id);
+        let (db, user, addr) = (self.db, self.user, &self.addr);
+        if config.general.log_disconnections {
+            let age = age.as_secs();
+            info!(%conn, db, user, %addr, reason, age, "closing because");
+        }
+        if told && config.general.log_pooler_errors {
+            warn!(%conn, db, user, %addr, reason, "pooler error");
+        }
+    }
+}
+
+/// The address of a client as the log has it: `unix(PID):PORT` at the Unix socket.
+pub(super) fn address(peer: PeerAddr, pid: u32, config: &Config) -> String {
+    match peer {
+        PeerAddr::Unix => format!("unix({pid}):{}", config.general.listen_port),
+        tcp => tcp.to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::info;
 
 use super::auth::{self, Authenticated, LoginError, authenticate};
+use super::farewell::address;
 use super::identity;
 use super::info::{ClientInfo, Party};
 use super::session::Client;
@@ -36,15 +37,13 @@ pub(super) struct Welcomed {
     session: Session,
     info: ClientInfo,
     pool: Rc<Pool>,
-    log_disconnections: bool,
 }
 
 impl Welcomed {
     pub fn into_client(self, stream: Stream, worker: &Rc<Worker>) -> Client {
         let info = Rc::new(self.info);
         worker.enlist(info.clone());
-        let log = self.log_disconnections;
-        Client::new(stream, self.session, info, (self.pool, worker.clone()), log)
+        Client::new(stream, self.session, info, (self.pool, worker.clone()))
     }
 }
 
@@ -54,12 +53,13 @@ pub(super) async fn login(
     startup: Startup,
     id: u64,
     worker: &Rc<Worker>,
-    arrival: Arrival,
+    arrival: Arrival<'_>,
 ) -> Result<Begun, Failure> {
     let Arrival {
         newcomer,
         seat,
         end_point,
+        proved,
     } = arrival;
     negotiate(stream, &startup).await?;
     let terms = worker.terms();
@@ -82,7 +82,7 @@ pub(super) async fn login(
         false => Some(worker.admit(seat, stream, &database, &user)?),
     };
     if general.log_connections {
-        let addr = stream.peer_addr();
+        let addr = address(stream.peer_addr(), stream.peer_pid(), &terms.config);
         let (conn, replication) = (format!("C-{id}"), "no");
         let tls = stream.encryption();
         let tls = tls.map_or("no".to_owned(), |tls| tls.to_string());
@@ -95,6 +95,7 @@ pub(super) async fn login(
     };
     // It has proved itself; it may wait for a server connection from here on.
     drop(newcomer);
+    proved.set(true);
     let Some(admission) = admission else {
         return enter_console(stream, (&user, own), &startup, id, worker).await;
     };
@@ -165,7 +166,6 @@ pub(super) async fn login(
         session: Session::new(config.pool_mode, naming, params).starting_with(role),
         info,
         pool,
-        log_disconnections: general.log_disconnections,
     })))
 }
 

@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::task::coop;
-use tracing::info;
 
-use super::farewell::{End, Goodbye};
+use super::farewell::{End, Goodbye, Who, address};
 use super::info::{ClientInfo, Order, Question};
 use crate::admin::snapshot::ClientState;
 use crate::config::PoolMode;
@@ -47,7 +46,6 @@ pub struct Client {
     hold: Hold,
     /// Where what `input` begins with has been already.
     again: Again,
-    log_disconnections: bool,
     hearing: Hearing,
     worker: Rc<Worker>,
 }
@@ -83,7 +81,6 @@ impl Client {
         session: Session,
         info: Rc<ClientInfo>,
         (pool, worker): (Rc<Pool>, Rc<Worker>),
-        log_disconnections: bool,
     ) -> Client {
         Client {
             stream,
@@ -96,7 +93,6 @@ impl Client {
             input_due: false,
             hold: Hold::Nothing,
             again: Again::No,
-            log_disconnections,
             hearing: Hearing::Due,
             worker,
         }
@@ -631,12 +627,14 @@ impl Client {
         // message.
         self.unlink();
         let info = &self.info;
-        let age = info.connect_time().elapsed().unwrap_or_default().as_secs();
-        let conn = format!("C-{}", info.id);
-        let (db, user, addr) = (info.database(), info.user(), info.peer);
-        if self.log_disconnections {
-            info!(%conn, %db, %user, %addr, reason, age, "closing because");
-        }
+        let who = Who {
+            id: info.id,
+            db: Some(info.database()),
+            user: Some(info.user()),
+            addr: address(info.peer, info.peer_pid, &terms.config),
+        };
+        let age = info.connect_time().elapsed().unwrap_or_default();
+        who.log_end(&reason, age, !refusal.is_empty(), &terms.config);
         Goodbye {
             output: std::mem::take(&mut self.output),
             refusal,

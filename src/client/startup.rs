@@ -1,14 +1,15 @@
 //! From an accepted socket to a client that is being served.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::farewell::close_gently;
+use super::farewell::{Who, address, close_gently};
 use super::info::ClientInfo;
 use super::task::Task;
 use super::{cancel, login};
@@ -39,26 +40,42 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             .hint("Raise max_unauthenticated_connections, or lower client_login_timeout.");
         return refuse(stream, &refusal).await;
     };
+    let (proved, arrived) = (Cell::new(false), Instant::now());
     let arrival = Arrival {
         newcomer,
         seat,
         end_point: None,
+        proved: &proved,
     };
     let limit = terms.config.general.client_login_timeout.0;
-    let addr = stream.peer_addr();
+    let peer = stream.peer_addr();
+    let addr = address(peer, stream.peer_pid(), &terms.config);
     let listed = worker.enlist_login(id, &stream);
+    let mut names = Names::default();
     // Empty during a TLS handshake: whoever fails there can be told nothing.
     let mut stream = Some(stream);
     let begun = Box::pin(async {
         match limit {
-            Some(limit) => tokio::time::timeout(limit, begin(&mut stream, id, &worker, arrival))
-                .await
-                .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit)))),
-            None => begin(&mut stream, id, &worker, arrival).await,
+            Some(limit) => {
+                let begin = begin(&mut stream, &mut names, id, &worker, arrival);
+                tokio::time::timeout(limit, begin)
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit, proved.get()))))
+            }
+            None => begin(&mut stream, &mut names, id, &worker, arrival).await,
         }
     })
     .await;
     drop(listed);
+    let who = Who {
+        id,
+        db: names.db.as_deref(),
+        user: names.user.as_deref(),
+        addr,
+    };
+    let ends = |reason: &str, told| {
+        who.log_end(reason, arrived.elapsed(), told, &worker.terms().config);
+    };
     match (begun, stream) {
         (Ok(Begun::Client(welcomed)), Some(stream)) => {
             // A task of its own, so that what the login needed is freed.
@@ -78,7 +95,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         }
         (Ok(Begun::Cancel { pid, key, newcomer }), stream) => {
             // Never answered; closed when it has been dealt with.
-            Box::pin(cancel::request(&worker, (id, addr), (pid, key))).await;
+            Box::pin(cancel::request(&worker, (id, peer), (pid, key))).await;
             drop(newcomer);
             // libpq 17 takes a cut connection for a failure.
             if let Some(mut stream) = stream {
@@ -87,22 +104,24 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         }
         (Err(Failure::Refused(mut refusal)), stream) => {
             refusal.sqlstate = terms.config.source.sqlstate(refusal.sqlstate);
-            if terms.config.general.log_pooler_errors {
-                warn!(%addr, reason = %refusal.message, "pooler error");
-            }
+            ends(&refusal.message, true);
             if let Some(stream) = stream {
                 Box::pin(refuse(stream, &refusal)).await;
             }
         }
         (Err(Failure::Told(message, reason)), Some(stream)) => {
-            info!(%addr, reason, "login failed");
+            ends(&reason, true);
             Box::pin(tell(stream, &message)).await;
         }
         (Err(Failure::Tls(error)), _) => {
-            warn!(%addr, reason = %error, "TLS handshake error");
+            warn!(addr = %who.addr, reason = %error, "TLS handshake error");
         }
+        // Somebody who has said nothing may only have looked whether we are there.
         (Err(Failure::Gone(error)), _) => {
-            debug!(%addr, reason = %error, "client went away while logging in");
+            debug!(addr = %who.addr, reason = %error, "client went away while logging in");
+            if who.user.is_some() {
+                ends("client unexpected eof", false);
+            }
         }
         // Without a stream nothing has begun, and nobody told anything.
         (Ok(_) | Err(Failure::Told(..)), None) => {}
@@ -110,11 +129,34 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
 }
 
 /// Somebody who has not logged in yet.
-pub(super) struct Arrival {
+pub(super) struct Arrival<'a> {
     pub newcomer: Newcomer,
     pub seat: Seat,
     /// Of the certificate that it was shown, if the connection is encrypted.
     pub end_point: Option<Arc<[u8]>>,
+    /// To be set when it has proved who it is.
+    pub proved: &'a Cell<bool>,
+}
+
+/// What a startup packet asks for, for the log.
+#[derive(Default)]
+struct Names {
+    db: Option<String>,
+    user: Option<String>,
+}
+
+impl Names {
+    fn of(startup: &Startup) -> Names {
+        let name = |key| {
+            let name = startup.get(key).filter(|name| !name.is_empty())?;
+            Some(String::from_utf8_lossy(name).into_owned())
+        };
+        let user = name("user");
+        Names {
+            db: name("database").or_else(|| user.clone()),
+            user,
+        }
+    }
 }
 
 /// What a connection turned out to be.
@@ -161,9 +203,10 @@ impl From<Refusal> for Failure {
 
 async fn begin(
     stream: &mut Option<Stream>,
+    names: &mut Names,
     id: u64,
     worker: &Rc<Worker>,
-    mut arrival: Arrival,
+    mut arrival: Arrival<'_>,
 ) -> Result<Begun, Failure> {
     let tls = worker.terms().tls.clients.clone();
     let first = first_packet(stream, tls.as_deref(), worker).await?;
@@ -175,6 +218,7 @@ async fn begin(
             Ok(Begun::Cancel { pid, key, newcomer })
         }
         First::Startup(startup) => {
+            *names = Names::of(&startup);
             if tls.as_ref().is_some_and(|tls| tls.requires()) && matches!(stream, Stream::Tcp(_)) {
                 let refusal = Refusal::fatal("08P01", "SSL required");
                 let hint = "client_tls_sslmode asks for it: connect with sslmode=require.";
@@ -279,10 +323,17 @@ fn refused(error: StartupError) -> Failure {
     Refusal::fatal(sqlstate, error.to_string()).into()
 }
 
-fn login_timeout(limit: Duration) -> Refusal {
+/// `proved`: it has only waited for a server connection.
+fn login_timeout(limit: Duration, proved: bool) -> Refusal {
+    let limit = limit.as_secs_f64();
+    if proved {
+        return Refusal::fatal("08P01", "client_login_timeout (server down)")
+            .detail(format!("There was no server connection within {limit} s."))
+            .hint("If they come slowly, raise client_login_timeout or pool_size.");
+    }
     Refusal::fatal("08P01", "client_login_timeout")
-        .detail(format!("Not logged in within {} s.", limit.as_secs_f64()))
-        .hint("If server connections come slowly, raise client_login_timeout or pool_size.")
+        .detail(format!("Not logged in within {limit} s."))
+        .hint("Raise client_login_timeout.")
 }
 
 async fn refuse(stream: Stream, refusal: &Refusal) {

@@ -155,6 +155,9 @@ pub struct PoolConfig {
     pub startup: Vec<(String, String)>,
     /// TCP options for connections to the server.
     pub tcp: TcpConfig,
+    /// Whether the log has a line when a connection begins and ends.
+    pub log_connections: bool,
+    pub log_disconnections: bool,
 }
 
 impl PoolConfig {

@@ -144,6 +144,8 @@ impl Config {
             max_prepared_statements: general.max_prepared_statements as usize,
             startup: db.startup(),
             tcp: self.tcp(),
+            log_connections: general.log_connections,
+            log_disconnections: general.log_disconnections,
         })
     }
 

@@ -2,6 +2,8 @@
 
 mod time;
 
+pub use time::Expired;
+
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -154,6 +156,11 @@ impl<S, E: Clone> Book<S, E> {
     /// allow, after they were lowered.
     pub fn is_above_size(&self) -> bool {
         self.total() > self.most()
+    }
+
+    /// Whether there are more connections than `pool_size`.
+    pub fn uses_reserve(&self) -> bool {
+        self.limits.pool_size > 0 && self.total() > self.limits.pool_size
     }
 
     /// Whether there are fewer than `min_pool_size`.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::{Book, Given, Ledger, Limits, SharedBound, Ticket, Title};
+use super::{Book, Expired, Given, Ledger, Limits, SharedBound, Ticket, Title};
 use crate::pool::PoolName;
 
 type TestBook = Book<u32, &'static str>;
@@ -356,8 +356,9 @@ fn idle_connections_are_closed_in_time_but_not_below_the_minimum() {
     });
     (1..=3).for_each(|id| open(&mut book, id, now + id * SECOND));
     assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
-    assert_eq!(book.expire_idle(now + 11 * SECOND), [1]);
-    assert_eq!(book.expire_idle(now + 60 * SECOND), [2]);
+    let expired = |id| [(id, Expired::IdleTimeout)];
+    assert_eq!(book.expire_idle(now + 11 * SECOND), expired(1));
+    assert_eq!(book.expire_idle(now + 60 * SECOND), expired(2));
     assert_eq!(book.next_deadline(now), None, "the minimum stays");
     assert_eq!(book.total(), 1);
 }
@@ -378,7 +379,10 @@ fn a_connection_that_was_only_looked_at_keeps_its_place() {
     let order: Vec<_> = book.idle().map(|(id, _)| *id).collect();
     assert_eq!(order, [1, 2, 3]);
     assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
-    assert_eq!(book.expire_idle(now + 11 * SECOND), [1]);
+    assert_eq!(
+        book.expire_idle(now + 11 * SECOND),
+        [(1, Expired::IdleTimeout)]
+    );
 }
 
 #[test]
@@ -392,7 +396,10 @@ fn old_connections_are_closed_even_below_the_minimum() {
     open(&mut book, 1, now);
     open(&mut book, 2, now + 20 * SECOND);
     assert_eq!(book.next_deadline(now), Some(now + 60 * SECOND));
-    assert_eq!(book.expire_idle(now + 60 * SECOND), [1]);
+    assert_eq!(
+        book.expire_idle(now + 60 * SECOND),
+        [(1, Expired::Lifetime)]
+    );
     assert_eq!(book.next_deadline(now), Some(now + 80 * SECOND));
 }
 
@@ -404,18 +411,21 @@ fn connections_that_were_opened_together_are_closed_one_by_one() {
         ..limits(3)
     });
     (1..=3).for_each(|id| open(&mut book, id, now));
-    assert_eq!(book.expire_idle(now + 59 * SECOND), [0; 0]);
-    assert_eq!(book.expire_idle(now + 60 * SECOND), [1]);
+    assert_eq!(book.expire_idle(now + 59 * SECOND), []);
+    assert_eq!(
+        book.expire_idle(now + 60 * SECOND),
+        [(1, Expired::Lifetime)]
+    );
     assert_eq!(
         book.next_deadline(now + 60 * SECOND),
         Some(now + 80 * SECOND)
     );
-    assert_eq!(book.expire_idle(now + 79 * SECOND), [0; 0]);
+    assert_eq!(book.expire_idle(now + 79 * SECOND), []);
     // One that is released counts as well.
     assert!(book.take_idle(|_| true).is_some());
     assert!(!book.end_life(now, now + 79 * SECOND));
     assert!(book.end_life(now, now + 80 * SECOND));
-    assert_eq!(book.expire_idle(now + 99 * SECOND), [0; 0]);
+    assert_eq!(book.expire_idle(now + 99 * SECOND), []);
     assert_eq!(book.expire_idle(now + 100 * SECOND).len(), 1);
 }
 

@@ -1,5 +1,6 @@
 //! Housekeeping on a server connection while no client holds it.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -9,8 +10,11 @@ use thiserror::Error;
 
 use super::lease::Server;
 use super::pool::Pool;
-use crate::flow::{Finding, Output, OwnQuery, Params, ServerFault, Shared, error_fields};
+use crate::flow::{Finding, Output, OwnQuery, Params, Release, ServerFault, Shared, error_fields};
 use crate::worker::Local;
+
+/// PgBouncer's words for a server that has closed a connection.
+const CRASHED: &str = "server conn crashed?";
 
 /// Why a connection could not be made usable again.
 #[derive(Debug, Error)]
@@ -24,6 +28,17 @@ pub enum CleanupError {
     /// `body` is that of the ErrorResponse.
     #[error("{query:?} failed: {}", error_fields::summary(body))]
     Query { query: String, body: Vec<u8> },
+}
+
+impl CleanupError {
+    /// What the log says of a connection that ends by it, in PgBouncer's words
+    /// where it has some.
+    pub fn end(&self) -> Cow<'static, str> {
+        match self {
+            CleanupError::Io(_) | CleanupError::Closed => CRASHED.into(),
+            other => other.to_string().into(),
+        }
+    }
 }
 
 /// Brings an abandoned connection to a clean state: ends what its client left
@@ -151,8 +166,27 @@ async fn settle(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> {
     Ok(())
 }
 
+/// Walks whatever has come from an idle connection (a ParameterStatus may), until
+/// nothing more is there. An error: it is of no more use, and what the log says.
+pub fn watch_idle(
+    server: &mut Server,
+    pool: &Pool,
+    cx: &mut Context<'_>,
+) -> Result<(), Cow<'static, str>> {
+    loop {
+        match poll_discard(server, pool, cx) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) if server.backend.release() == Release::Ready => {}
+            // It has said why.
+            Poll::Ready(Ok(())) if server.backend.is_ending() => return Err(CRASHED.into()),
+            Poll::Ready(Ok(())) => return Err("unexpected message while idle".into()),
+            Poll::Ready(Err(error)) => return Err(error.end()),
+        }
+    }
+}
+
 /// Reads once and walks what came; nobody gets it. Cancel safe.
-pub fn poll_discard(
+fn poll_discard(
     server: &mut Server,
     pool: &Pool,
     cx: &mut Context<'_>,

@@ -26,6 +26,7 @@ mod failover;
 mod hba;
 mod hostile;
 mod libpq;
+mod log_lines;
 mod memory;
 mod modes;
 mod ownership;

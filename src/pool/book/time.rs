@@ -6,6 +6,25 @@ use std::time::Instant;
 
 use super::{Book, Ticket};
 
+/// Why an idle connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    Lifetime,
+    IdleTimeout,
+    Surplus,
+}
+
+impl Expired {
+    /// PgBouncer's words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Expired::Lifetime => "server lifetime over",
+            Expired::IdleTimeout => "server idle timeout",
+            Expired::Surplus => "too many servers in the pool",
+        }
+    }
+}
+
 impl<S, E: Clone> Book<S, E> {
     /// Those who have waited for `query_wait_timeout` go away with `error`.
     pub fn expire_waiters(&mut self, now: Instant, error: impl FnOnce() -> E) -> Vec<Waker> {
@@ -23,7 +42,7 @@ impl<S, E: Clone> Book<S, E> {
     /// (`server_lifetime`; with 0 whoever has used one does not give it back,
     /// so those in here are new), idle for too long (`server_idle_timeout`, down to
     /// `min_pool_size`), or more than `pool_size`.
-    pub fn expire_idle(&mut self, now: Instant) -> Vec<S> {
+    pub fn expire_idle(&mut self, now: Instant) -> Vec<(S, Expired)> {
         let mut gone = Vec::new();
         let (min, most) = (self.limits.min_pool_size, self.most());
         let mut kept = VecDeque::with_capacity(self.idle.len());
@@ -32,16 +51,19 @@ impl<S, E: Clone> Book<S, E> {
                 .limits
                 .server_idle_timeout
                 .is_some_and(|max| now >= idle.since + max);
-            let goes = if self.end_life(idle.born, now) {
+            let expired = if self.end_life(idle.born, now) {
                 self.part.free();
-                true
+                Some(Expired::Lifetime)
+            } else if unused && self.part.free_above(min) {
+                Some(Expired::IdleTimeout)
+            } else if self.part.total() > most && self.part.free_above(most) {
+                Some(Expired::Surplus)
             } else {
-                unused && self.part.free_above(min)
-                    || self.part.total() > most && self.part.free_above(most)
+                None
             };
-            match goes {
-                true => gone.push(idle.server),
-                false => kept.push_back(idle),
+            match expired {
+                Some(expired) => gone.push((idle.server, expired)),
+                None => kept.push_back(idle),
             }
         }
         self.idle = kept;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::{SECOND, TestBook, give_back, poll, title, wanted};
+use super::{Expired, SECOND, TestBook, give_back, poll, title, wanted};
 use crate::pool::{Ledger, Limits, SharedBound, Ticket};
 
 #[derive(Clone, Debug)]
@@ -216,9 +216,10 @@ proptest! {
                         }
                         let left = book.total() - gone.len() as u32;
                         let unused = now >= since + 20 * SECOND && left > min_pool_size;
-                        match old || unused {
-                            true => gone.push(id),
-                            false => model.idle.push((id, born, since)),
+                        match (old, unused) {
+                            (true, _) => gone.push((id, Expired::Lifetime)),
+                            (_, true) => gone.push((id, Expired::IdleTimeout)),
+                            _ => model.idle.push((id, born, since)),
                         }
                     }
                     prop_assert_eq!(book.expire_idle(now), gone);

@@ -86,7 +86,7 @@ fn pgbouncer(line: &mut Writer<'_>, fields: &Fields) -> fmt::Result {
         let db = fields.value("db").unwrap_or("(nodb)");
         let user = fields.value("user").unwrap_or("(nouser)");
         let addr = fields.value("addr").unwrap_or("(noaddr)");
-        write!(line, "{conn}: {db}/{user}@{addr} ")?;
+        write!(line, "{}: {db}/{user}@{addr} ", pointed(conn))?;
     }
     if let Some(worded) = wording::worded(&fields.message, |name| fields.value(name)) {
         return line.write_str(&worded);
@@ -99,6 +99,18 @@ fn pgbouncer(line: &mut Writer<'_>, fields: &Fields) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+/// PgBouncer names connections by their address in memory, and log parsers look
+/// for that: `C-0x1f` for `C-31`, as the column `ptr` of SHOW CLIENTS has it.
+fn pointed(conn: &str) -> String {
+    let number = conn
+        .split_once('-')
+        .map(|(side, id)| (side, id.parse::<u64>()));
+    match number {
+        Some((side, Ok(id))) => format!("{side}-{id:#x}"),
+        _ => conn.to_owned(),
+    }
 }
 
 fn level_word(level: Level, fatal: bool) -> &'static str {

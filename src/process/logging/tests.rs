@@ -83,9 +83,9 @@ fn some_events(_: &Log) {
 fn pgbouncers_lines() {
     assert_eq!(
         logged(LogFormat::Pgbouncer, "trace", some_events),
-        "2026-11-20 21:43:11.042 UTC [PID] LOG C-7: app/alice@10.0.0.1:5000 login attempt: db=app user=alice tls=no replication=no\n\
-         2026-11-20 21:43:11.042 UTC [PID] LOG C-7: app/alice@10.0.0.1:5000 closing because: client close request (age=12s)\n\
-         2026-11-20 21:43:11.042 UTC [PID] WARNING C-8: (nodb)/(nouser)@10.0.0.1:5000 pooler error: no such database: x\n\
+        "2026-11-20 21:43:11.042 UTC [PID] LOG C-0x7: app/alice@10.0.0.1:5000 login attempt: db=app user=alice tls=no replication=no\n\
+         2026-11-20 21:43:11.042 UTC [PID] LOG C-0x7: app/alice@10.0.0.1:5000 closing because: client close request (age=12s)\n\
+         2026-11-20 21:43:11.042 UTC [PID] WARNING C-0x8: (nodb)/(nouser)@10.0.0.1:5000 pooler error: no such database: x\n\
          2026-11-20 21:43:11.042 UTC [PID] FATAL cannot go on path=\"/a b\"\n\
          2026-11-20 21:43:11.042 UTC [PID] DEBUG a message of ours port=6432\n\
          2026-11-20 21:43:11.042 UTC [PID] NOISE noise\n"
@@ -160,7 +160,7 @@ fn nobody_can_forge_a_line() {
         assert!(!log.contains('\x1b'), "{log}");
     }
     let log = logged(LogFormat::Pgbouncer, "info", event);
-    assert!(log.contains(" LOG C-1: (nodb)/x\\n2026"), "{log}");
+    assert!(log.contains(" LOG C-0x1: (nodb)/x\\n2026"), "{log}");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_message_that_lacks_its_fields_is_written_plainly() {
         logged(LogFormat::Pgbouncer, "info", event)
             .replace("2026-11-20 21:43:11.042 UTC [PID] LOG ", "- "),
         "- closing because reason=\"it was time\"\n\
-         - C-1: d/u@a login attempt: already worded\n\
+         - C-0x1: d/u@a login attempt: already worded\n\
          - no connection, so no prefix db=d\n"
     );
 }
@@ -295,7 +295,7 @@ fn syslog_gets_the_lines_of_pgbouncer() {
     let (subscriber, handle) = subscriber(&options, now).unwrap();
     with_default(subscriber, || {
         tracing::warn!(conn = "C-8", addr = "unix", reason = "no", "pooler error");
-        let line = "<140>pooler[PID]: C-8: (nodb)/(nouser)@unix pooler error: no";
+        let line = "<140>pooler[PID]: C-0x8: (nodb)/(nouser)@unix pooler error: no";
         assert_eq!(received().as_deref(), Some(line));
         tracing::debug!("not asked for");
         tracing::error!(fatal = true, "the end");

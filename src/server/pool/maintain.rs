@@ -1,5 +1,6 @@
 //! What time asks for, and signs of life from idle connections.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -8,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::{Farewell, Pool};
-use crate::flow::Release;
 use crate::server::cleanup;
 use crate::stats::add;
 use crate::wire::build::Refusal;
@@ -48,8 +48,8 @@ impl Pool {
                 .idle()
                 .any(|(s, _)| s.info.close_needed.get());
         room |= !old.is_empty();
-        for server in old {
-            self.hang_up(server, "idle or older than allowed");
+        for (server, expired) in old {
+            self.hang_up(server, expired.as_str());
         }
         if surplus {
             let closing = self.is_closing();
@@ -64,7 +64,7 @@ impl Pool {
                     if closing {
                         "server shutting down"
                     } else {
-                        "obsolete connection"
+                        "database configuration changed"
                     },
                 );
             }
@@ -88,24 +88,10 @@ impl Pool {
 
     /// True: at least one is gone.
     pub(super) fn watch_idle(self: &Rc<Self>, cx: &mut Context<'_>) -> bool {
-        let mut reason = String::new();
+        let mut reason = Cow::default();
         let gone = self.book.borrow_mut().retain_idle(|server| {
-            // Whatever comes is walked (a ParameterStatus may), until nothing
-            // more is there.
-            loop {
-                match cleanup::poll_discard(server, self, cx) {
-                    Poll::Pending => return true,
-                    Poll::Ready(Ok(())) if server.backend.release() == Release::Ready => {}
-                    Poll::Ready(Ok(())) => {
-                        reason = "unexpected message while idle".to_owned();
-                        return false;
-                    }
-                    Poll::Ready(Err(error)) => {
-                        reason = error.to_string();
-                        return false;
-                    }
-                }
-            }
+            let result = cleanup::watch_idle(server, self, cx);
+            result.map_err(|why| reason = why).is_ok()
         });
         let any = !gone.is_empty();
         for server in gone {

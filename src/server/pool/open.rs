@@ -1,5 +1,6 @@
 //! Opening connections.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::admin::snapshot::ServerState;
 use crate::config::{Host, PoolConfig};
 use crate::flow::{Backend, Params};
 use crate::net::tls::Connector;
-use crate::net::{Outgoing, Stream};
+use crate::net::{Outgoing, PeerAddr, Stream};
 use crate::pool::SharedBound;
 use crate::server::dial::DialError;
 use crate::server::lease::{Attempt, Server, ServerInfo};
@@ -56,6 +57,11 @@ impl Pool {
             match begun {
                 Ok(false) => return,
                 Ok(true) => {
+                    if self.book.borrow().uses_reserve() {
+                        let config = self.config.borrow();
+                        let (db, user) = (&config.database, &config.user);
+                        warn!(%db, %user, "taking connection from reserve_pool");
+                    }
                     tokio::task::spawn_local(open(self.clone()));
                 }
                 // `min_pool_size` alone takes nothing away from others.
@@ -112,7 +118,7 @@ impl Pool {
         config: &PoolConfig,
         connector: Arc<Connector>,
         (host, stream, logged_in): (Host, Stream, LoggedIn),
-        (read_only, generation): (bool, u64),
+        (id, read_only, generation): (u64, bool, u64),
     ) -> Box<Server> {
         let mut params = Params::default();
         for (name, value) in &logged_in.parameters {
@@ -137,7 +143,7 @@ impl Pool {
         let params = self.local.params.borrow_mut().intern(params);
         let now = Instant::now();
         let info = Rc::new(ServerInfo {
-            id: self.local.next_id(),
+            id,
             host,
             peer: stream.peer_addr(),
             local: stream.local_addr(),
@@ -188,7 +194,7 @@ impl Pool {
         let config = self.config();
         let host = config.hosts.first().ok_or(OpenError::NoHost)?;
         let connector = self.local.connector();
-        let (stream, _) = open_at(self, &config, (host, None), &connector, CHECK).await?;
+        let (stream, _) = open_at(self, &config, (host, None), &connector, (None, CHECK)).await?;
         Ok(stream)
     }
 
@@ -199,7 +205,12 @@ impl Pool {
         let place = dial::place(host);
         let db = &config.database;
         let user = &config.user;
-        warn!(%db, %user, addr = %place, reason = %error, "cannot open a server connection");
+        if let OpenError::Login(ServerLoginError::Server(error)) = error {
+            let reason = error.message();
+            warn!(%db, %user, addr = %place, %reason, "server login failed");
+        } else {
+            warn!(%db, %user, addr = %place, reason = %error, "cannot open a server connection");
+        }
         add(&self.counters.server_connect_failed_count, 1);
         let cached = Farewell::refusal(
             &Refusal::fatal(
@@ -277,11 +288,16 @@ async fn open(pool: Rc<Pool>) {
     for (tried, host) in hosts.take(config.hosts.len()).enumerate() {
         let local = local_socket(&pool, &config, host).await;
         let (host, stream) = local.map_or((host.clone(), None), |(at, stream)| (at, Some(stream)));
-        let result = open_at(&pool, &config, (&host, stream), &connector, more).await;
+        let (id, begun) = (pool.local.next_id(), Instant::now());
+        let with = (Some(id), more);
+        let result = open_at(&pool, &config, (&host, stream), &connector, with).await;
+        if let Err(error) = &result {
+            pool.log_close(id, &host, &error.end(), begun);
+        }
         let others = tried + 1 < config.hosts.len();
         match result {
             Ok((stream, logged_in)) => {
-                opened = Some((host, stream, logged_in));
+                opened = Some((id, (host, stream, logged_in)));
                 break;
             }
             Err(error) if others && error.farewell().is_none() => {
@@ -299,15 +315,10 @@ async fn open(pool: Rc<Pool>) {
             Err(error) => return pool.open_failed(&host, &error),
         }
     }
-    let Some(opened) = opened else {
+    let Some((id, opened)) = opened else {
         return pool.book.borrow_mut().open_failed();
     };
-    let server = pool.admit(&config, connector, opened, (read_only, generation));
-    let conn = pool.log_server(&server.info);
-    let (db, user) = (&config.database, &config.user);
-    let addr = dial::place(&server.info.host);
-    let local_addr = server.info.local;
-    info!(%conn, %db, %user, %addr, %local_addr, "new connection to server");
+    let server = pool.admit(&config, connector, opened, (id, read_only, generation));
     pool.book.borrow_mut().opened();
     match &config.connect_query {
         None => pool.reuse(server),
@@ -356,16 +367,18 @@ async fn local_socket(pool: &Pool, config: &PoolConfig, host: &Host) -> Option<(
     }
 }
 
-/// `stream`: a connection that is there already.
+/// `stream`: a connection that is there already. `id`: of the one that is to be,
+/// for the log.
 async fn open_at(
     pool: &Pool,
     config: &PoolConfig,
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
-    more: Parameters,
+    (id, more): (Option<u64>, Parameters),
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.credential.borrow().clone();
-    let attempt = open_stream(pool, config, (host, stream), connector, &credential, more);
+    let proof = (&credential, more);
+    let attempt = open_stream(pool, config, (host, stream), connector, proof, id);
     match config.server_connect_timeout {
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
@@ -380,14 +393,17 @@ async fn open_stream(
     config: &PoolConfig,
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
-    credential: &Credential,
-    more: Parameters,
+    (credential, more): (&Credential, Parameters),
+    id: Option<u64>,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let keys = &pool.local.derived_keys;
     let mut stream = match stream {
         Some(stream) => stream,
         None => dial::connect(host, &config.tcp, connector, keys.hashing()).await?,
     };
+    if let Some(id) = id.filter(|_| config.log_connections) {
+        log_open(config, id, host, stream.local_addr());
+    }
     let mut startup = vec![
         ("user", credential.user.as_str()),
         ("database", config.dbname.as_str()),
@@ -398,6 +414,15 @@ async fn open_stream(
     let binding = binding.as_deref();
     let logged_in = login::login(&mut stream, &startup, credential, keys, binding).await?;
     Ok((stream, logged_in))
+}
+
+fn log_open(config: &PoolConfig, id: u64, host: &Host, local: PeerAddr) {
+    let (conn, addr) = (format!("S-{id}"), dial::place(host));
+    let (db, user) = (&config.database, &config.user);
+    match local {
+        PeerAddr::Unix => info!(%conn, %db, %user, %addr, "new connection to server"),
+        local_addr => info!(%conn, %db, %user, %addr, %local_addr, "new connection to server"),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -419,6 +444,19 @@ impl OpenError {
         match self {
             OpenError::Login(ServerLoginError::Server(error)) => error.message().into_owned(),
             other => other.to_string(),
+        }
+    }
+
+    /// How the attempt ended, in PgBouncer's words.
+    fn end(&self) -> Cow<'static, str> {
+        match self {
+            OpenError::Dial(DialError::Connect(_) | DialError::Handshake(_)) => {
+                "connect failed".into()
+            }
+            OpenError::Timeout(_) => "connect timeout".into(),
+            OpenError::Login(ServerLoginError::Io(_)) => "server conn crashed?".into(),
+            OpenError::Login(_) => "login failed".into(),
+            other => other.to_string().into(),
         }
     }
 

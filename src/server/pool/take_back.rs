@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use tracing::info;
 
 use super::Pool;
 use crate::admin::snapshot::ServerState;
+use crate::config::Host;
 use crate::flow::Release;
 use crate::pool::Given;
 use crate::server::lease::{Server, ServerInfo};
@@ -69,12 +70,8 @@ impl Pool {
         if !waiting {
             let waker = self.maintenance.borrow();
             let mut cx = Context::from_waker(&waker);
-            while let Poll::Ready(read) = cleanup::poll_discard(&mut server, self, &mut cx) {
-                match read {
-                    Ok(()) if server.backend.release() == Release::Ready => {}
-                    Ok(()) => return self.discard(server, "unexpected message while idle"),
-                    Err(error) => return self.discard(server, &error.to_string()),
-                }
+            if let Err(reason) = cleanup::watch_idle(&mut server, self, &mut cx) {
+                return self.discard(server, &reason);
             }
         }
         server.info.state.set(ServerState::Idle);
@@ -125,12 +122,7 @@ impl Pool {
 
     /// Says goodbye and closes. The book is not touched.
     pub(super) fn hang_up(&self, mut server: Box<Server>, reason: &str) {
-        let age = server.info.born.elapsed().as_secs();
-        let conn = self.log_server(&server.info);
-        let config = self.config();
-        let (db, user) = (&config.database, &config.user);
-        let addr = dial::place(&server.info.host);
-        info!(%conn, %db, %user, %addr, reason, age, "closing because");
+        self.log_close(server.info.id, &server.info.host, reason, server.info.born);
         add(&self.counters.server_close_count, 1);
         self.servers
             .borrow_mut()
@@ -143,6 +135,20 @@ impl Pool {
                 .write(&mut server.stream, &mut cx, build::TERMINATE);
         }
         server.stream.say_goodbye();
+    }
+
+    /// The end of a connection, or of an attempt to open one.
+    pub(super) fn log_close(&self, id: u64, host: &Host, reason: &str, begun: Instant) {
+        let config = self.config.borrow();
+        if config.log_disconnections {
+            let (conn, addr, age) = (
+                format!("S-{id}"),
+                dial::place(host),
+                begun.elapsed().as_secs(),
+            );
+            let (db, user) = (&config.database, &config.user);
+            info!(%conn, %db, %user, %addr, reason, age, "closing because");
+        }
     }
 
     /// There may be room now for somebody who waits, here or (with a shared

@@ -1,0 +1,349 @@
+//! Lines that parsers look for in the log of a pooler with a pgbouncer.ini.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::support::{Failure, Frontend, Pooler, RawClient, Setup, eventually, secs};
+
+/// Numbers, decimal and hexadecimal, all look the same.
+fn masked(text: &str) -> String {
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(at);
+        masked.push_str(before);
+        masked.push('#');
+        rest = match number.strip_prefix("0x") {
+            Some(hex) => hex.trim_start_matches(|c: char| c.is_ascii_hexdigit()),
+            None => number.trim_start_matches(|c: char| c.is_ascii_digit()),
+        };
+    }
+    masked + rest
+}
+
+/// Waits for this line, but for the numbers in it.
+#[track_caller]
+fn expect_line(pooler: &Pooler, start: &str, text: &str) {
+    let start = start.replace("db/", &format!("{}/", pooler.database));
+    let line = format!("2026-11-20 21:43:11.042 UTC [1] {start}@127.0.0.1:1 {text}");
+    let line = masked(&line);
+    eventually(&line, true, || {
+        pooler.log().lines().any(|logged| masked(logged) == line)
+    });
+}
+
+const CLIENT: &str = "LOG C-0x1: db/app";
+const CLIENT_WARNING: &str = "WARNING C-0x1: db/app";
+const SERVER: &str = "LOG S-0x1: db/app";
+
+fn setup() -> Setup {
+    Setup::new().in_ini()
+}
+
+/// What somebody is told who cannot log in.
+#[track_caller]
+fn refused(pooler: &Pooler) -> Failure {
+    let login = RawClient::try_login(&pooler.address, "app", &pooler.database, None);
+    login.expect_err("it was let in")
+}
+
+#[test]
+fn a_session() {
+    let pooler = setup().start();
+    pooler.login().query("select 1");
+    let attempt = format!(
+        "login attempt: db={} user=app tls=no replication=no",
+        pooler.database
+    );
+    expect_line(&pooler, CLIENT, &attempt);
+    let opened = "new connection to server (from 127.0.0.1:1)";
+    expect_line(&pooler, SERVER, opened);
+    let mut client = pooler.login();
+    client.send(&Frontend::new().terminate());
+    client.read_to_end();
+    expect_line(
+        &pooler,
+        CLIENT,
+        "closing because: client close request (age=0s)",
+    );
+    drop(pooler.login());
+    expect_line(
+        &pooler,
+        CLIENT,
+        "closing because: client unexpected eof (age=0s)",
+    );
+}
+
+#[test]
+fn the_prefix_is_the_pointer_of_the_console() {
+    let pooler = setup().start();
+    let mut client = pooler.login();
+    client.query("begin");
+    for (what, side) in [("CLIENTS", 'C'), ("SERVERS", 'S')] {
+        let rows = pooler.show(what);
+        let row = rows.iter().find(|row| row["user"] == "app").expect("a row");
+        let prefix = format!(" LOG {side}-{}: {}/app@", row["ptr"], pooler.database);
+        let log = pooler.log();
+        assert!(log.contains(&prefix), "{prefix} in {log}");
+    }
+}
+
+#[test]
+fn nothing_that_is_not_wanted() {
+    let off = ["log_connections", "log_disconnections", "log_pooler_errors"];
+    let setup = off
+        .into_iter()
+        .fold(setup(), |setup, key| setup.set(key, false));
+    let pooler = setup.set("max_client_conn", 1).start();
+    let client = pooler.login();
+    refused(&pooler);
+    drop(client);
+    eventually("no client", false, || {
+        pooler
+            .show("CLIENTS")
+            .iter()
+            .any(|row| row["user"] == "app")
+    });
+    pooler.console().query("reconnect");
+    pooler.expect_backends(0);
+    let log = pooler.log();
+    for text in [
+        "login attempt",
+        "new connection",
+        "closing because",
+        "pooler error",
+    ] {
+        assert!(!log.contains(text), "{log}");
+    }
+}
+
+#[test]
+fn an_error_of_ours() {
+    let pooler = setup().set("max_client_conn", 1).start();
+    let _client = pooler.login();
+    let text = "no more connections allowed (max_client_conn)";
+    assert_eq!(refused(&pooler).message(), text);
+    expect_line(
+        &pooler,
+        CLIENT,
+        &format!("closing because: {text} (age=0s)"),
+    );
+    expect_line(&pooler, CLIENT_WARNING, &format!("pooler error: {text}"));
+}
+
+#[test]
+fn an_error_within_a_session() {
+    let setup = setup().pool_size(1).set("query_wait_timeout", secs(0.3));
+    let pooler = setup.start();
+    let (mut holder, mut waiting) = (pooler.login(), pooler.login());
+    holder.query("begin");
+    waiting.send(&Frontend::new().query("select 1"));
+    waiting.read_to_end();
+    expect_line(
+        &pooler,
+        CLIENT,
+        "closing because: query_wait_timeout (age=0s)",
+    );
+    expect_line(&pooler, CLIENT_WARNING, "pooler error: query_wait_timeout");
+}
+
+#[test]
+fn somebody_who_says_nothing() {
+    let pooler = setup().set("client_login_timeout", secs(0.2)).start();
+    RawClient::connect(&pooler.address).read_to_end();
+    let nobody = "C-0x1: (nodb)/(nouser)";
+    expect_line(
+        &pooler,
+        &format!("LOG {nobody}"),
+        "closing because: client_login_timeout (age=0s)",
+    );
+    expect_line(
+        &pooler,
+        &format!("WARNING {nobody}"),
+        "pooler error: client_login_timeout",
+    );
+}
+
+#[test]
+fn a_login_that_the_server_refuses() {
+    let pooler = setup().for_database("dbname", "not_there").start();
+    let text = "database \"not_there\" does not exist";
+    assert_eq!(refused(&pooler).message(), text);
+    let log = pooler.log();
+    assert!(
+        log.contains(&format!(" WARNING server login failed: FATAL {text}\n")),
+        "{log}"
+    );
+    expect_line(&pooler, SERVER, "closing because: login failed (age=0s)");
+    expect_line(
+        &pooler,
+        CLIENT,
+        &format!("closing because: {text} (age=0s)"),
+    );
+    expect_line(&pooler, CLIENT_WARNING, &format!("pooler error: {text}"));
+}
+
+/// Clients that log in while there is no server wait, and are told if they do so
+/// for too long.
+#[test]
+fn a_server_that_is_not_there() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = i32::from(nobody.local_addr().expect("address").port());
+    drop(nobody);
+    let setup = setup().for_database("port", port);
+    let setup = setup.set("client_login_timeout", secs(0.5));
+    let pooler = setup.set("server_login_retry", secs(0.1)).start();
+    assert_eq!(
+        refused(&pooler).message(),
+        "client_login_timeout (server down)"
+    );
+    expect_line(&pooler, SERVER, "closing because: connect failed (age=0s)");
+}
+
+#[test]
+fn a_server_that_says_nothing() {
+    let mute = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = i32::from(mute.local_addr().expect("address").port());
+    let setup = setup().for_database("port", port);
+    let setup = setup.set("client_login_timeout", secs(0.5));
+    let pooler = setup.set("server_connect_timeout", secs(0.2)).start();
+    refused(&pooler);
+    expect_line(&pooler, SERVER, "closing because: connect timeout (age=0s)");
+}
+
+#[test]
+fn a_server_that_hangs_up() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = i32::from(server.local_addr().expect("address").port());
+    let setup = setup().for_database("port", port);
+    let setup = setup.set("server_tls_sslmode", "disable");
+    let pooler = setup.set("client_login_timeout", secs(0.5)).start();
+    std::thread::spawn(move || {
+        for mut stream in server.incoming().flatten() {
+            let _ = stream.read(&mut [0; 8]);
+            let _ = stream.flush();
+        }
+    });
+    refused(&pooler);
+    let opened = "new connection to server (from 127.0.0.1:1)";
+    expect_line(&pooler, SERVER, opened);
+    expect_line(
+        &pooler,
+        SERVER,
+        "closing because: server conn crashed? (age=0s)",
+    );
+}
+
+#[test]
+fn a_server_connection_that_ends() {
+    let pooler = setup().pool_size(1).start();
+    let crashed = "closing because: server conn crashed? (age=0s)";
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'";
+    // Idle, and within a transaction.
+    pooler.login().query("select 1");
+    pooler.admin().query(end);
+    expect_line(&pooler, SERVER, crashed);
+    let mut client = pooler.login();
+    client.query("begin");
+    pooler.admin().query(end);
+    client.read_to_end();
+    expect_line(&pooler, CLIENT, crashed);
+}
+
+#[test]
+fn server_connections_that_are_too_old_idle_or_many() {
+    for (key, value, text) in [
+        ("server_lifetime", secs(0.3), "server lifetime over"),
+        ("server_idle_timeout", secs(0.3), "server idle timeout"),
+    ] {
+        let pooler = setup().set(key, value).start();
+        pooler.login().query("select 1");
+        expect_line(
+            &pooler,
+            SERVER,
+            &format!("closing because: {text} (age=0s)"),
+        );
+    }
+    let mut pooler = setup().start();
+    let mut clients = [pooler.login(), pooler.login()];
+    clients
+        .iter_mut()
+        .for_each(|client| drop(client.query("begin")));
+    clients
+        .iter_mut()
+        .for_each(|client| drop(client.query("commit")));
+    pooler.rewrite(|setup| setup.pool_size(1));
+    pooler.console().query("reload");
+    let many = "closing because: too many servers in the pool (age=0s)";
+    expect_line(&pooler, SERVER, many);
+}
+
+#[test]
+fn server_connections_that_are_out_of_date() {
+    let pooler = setup().pool_size(2).start();
+    let mut clients = [pooler.login(), pooler.login()];
+    clients
+        .iter_mut()
+        .for_each(|client| drop(client.query("begin")));
+    clients[0].query("commit");
+    pooler.console().query("reconnect");
+    let idle = "closing because: database configuration changed (age=0s)";
+    expect_line(&pooler, SERVER, idle);
+    clients[1].query("commit");
+    expect_line(
+        &pooler,
+        SERVER,
+        "closing because: obsolete connection (age=0s)",
+    );
+}
+
+#[test]
+fn room_for_another_user() {
+    let pooler = setup().for_database("max_db_connections", 1).start();
+    pooler.login().query("select 1");
+    assert_eq!(pooler.login_as("app2").value("select current_user"), "app2");
+    expect_line(&pooler, SERVER, "closing because: evicted (age=0s)");
+    assert_eq!(pooler.backends().len(), 1);
+}
+
+#[test]
+fn room_in_another_database() {
+    let setup = setup()
+        .alias("other")
+        .user("app", "max_user_connections", 1);
+    let pooler = setup.start();
+    pooler.login().query("select 1");
+    RawClient::login(&pooler.address, "app", "other").query("select 1");
+    expect_line(&pooler, SERVER, "closing because: evicted (age=0s)");
+    assert_eq!(pooler.backends().len(), 1);
+}
+
+#[test]
+fn the_reserve() {
+    let setup = setup().pool_size(1).set("reserve_pool_size", 1);
+    let pooler = setup.set("reserve_pool_timeout", secs(0.2)).start();
+    let (mut holder, mut other) = (pooler.login(), pooler.login());
+    holder.query("begin");
+    let text = " WARNING taking connection from reserve_pool";
+    assert!(!pooler.log().contains(text));
+    other.query("begin");
+    assert_eq!(pooler.log().matches(text).count(), 1);
+}
+
+#[test]
+fn an_end_for_all() {
+    let pooler = setup().pool_size(1).start();
+    let mut waiting = pooler.login();
+    let mut holder = pooler.login();
+    holder.query("begin");
+    waiting.send(&Frontend::new().query("select 1"));
+    pooler.expect_waiting(1);
+    pooler.signal(nix::sys::signal::Signal::SIGINT);
+    waiting.read_to_end();
+    let text = "closing because: server shutting down (age=0s)";
+    expect_line(&pooler, CLIENT, text);
+    std::thread::sleep(Duration::from_millis(10));
+    holder.query("commit");
+    expect_line(&pooler, SERVER, text);
+}
