@@ -1,12 +1,15 @@
 //! Who waits for a server connection is served as soon as there may be one,
 //! and told when there will be none.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Cluster, Frontend, Pooler, RawClient, Setup, eventually, secs};
+use crate::support::{Cluster, Failure, Frontend, Pooler, RawClient, Setup, eventually, secs};
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -152,4 +155,128 @@ fn who_leaves_while_logging_in_gives_up_its_place() {
         // Not "no more connections allowed".
         assert!(client.is_silent_for(Duration::from_millis(100)));
     }
+}
+
+/// What somebody is told who cannot log in.
+#[track_caller]
+fn refused(pooler: &Pooler) -> Failure {
+    let login = RawClient::try_login(&pooler.address, "app", &pooler.database, None);
+    login.expect_err("it was let in")
+}
+
+/// The pooler's server, which accepts connections and answers each startup packet
+/// with an error of this SQLSTATE. Returns how many it has answered.
+fn refusing(server: TcpListener, sqlstate: &'static str) -> Arc<AtomicU32> {
+    let count = Arc::new(AtomicU32::new(0));
+    let answered = count.clone();
+    std::thread::spawn(move || {
+        for mut stream in server.incoming().flatten() {
+            let mut length = [0; 4];
+            if stream.read_exact(&mut length).is_err() {
+                continue;
+            }
+            let mut packet = vec![0; u32::from_be_bytes(length) as usize - 4];
+            if stream.read_exact(&mut packet).is_ok() {
+                answered.fetch_add(1, Ordering::Relaxed);
+                let body = format!("SFATAL\0C{sqlstate}\0Mnot now\0\0");
+                let error = Frontend::new().message(b'E', body.as_bytes());
+                let _ = stream.write_all(&error.bytes);
+            }
+        }
+    });
+    count
+}
+
+/// Somebody listens there who is no PostgreSQL.
+fn in_front_of_nobody() -> (Setup, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = i32::from(listener.local_addr().expect("address").port());
+    let setup = Setup::new().in_ini().for_database("port", port);
+    (setup.set("server_tls_sslmode", "disable"), listener)
+}
+
+#[test]
+fn a_refused_login_ends_all_waiting_at_once_after_one_attempt() {
+    let (setup, server) = in_front_of_nobody();
+    let setup = setup.set("server_login_retry", secs(3600.0));
+    let pooler = setup.one_worker().start();
+    // Nobody is answered until all are there.
+    let mut waiting: Vec<_> = (0..5).map(|_| begins_login(&pooler)).collect();
+    for client in &mut waiting {
+        assert!(client.is_silent_for(Duration::from_millis(50)));
+    }
+    let attempts = refusing(server, "28P01");
+    for client in &mut waiting {
+        let failure = client.read_to_end()[0].failure();
+        // The server's own words and code.
+        assert_eq!(
+            (failure.sqlstate(), failure.message()),
+            ("28P01", "not now")
+        );
+    }
+    assert_eq!(attempts.load(Ordering::Relaxed), 1);
+    // Who comes later is told what is known.
+    let failure = refused(&pooler);
+    let cached = "server login has been failing, cached error: not now (server_login_retry)";
+    assert_eq!((failure.sqlstate(), failure.message()), ("08P01", cached));
+    assert_eq!(attempts.load(Ordering::Relaxed), 1);
+}
+
+/// A client that has sent its startup packet.
+fn begins_login(pooler: &Pooler) -> RawClient {
+    let mut client = RawClient::connect(&pooler.address);
+    let parameters = [("user", "app"), ("database", pooler.database.as_str())];
+    client.send(&Frontend::new().startup((3, 0), &parameters));
+    client
+}
+
+#[test]
+fn a_server_that_starts_is_waited_for() {
+    let (setup, server) = in_front_of_nobody();
+    let setup = setup.set("server_login_retry", secs(0.1));
+    let pooler = setup.start();
+    let mut client = begins_login(&pooler);
+    // cannot_connect_now
+    let attempts = refusing(server, "57P03");
+    eventually("several attempts", true, || {
+        attempts.load(Ordering::Relaxed) >= 3
+    });
+    assert!(client.is_silent_for(Duration::from_millis(50)));
+}
+
+#[test]
+fn refused_connects_do_not_end_waiting() {
+    let (setup, server) = in_front_of_nobody();
+    drop(server);
+    let setup = setup.set("server_login_retry", secs(0.2));
+    let mut pooler = setup.start();
+    let mut early = begins_login(&pooler);
+    eventually("an attempt", true, || {
+        pooler.log().contains("connect failed")
+    });
+    assert!(early.is_silent_for(Duration::from_millis(300)));
+    // Who comes meanwhile is told.
+    let failure = refused(&pooler);
+    let begin = "server login has been failing, cached error: connect failed";
+    assert!(failure.message().starts_with(begin), "{failure:?}");
+    assert!(
+        failure.message().ends_with(" (server_login_retry)"),
+        "{failure:?}"
+    );
+    let real = i32::from(pooler.server_address().port());
+    pooler.rewrite(|setup| setup.for_database("port", real));
+    pooler.signal(Signal::SIGHUP);
+    early.answer();
+    early.query("select 1");
+}
+
+#[test]
+fn who_waits_may_give_up_by_the_limit_of_its_queries() {
+    let setup = Setup::new()
+        .pool_size(1)
+        .set("query_wait_timeout", secs(0.5));
+    let pooler = setup.set("query_timeout", secs(3600.0)).start();
+    let _holder = holds(&pooler);
+    let failure = asks(&pooler).read_to_end()[0].failure();
+    assert_eq!(failure.message(), "query_wait_timeout");
 }
