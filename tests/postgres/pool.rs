@@ -110,6 +110,16 @@ fn reserve_is_opened_after_waiting() {
 }
 
 #[test]
+fn reserve_pool_timeout_zero_turns_the_reserve_off() {
+    let setup = Setup::new().pool_size(1).set("reserve_pool_size", 1);
+    let pooler = setup.set("reserve_pool_timeout", secs(0.0)).start();
+    let _holder = holds(&pooler);
+    let mut second = asks(&pooler, "app");
+    assert!(second.is_silent_for(Duration::from_millis(300)));
+    assert_eq!(pooler.backends().len(), 1);
+}
+
+#[test]
 fn max_db_connections_spans_users() {
     let pooler = Setup::new()
         .pool_size(2)

@@ -174,10 +174,12 @@ impl<S, E: Clone> Book<S, E> {
     /// for `reserve_pool_timeout`.
     pub(super) fn reserve_is_due(&self, now: Instant, coming: usize) -> bool {
         let limits = &self.limits;
-        if limits.reserve_pool_size == 0 {
+        let Some(patience) = limits
+            .reserve_pool_timeout
+            .filter(|_| limits.reserve_pool_size > 0)
+        else {
             return false;
-        }
-        let patience = limits.reserve_pool_timeout.unwrap_or_default();
+        };
         let live = self.queue.iter().filter_map(|&t| self.live(t));
         let mut due = live.take_while(|waiter| now >= waiter.since + patience);
         due.nth(coming).is_some()
