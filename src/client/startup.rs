@@ -83,14 +83,19 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             tokio::task::spawn_local(Task::Serving(client));
         }
         (Ok(Begun::Console(console)), Some(stream)) => {
-            let (who, info) = *console;
+            let (identity, info) = *console;
             let info = Rc::new(info);
             let _listed = worker.enlist_console(info.clone());
             let means = (worker.handle(), worker.view());
             let asks = |asks| info.asks(asks);
-            let console = admin::console::serve(stream, who, means, (asks, info.dismissed()));
-            if let Err(error) = Box::pin(console).await {
-                debug!(reason = %error, "console connection failed");
+            let asked = (asks, info.dismissed());
+            let console = admin::console::serve(stream, identity, means, asked);
+            match Box::pin(console).await {
+                Ok(reason) => ends(reason, false),
+                Err(error) => {
+                    debug!(addr = %who.addr, reason = %error, "console connection failed");
+                    ends("client unexpected eof", false);
+                }
             }
         }
         (Ok(Begun::Cancel { pid, key, newcomer }), stream) => {

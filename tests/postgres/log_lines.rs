@@ -76,6 +76,23 @@ fn a_session() {
 }
 
 #[test]
+fn a_session_at_the_console() {
+    let pooler = setup().start();
+    let mut console = pooler.console();
+    console.query("show version");
+    console.send(&Frontend::new().terminate());
+    console.read_to_end();
+    let admin = "LOG C-0x1: pgbouncer/admin";
+    let attempt = "login attempt: db=pgbouncer user=admin tls=no replication=no";
+    expect_line(&pooler, admin, attempt);
+    expect_line(
+        &pooler,
+        admin,
+        "closing because: client close request (age=0s)",
+    );
+}
+
+#[test]
 fn the_prefix_is_the_pointer_of_the_console() {
     let pooler = setup().start();
     let mut client = pooler.login();
