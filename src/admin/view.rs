@@ -29,8 +29,6 @@ pub struct ConsoleView {
     pub databases: Vec<DatabaseRow>,
     /// Known users, without the console's own.
     pub users: Vec<UserRow>,
-    /// Configured peers, by number.
-    pub peers: Vec<PeerRow>,
     /// What the configuration holds in memory.
     pub memory: Vec<MemoryRow>,
     /// Every setting, in the order of SHOW CONFIG.
@@ -84,15 +82,6 @@ pub struct UserRow {
     pub max_user_client_connections: u32,
 }
 
-/// A peer of the configuration.
-#[derive(Clone, Debug)]
-pub struct PeerRow {
-    pub peer_id: u32,
-    pub host: Option<String>,
-    pub port: u16,
-    pub pool_size: u32,
-}
-
 /// A setting. What is unset is empty; secrets come masked.
 #[derive(Clone, Debug)]
 pub struct ConfigRow {
@@ -120,7 +109,6 @@ impl ConsoleView {
             state,
             databases: databases(config, snapshot, gates),
             users: user_rows(config, users),
-            peers: peers(config),
             memory: memory(config, users),
             config: settings(&config.general),
             averages,
@@ -198,16 +186,6 @@ fn user_rows(config: &Config, users: &UserList) -> Vec<UserRow> {
             }
         })
         .collect()
-}
-
-fn peers(config: &Config) -> Vec<PeerRow> {
-    let row = |(&peer_id, peer): (&u32, &PeerConfig)| PeerRow {
-        peer_id,
-        host: peer.host.clone(),
-        port: peer.port,
-        pool_size: peer.pool_size.unwrap_or(config.general.default_pool_size),
-    };
-    config.peers.iter().map(row).collect()
 }
 
 /// Without the texts in them, and what the process takes from the system.

@@ -251,6 +251,26 @@ fn sockets_are_shown_from_their_first_byte() {
 }
 
 #[test]
+fn peers_are_shown() {
+    let setup = Setup::new().set("peer_id", 1);
+    let setup = setup.peer(1, "host", "127.0.0.1").peer(7, "host", "/tmp");
+    let pooler = setup.peer(7, "port", 6433).peer(7, "pool_size", 3).start();
+    let mut console = pooler.console();
+    let text = |command: &str, console: &mut RawClient| {
+        let rows = console.query(command).rows();
+        let row =
+            |row: Vec<Option<String>>| row.into_iter().flatten().collect::<Vec<_>>().join("|");
+        rows.into_iter().map(row).collect::<Vec<_>>()
+    };
+    let peers = text("SHOW PEERS", &mut console);
+    assert_eq!(peers, ["1|127.0.0.1|6432|2", "7|/tmp|6433|3"]);
+    let pools = text("SHOW PEER_POOLS", &mut console);
+    assert_eq!(pools, ["1|0|0|0|0", "7|0|0|0|0"]);
+    let lists = pooler.show("LISTS");
+    assert_eq!(row(&lists, "list", "peers")["items"], "2");
+}
+
+#[test]
 fn memory_is_counted_by_kind() {
     let pooler = Setup::new().start();
     let mem = |kind: &str| {

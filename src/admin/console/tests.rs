@@ -44,7 +44,6 @@ fn view(_: &Snapshot) -> ConsoleView {
         users: Vec::new(),
         config: Vec::new(),
         averages: Arc::new(Averages::new(now)),
-        peers: Vec::new(),
         memory: Vec::new(),
     }
 }

@@ -9,9 +9,8 @@ const COLUMNS: [Column; 2] = [("list", Text), ("items", Int4)];
 
 /// How many there are of everything. `databases`, `users` and `pools` count
 /// the console's own. Memory is not kept for clients and servers that are not
-/// there, so none are ever `free`; cancel requests are
-/// not handed on to peers, so these have no pools, and names are resolved when a
-/// connection is opened and not kept.
+/// there, so none are ever `free`; names are
+/// resolved when a connection is opened and not kept.
 pub fn lists<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
     let logged_in = snapshot
         .clients
@@ -22,9 +21,9 @@ pub fn lists<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
     let lists = [
         ("databases", view.databases.len() + 1),
         ("users", view.users.len() + usize::from(own_user)),
-        ("peers", view.peers.len()),
+        ("peers", snapshot.peers.len()),
         ("pools", snapshot.pools.len() + 1),
-        ("peer_pools", 0),
+        ("peer_pools", snapshot.peers.len()),
         ("free_clients", 0),
         ("used_clients", logged_in + snapshot.login_clients),
         ("login_clients", snapshot.login_clients),

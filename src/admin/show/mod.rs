@@ -114,13 +114,7 @@ impl Show {
     pub fn needs_snapshot(self) -> bool {
         !matches!(
             self,
-            Show::Config
-                | Show::DnsHosts
-                | Show::DnsZones
-                | Show::PeerPools
-                | Show::Peers
-                | Show::State
-                | Show::Version
+            Show::Config | Show::DnsHosts | Show::DnsZones | Show::State | Show::Version
         )
     }
 
@@ -136,8 +130,8 @@ impl Show {
             Show::Hosts => hosts::hosts(snapshot),
             Show::Lists => lists::lists(snapshot, view),
             Show::Mem => mem::mem(snapshot, view),
-            Show::PeerPools => peers::peer_pools(),
-            Show::Peers => peers::peers(view),
+            Show::PeerPools => peers::peer_pools(snapshot),
+            Show::Peers => peers::peers(snapshot),
             Show::Pools => pools::pools(snapshot),
             Show::Servers => sockets::servers(snapshot),
             Show::Sockets => sockets::sockets(snapshot),

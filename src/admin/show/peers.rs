@@ -1,8 +1,8 @@
 //! SHOW PEERS and SHOW PEER_POOLS.
 
+use crate::admin::snapshot::Snapshot;
 use crate::admin::table::Type::{Int4, Text};
 use crate::admin::table::{Column, Table, row};
-use crate::admin::view::ConsoleView;
 
 const PEERS: [Column; 4] = [
     ("peer_id", Int4),
@@ -20,25 +20,30 @@ const PEER_POOLS: [Column; 5] = [
 ];
 
 /// The configured peers, by number.
-pub fn peers(view: &ConsoleView) -> Table<'_> {
-    let rows = view.peers.iter().map(|peer| {
-        row![
-            peer.peer_id,
-            peer.host.as_deref(),
-            peer.port,
-            peer.pool_size,
-        ]
-    });
+pub fn peers(snapshot: &Snapshot) -> Table<'_> {
+    let rows = snapshot
+        .peers
+        .iter()
+        .map(|peer| row![peer.peer_id, peer.host.as_str(), peer.port, peer.pool_size,]);
     Table {
         columns: &PEERS,
         rows: rows.collect(),
     }
 }
 
-/// A peer has a pool once a cancel request was handed on to it, which none is.
-pub fn peer_pools() -> Table<'static> {
+/// Cancel requests that are being handed on to them.
+pub fn peer_pools(snapshot: &Snapshot) -> Table<'_> {
+    let rows = snapshot.peers.iter().map(|peer| {
+        row![
+            peer.peer_id,
+            peer.cl_active_cancel_req,
+            peer.cl_waiting_cancel_req,
+            peer.sv_active_cancel,
+            peer.sv_login,
+        ]
+    });
     Table {
         columns: &PEER_POOLS,
-        rows: Vec::new(),
+        rows: rows.collect(),
     }
 }

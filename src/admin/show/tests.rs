@@ -2,9 +2,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
-use crate::admin::snapshot::{ClientState, HostRow, MemoryRow, PoolRow, ServerState, SocketRow};
+use crate::admin::snapshot::{
+    ClientState, HostRow, MemoryRow, PeerRow, PoolRow, ServerState, SocketRow,
+};
 use crate::admin::table::Value;
-use crate::admin::view::{ConfigRow, DatabaseRow, PeerRow, PoolerState, UserRow};
+use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
 use crate::config::PoolMode;
 use crate::route::State;
 use crate::stats::{Averages, Totals};
@@ -113,7 +115,7 @@ fn every_row_fills_its_columns() {
     let (snapshot, view) = (snapshot(), view());
     for show in Show::ALL {
         let table = show.table(&snapshot, &view);
-        let empty = [Show::DnsHosts, Show::DnsZones, Show::PeerPools].contains(&show);
+        let empty = [Show::DnsHosts, Show::DnsZones].contains(&show);
         assert_eq!(table.rows.is_empty(), empty, "{show:?}");
         for row in &table.rows {
             assert_eq!(row.len(), table.columns.len(), "{show:?}");
@@ -184,7 +186,8 @@ fn memory_by_kind() {
 
 #[test]
 fn peers_as_configured() {
-    assert_eq!(printed(Show::Peers), ["1|host1|6432|20", "2|NULL|6433|5"]);
+    assert_eq!(printed(Show::Peers), ["1|host1|6432|20", "2|/tmp|6433|20"]);
+    assert_eq!(printed(Show::PeerPools), ["1|1|2|3|4", "2|1|2|3|4"]);
     assert!(printed(Show::Lists).contains(&"peers|2".to_owned()));
 }
 
@@ -265,7 +268,7 @@ fn stats_sum_pools_and_what_is_gone() {
 fn lists_state_config_version() {
     assert_eq!(
         printed(Show::Lists).join(" "),
-        "databases|2 users|3 peers|2 pools|3 peer_pools|0 free_clients|0 used_clients|8 \
+        "databases|2 users|3 peers|2 pools|3 peer_pools|2 free_clients|0 used_clients|8 \
          login_clients|5 free_servers|0 used_servers|1 dns_names|0 dns_zones|0 dns_queries|0 \
          dns_pending|0"
     );
@@ -408,7 +411,18 @@ fn snapshot() -> Snapshot {
         bytes: 300,
     };
     let resident = MemoryRow::uniform("resident", 4096, 1 << 40);
+    let peer = |peer_id, host: &str, port| PeerRow {
+        peer_id,
+        host: host.to_owned(),
+        port,
+        pool_size: 20,
+        cl_active_cancel_req: 1,
+        cl_waiting_cancel_req: 2,
+        sv_active_cancel: 3,
+        sv_login: 4,
+    };
     Snapshot {
+        peers: vec![peer(1, "host1", 6432), peer(2, "/tmp", 6433)],
         memory: vec![MemoryRow::uniform("client_cache", 200, 0), spare, resident],
         // Not in order, and one that has not logged in yet.
         clients: vec![
@@ -419,7 +433,6 @@ fn snapshot() -> Snapshot {
         ],
         servers: vec![server],
         pools: vec![quiet_pool(), busy],
-        peers: Vec::new(),
         hosts: vec![HostRow {
             state: State::Ejected,
             weight: 2,
@@ -507,20 +520,6 @@ fn view() -> ConsoleView {
             },
         ],
         averages: Arc::new(Averages::new(start)),
-        peers: vec![
-            PeerRow {
-                peer_id: 1,
-                host: Some("host1".to_owned()),
-                port: 6432,
-                pool_size: 20,
-            },
-            PeerRow {
-                peer_id: 2,
-                host: None,
-                port: 6433,
-                pool_size: 5,
-            },
-        ],
         memory: vec![MemoryRow::uniform("db_cache", 100, 3)],
     }
 }
