@@ -301,7 +301,9 @@ impl Setup {
             let port = free_port();
             let (config, command) = self.write(dir.path(), port);
             if let Some(process) = spawn(command, dir.path(), port) {
-                return Pooler::new(self, dir, config, process, port);
+                let pooler = Pooler::new(self, dir, config, process, port);
+                pooler.expect_socket();
+                return pooler;
             }
         }
         panic!("the pooler finds no port");
@@ -532,6 +534,15 @@ impl Pooler {
             dir,
             process: None,
             setup,
+        }
+    }
+
+    /// Its Unix socket comes after the TCP port.
+    #[track_caller]
+    fn expect_socket(&self) {
+        if !self.setup.settings.contains_key("unix_socket_dir") {
+            let file = format!(".s.PGSQL.{}", self.address.port());
+            eventually("its socket", true, || self.dir.path().join(&file).exists());
         }
     }
 
