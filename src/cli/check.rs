@@ -59,7 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         line(&mut text, "error", &mistake.to_string());
         good = false;
     }
-    if let Err(error) = Tls::load(&config.general, None, &|path| std::fs::read(path)) {
+    if let Err(error) = Tls::of(&config, None, &|path| std::fs::read(path)) {
         line(&mut text, "error", &error);
         good = false;
     }

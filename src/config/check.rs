@@ -6,7 +6,7 @@ use super::key::{Status, Table};
 use super::load::Source;
 use super::mistake::Place;
 use super::objects::{DatabaseConfig, HostEntry};
-use super::pool_config::{PoolMode, is_loopback};
+use super::pool_config::{PoolMode, ServerTls, is_loopback};
 use crate::pool::MAX_WORKERS;
 use crate::wire::cancel_key::MAX_PEER;
 
@@ -125,43 +125,37 @@ impl Check<'_> {
 
     fn tls(&mut self) {
         let general = self.draft.general.clone();
-        for (side, mode, [key, certificate, authorities]) in [
-            (
-                "client",
-                general.client_tls_sslmode,
-                [
-                    &general.client_tls_key_file,
-                    &general.client_tls_cert_file,
-                    &general.client_tls_ca_file,
-                ],
-            ),
-            (
-                "server",
-                general.server_tls_sslmode,
-                [
-                    &general.server_tls_key_file,
-                    &general.server_tls_cert_file,
-                    &general.server_tls_ca_file,
-                ],
-            ),
-        ] {
-            let needed = match mode {
-                SslMode::Disable => continue,
-                _ if side == "client" && (key.is_none() || certificate.is_none()) => {
-                    "client_tls_key_file and client_tls_cert_file".to_owned()
-                }
-                SslMode::VerifyCa | SslMode::VerifyFull if authorities.is_none() => {
-                    format!("{side}_tls_ca_file")
-                }
-                _ if key.is_some() != certificate.is_some() => {
-                    "server_tls_key_file and server_tls_cert_file together".to_owned()
-                }
-                _ => continue,
-            };
-            let setting = format!("{side}_tls_sslmode");
-            let message = format!("{setting}={} needs {needed}", mode.word());
-            self.mistake(&Section::General, &setting, message);
+        let mode = general.client_tls_sslmode;
+        let has_key =
+            general.client_tls_key_file.is_some() && general.client_tls_cert_file.is_some();
+        let needed = match mode {
+            SslMode::Disable => None,
+            _ if !has_key => Some("client_tls_key_file and client_tls_cert_file"),
+            SslMode::VerifyCa | SslMode::VerifyFull if general.client_tls_ca_file.is_none() => {
+                Some("client_tls_ca_file")
+            }
+            _ => None,
+        };
+        if let Some(needed) = needed {
+            let message = format!("client_tls_sslmode={} needs {needed}", mode.word());
+            self.mistake(&Section::General, "client_tls_sslmode", message);
         }
+        self.server_tls(&Section::General, &ServerTls::usual(&general));
+    }
+
+    fn server_tls(&mut self, section: &Section, tls: &ServerTls) {
+        let needed = match tls.sslmode {
+            SslMode::Disable => return,
+            SslMode::VerifyCa | SslMode::VerifyFull if tls.ca_file.is_none() => {
+                "server_tls_ca_file"
+            }
+            _ if tls.key_file.is_some() != tls.cert_file.is_some() => {
+                "server_tls_key_file and server_tls_cert_file together"
+            }
+            _ => return,
+        };
+        let message = format!("server_tls_sslmode={} needs {needed}", tls.sslmode.word());
+        self.mistake(section, "server_tls_sslmode", message);
     }
 
     fn listen(&mut self) {
@@ -265,9 +259,14 @@ impl Check<'_> {
         let min_pool_size = database.min_pool_size.unwrap_or(general.min_pool_size);
         let anybody = general.auth_type == AuthType::Any;
         let mode = database.pool_mode.unwrap_or(general.pool_mode);
+        let tls = database.server_tls(general);
+        let own_tls = tls != ServerTls::usual(general);
         if hostless && general.unix_socket_dir.is_empty() {
             let message = format!("database `{name}` has no host, and unix_socket_dir is empty");
             self.mistake(section, "", message);
+        }
+        if own_tls {
+            self.server_tls(section, &tls);
         }
         if database.hosts.is_some() && (database.host.is_some() || database.port.is_some()) {
             let message = "give either `hosts` or `host` and `port`";

@@ -1,12 +1,13 @@
 //! The tables of a database's, a user's and a peer's own settings. A key that
 //! is unset takes what the next level says: user, then database, then global.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::choice::{Choice, HostRole, LoadBalance, ReadConsistency, Reads};
+use super::choice::{Choice, HostRole, LoadBalance, ReadConsistency, Reads, SslMode};
 use super::key::{Table, table};
 use super::pool_config::PoolMode;
 use super::rules::RuleEntry;
@@ -45,6 +46,16 @@ table! {
                 "Sent to the server when a connection starts.";
             application_name: Option<String> = None, reload, built,
                 "Sent to the server when a connection starts.";
+        }
+        "TLS": {
+            server_tls_sslmode: Option<SslMode> = None, reload, built,
+                "Instead of the global `server_tls_sslmode`.";
+            server_tls_ca_file: Option<PathBuf> = None, reload, built,
+                "Instead of the global `server_tls_ca_file`.";
+            server_tls_key_file: Option<PathBuf> = None, reload, built,
+                "Instead of the global `server_tls_key_file`.";
+            server_tls_cert_file: Option<PathBuf> = None, reload, built,
+                "Instead of the global `server_tls_cert_file`.";
         }
         "Pools": {
             pool_mode: Option<PoolMode> = None, reload, built,

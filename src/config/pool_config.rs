@@ -3,10 +3,11 @@
 
 use core::net::IpAddr;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::choice::{BalanceReads, HostRole, ReadConsistency, Reads, WithoutReplica};
+use super::choice::{BalanceReads, HostRole, ReadConsistency, Reads, SslMode, WithoutReplica};
 use super::rules::RuleEntry;
 use crate::auth::Masked;
 use crate::pool::PoolName;
@@ -52,6 +53,15 @@ impl fmt::Display for Host {
             Host::Unix { dir, port } => write!(f, "{dir}/.s.PGSQL.{port}"),
         }
     }
+}
+
+/// How connections to a server are encrypted, and what is shown to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerTls {
+    pub sslmode: SslMode,
+    pub ca_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
 }
 
 /// Unix sockets that are preferred to TCP for servers on this machine.
@@ -103,6 +113,7 @@ pub struct PoolConfig {
     /// How statements are spread over the hosts. `None`: they are not.
     pub routing: Option<Routing>,
     pub hosts: Vec<Host>,
+    pub server_tls: ServerTls,
     /// `prefer_unix_socket`, where it has a meaning.
     pub local_sockets: Option<LocalSockets>,
     /// `load_balance_hosts=round-robin` (true) or `disable` (stay with a host

@@ -1,6 +1,8 @@
 //! What holds for one pool or client: user, database and global settings laid
 //! over each other, in this order of precedence.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,10 @@ use super::choice::{HostRole, LoadBalance, Reads, SslMode};
 use super::load::Config;
 use super::objects::DatabaseConfig;
 use super::pool_config::{
-    EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, TcpConfig,
+    EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls, TcpConfig,
 };
 use super::rules::RuleEntry;
+use super::settings::Settings;
 use super::value::Timeout;
 
 /// The database for names that are not listed.
@@ -103,7 +106,8 @@ impl Config {
                 check_timeout: general.host_check_timeout,
             }),
             hosts,
-            local_sockets: self.local_sockets(),
+            local_sockets: self.local_sockets(db),
+            server_tls: db.server_tls(general),
             load_balance_hosts: db.load_balance_hosts != Some(LoadBalance::Disable),
             dbname: db.dbname.clone().unwrap_or_else(|| database.to_owned()),
             password: db.password.clone(),
@@ -150,10 +154,10 @@ impl Config {
     }
 
     /// Unix sockets are never encrypted: not where TLS is demanded.
-    fn local_sockets(&self) -> Option<LocalSockets> {
+    fn local_sockets(&self, db: &DatabaseConfig) -> Option<LocalSockets> {
         let general = &self.general;
         let wanted = general.prefer_unix_socket && !general.unix_socket_dir.is_empty();
-        let demands_tls = general.server_tls_sslmode >= SslMode::Require;
+        let demands_tls = db.server_tls(general).sslmode >= SslMode::Require;
         (wanted && !demands_tls).then(|| LocalSockets {
             dir: general.unix_socket_dir.clone(),
             own_port: general.listen_port,
@@ -166,6 +170,12 @@ impl Config {
         let peer = self.peers.get(&id)?;
         let pool_size = peer.pool_size.unwrap_or(self.general.default_pool_size);
         Some((host(peer.host.as_deref()?, peer.port), pool_size))
+    }
+
+    /// TLS towards servers, in all the ways that the databases want it.
+    pub fn all_server_tls(&self) -> BTreeSet<ServerTls> {
+        let databases = self.databases.values();
+        databases.map(|db| db.server_tls(&self.general)).collect()
     }
 
     /// TCP options, for connections to servers and to clients alike.
@@ -183,7 +193,31 @@ impl Config {
     }
 }
 
+impl ServerTls {
+    /// What holds for databases that say nothing else.
+    pub fn usual(general: &Settings) -> ServerTls {
+        ServerTls {
+            sslmode: general.server_tls_sslmode,
+            ca_file: general.server_tls_ca_file.clone(),
+            key_file: general.server_tls_key_file.clone(),
+            cert_file: general.server_tls_cert_file.clone(),
+        }
+    }
+}
+
 impl DatabaseConfig {
+    /// TLS towards its servers.
+    pub fn server_tls(&self, general: &Settings) -> ServerTls {
+        let usual = ServerTls::usual(general);
+        let file = |own: &Option<PathBuf>, usual| own.clone().or(usual);
+        ServerTls {
+            sslmode: self.server_tls_sslmode.unwrap_or(usual.sslmode),
+            ca_file: file(&self.server_tls_ca_file, usual.ca_file),
+            key_file: file(&self.server_tls_key_file, usual.key_file),
+            cert_file: file(&self.server_tls_cert_file, usual.cert_file),
+        }
+    }
+
     /// The servers; without any, the Unix socket in `socket_dir`.
     pub fn hosts(&self, socket_dir: &str) -> Vec<Host> {
         if let Some(entries) = &self.hosts {

@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::choice::{Choice, SslMode};
+use super::choice::SslMode;
 use super::draft::{Report, Section, set};
 use super::mistake::Place;
 use super::objects::{DatabaseConfig, HostEntry};
@@ -14,7 +14,7 @@ const DEFAULT_PORT: u16 = 5432;
 
 /// Replaces `url` by the keys that it stands for. Keys that are given both ways
 /// are mistakes. No message repeats the URL: it may hold a password. `tls` holds
-/// for all servers, and must be as strict as the URL asks for.
+/// for all servers; an `sslmode` that asks for more is the database's own.
 pub(super) fn expand(
     database: &mut DatabaseConfig,
     section: &Section,
@@ -55,24 +55,17 @@ pub(super) fn expand(
     }
     for (key, value) in parts.parameters {
         if key == "sslmode" {
-            if let Err(error) = check_sslmode(&value, tls) {
-                report.mistake(place, format!("`url`: {error}"));
+            match SslMode::from_ini(&value) {
+                // It says what is wanted at least.
+                Ok(mode) if mode > tls => {
+                    database.server_tls_sslmode.get_or_insert(mode);
+                }
+                Ok(_) => {}
+                Err(error) => report.mistake(place, format!("`url`: sslmode: {error}")),
             }
             continue;
         }
         parameter(database, section, &key, &value, place, report);
-    }
-}
-
-fn check_sslmode(text: &str, tls: SslMode) -> Result<(), String> {
-    let mode = SslMode::from_ini(text).map_err(|error| format!("sslmode: {error}"))?;
-    let word = mode.word();
-    match mode <= tls {
-        true => Ok(()),
-        false => Err(format!(
-            "sslmode={word} is more than server_tls_sslmode={}, which holds for all servers",
-            tls.word()
-        )),
     }
 }
 

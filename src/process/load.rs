@@ -125,7 +125,7 @@ pub fn hba(config: &Config) -> Result<Hba, String> {
 
 /// Certificates and keys; those that are as before keep their sessions.
 pub fn tls(config: &Config, old: Option<&Tls>) -> Result<Tls, String> {
-    Tls::load(&config.general, old, &|path| std::fs::read(path))
+    Tls::of(config, old, &|path| std::fs::read(path))
 }
 
 /// Whether the process may open as many files as the configuration needs.

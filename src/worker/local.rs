@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::derived_keys::DerivedKeys;
 use crate::admin::snapshot::MemoryRow;
+use crate::config::ServerTls;
 use crate::flow::{Bounds, ParamTable, Statements, Texts};
-use crate::net::tls::Connector;
+use crate::net::tls::{Connector, Tls};
 
 /// Size of the read buffer in bytes: what one read can bring.
 const READ_BUFFER: usize = 64 * 1024;
@@ -35,7 +36,7 @@ pub struct Local {
     /// As the configuration in force has them.
     pub bounds: Cell<Bounds>,
     /// TLS towards servers, as the configuration in force has it.
-    connector: RefCell<Arc<Connector>>,
+    tls: RefCell<Tls>,
     ids: Arc<AtomicU64>,
 }
 
@@ -45,7 +46,7 @@ impl Local {
         ids: Arc<AtomicU64>,
         texts: Arc<Texts>,
         derived_keys: DerivedKeys,
-        connector: Arc<Connector>,
+        tls: Tls,
     ) -> Local {
         Local {
             statements: RefCell::new(Statements::new(texts)),
@@ -55,7 +56,7 @@ impl Local {
             spare: RefCell::default(),
             derived_keys,
             bounds: Cell::default(),
-            connector: RefCell::new(connector),
+            tls: RefCell::new(tls),
             ids,
         }
     }
@@ -69,15 +70,14 @@ impl Local {
         buffer
     }
 
-    /// How connections to servers are encrypted now.
-    pub fn connector(&self) -> Arc<Connector> {
-        self.connector.borrow().clone()
+    /// How connections to these servers are encrypted now.
+    pub fn connector(&self, wanted: &ServerTls) -> Arc<Connector> {
+        self.tls.borrow().connector(wanted).clone()
     }
 
-    /// How they are from now on; false: as before.
-    pub fn set_connector(&self, connector: &Arc<Connector>) -> bool {
-        let old = self.connector.replace(connector.clone());
-        !Arc::ptr_eq(&old, connector)
+    /// How they are from now on; returns how they were.
+    pub fn set_tls(&self, tls: &Tls) -> Tls {
+        self.tls.replace(tls.clone())
     }
 
     /// An empty buffer to keep something in.

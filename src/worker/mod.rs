@@ -272,9 +272,12 @@ impl Worker {
             },
             &gone,
         );
-        let renewed = self.local.set_connector(&terms.tls.servers);
-        for pool in self.pools.each().iter().filter(|_| renewed) {
-            pool.renew_tls();
+        let old = self.local.set_tls(&terms.tls);
+        for pool in self.pools.each() {
+            let wanted = &pool.config().server_tls;
+            if !Arc::ptr_eq(old.connector(wanted), terms.tls.connector(wanted)) {
+                pool.renew_tls();
+            }
         }
         for pool in self.pools.each() {
             pool.renew_credential(terms.credential(&pool.config()));

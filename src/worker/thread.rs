@@ -144,8 +144,8 @@ impl Drop for Ended {
 }
 
 async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
-    let connector = start.terms.tls.servers.clone();
-    let local = Local::new(start.ids, start.texts, start.derived_keys, connector);
+    let tls = start.terms.tls.clone();
+    let local = Local::new(start.ids, start.texts, start.derived_keys, tls);
     let worker = Worker::new(
         start.crew,
         (start.ledger, start.greetings, start.topologies),

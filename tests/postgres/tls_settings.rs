@@ -218,3 +218,39 @@ fn a_certificate_is_replaced_from_the_console() {
     before.send(&Frontend::new().startup((3, 0), &parameters));
     before.finish_login("app", None).expect("login");
 }
+
+#[test]
+fn databases_have_tls_of_their_own() {
+    let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    let setup = Setup::with(cluster()).set("server_tls_sslmode", "disable");
+    let setup = setup
+        .alias("encrypted")
+        .database("encrypted", "server_tls_sslmode", "verify-full")
+        .database("encrypted", "server_tls_ca_file", &*file("ca.crt"))
+        .alias("distrusted")
+        .database("distrusted", "server_tls_sslmode", "verify-ca")
+        .database("distrusted", "server_tls_ca_file", &*file("other-ca.crt"));
+    let mut pooler = setup.start();
+    let login = |database: &str| RawClient::login(&pooler.address, "app", database);
+    let pid = "select pg_backend_pid()";
+    let mut plain = login(&pooler.database);
+    let mut encrypted = login("encrypted");
+    assert_eq!(plain.value(sql), "f");
+    assert_eq!(encrypted.value(sql), "t");
+    let mut waits = RawClient::connect(&pooler.address);
+    let parameters = [("user", "app"), ("database", "distrusted")];
+    waits.send(&Frontend::new().startup((3, 0), &parameters));
+    eventually("the refusal", true, || {
+        pooler.log().contains("invalid peer certificate")
+    });
+    // A reload renews the connections of the database that it is about.
+    let before = (plain.value(pid), encrypted.value(pid));
+    pooler.rewrite(|setup| setup.database("encrypted", "server_tls_sslmode", "require"));
+    reloaded(&pooler, 1);
+    assert_eq!(plain.value(pid), before.0);
+    assert_ne!(encrypted.value(pid), before.1);
+    assert_eq!(encrypted.value(sql), "t");
+    pooler.rewrite(|setup| setup.database("encrypted", "server_tls_sslmode", "disable"));
+    reloaded(&pooler, 2);
+    assert_eq!(encrypted.value(sql), "f");
+}

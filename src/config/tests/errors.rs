@@ -106,7 +106,6 @@ p.toml:13: unknown section `database`, did you mean `databases`?
 p.toml:16: `x`: found integer where it does not fit: write a table of settings
 p.toml:19: `hosts`: unknown key `wieght` of a host
 p.toml:20: unknown key `pasword`, did you mean `password`?
-p.toml:22: `url`: sslmode=require is more than server_tls_sslmode=prefer, which holds for all servers
 p.toml:22: `url`: the parameter `gssencmode` is not supported
 p.toml:22: `user` is given both here and in `url`
 p.toml:25: `password` without `user` has no effect

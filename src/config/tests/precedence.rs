@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::ini;
-use crate::config::{LogLevel, PoolMode, Settings};
+use super::{ini, toml};
+use crate::config::{LogLevel, PoolMode, Settings, SslMode};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -117,4 +117,39 @@ fn verbose_adds_to_the_log_level() {
     assert_eq!(level(LogLevel::Warn, 1), LogLevel::Debug);
     assert_eq!(level(LogLevel::Trace, 1), LogLevel::Trace);
     assert_eq!(level(LogLevel::Info, 3), LogLevel::Trace);
+}
+
+#[test]
+fn tls_towards_servers_is_the_databases_own_or_the_usual() {
+    let config = toml(
+        "[pgweir]\nserver_tls_sslmode = 'require'\nserver_tls_ca_file = 'ca'\n\
+         prefer_unix_socket = true\n\
+         [users.u]\npassword = 'p'\n\
+         [databases.usual]\nhost = 'h'\n\
+         [databases.own]\nhost = 'h'\nserver_tls_sslmode = 'verify-full'\n\
+         server_tls_ca_file = 'own'\n\
+         [databases.plain]\nhost = 'localhost'\nserver_tls_sslmode = 'disable'\n\
+         [databases.more]\nurl = 'postgres://h/db?sslmode=verify-ca'\n\
+         [databases.less]\nurl = 'postgres://h/db?sslmode=disable'\n",
+    );
+    let tls = |name: &str| {
+        let pool = config.pool(name, "u").unwrap();
+        let ca = pool.server_tls.ca_file.unwrap();
+        let sockets = pool.local_sockets.is_some();
+        (pool.server_tls.sslmode, ca.display().to_string(), sockets)
+    };
+    let ca = || "ca".to_owned();
+    assert_eq!(tls("usual"), (SslMode::Require, ca(), false));
+    assert_eq!(tls("own"), (SslMode::VerifyFull, "own".to_owned(), false));
+    assert_eq!(tls("plain"), (SslMode::Disable, ca(), true));
+    assert_eq!(tls("more"), (SslMode::VerifyCa, ca(), false));
+    assert_eq!(tls("less"), (SslMode::Require, ca(), false));
+    assert_eq!(config.all_server_tls().len(), 4);
+    let wrong = "databases.a.host = 'h'\ndatabases.a.server_tls_sslmode = 'verify-ca'\n\
+                 users.a.password = 'p'\n";
+    let told = super::mistakes("p.toml", wrong);
+    assert_eq!(
+        told,
+        "p.toml:2: server_tls_sslmode=verify-ca needs server_tls_ca_file"
+    );
 }

@@ -1,6 +1,6 @@
 //! From settings and files to what handshakes need.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::certificate::end_point_hash;
 use super::terms::Terms;
 use super::verify::{Anybody, Signed};
-use crate::config::{Settings, SslMode};
+use crate::config::{Config, ServerTls, Settings, SslMode};
 
 /// PostgreSQL's name in ALPN.
 const PROTOCOL: &[u8] = b"postgresql";
@@ -28,6 +28,8 @@ pub struct Tls {
     /// `None`: clients get no TLS.
     pub clients: Option<Arc<Acceptor>>,
     pub servers: Arc<Connector>,
+    /// For databases that want it otherwise.
+    others: Arc<BTreeMap<ServerTls, Arc<Connector>>>,
 }
 
 /// TLS towards clients.
@@ -71,30 +73,67 @@ impl Tls {
             Terms::of_clients(settings),
             read,
         )?;
-        let servers = Files::read(
-            "server_tls",
-            settings.server_tls_sslmode,
-            [
-                &settings.server_tls_cert_file,
-                &settings.server_tls_key_file,
-                &settings.server_tls_ca_file,
-            ],
-            Terms::of_servers(settings),
-            read,
-        )?;
         let old_clients = old.and_then(|old| old.clients.clone());
-        let old_servers = old.map(|old| old.servers.clone());
         Ok(Tls {
             clients: match old_clients.filter(|old| old.origin == clients.origin()) {
                 _ if clients.mode == SslMode::Disable => None,
                 Some(old) => Some(old),
                 None => Some(Arc::new(clients.acceptor()?)),
             },
-            servers: match old_servers.filter(|old| old.origin == servers.origin()) {
-                Some(old) => old,
-                None => Arc::new(servers.connector()?),
-            },
+            servers: connector(
+                &ServerTls::usual(settings),
+                settings,
+                old.map(|old| &old.servers),
+                read,
+            )?,
+            others: Arc::default(),
         })
+    }
+
+    /// The same with what each database wants.
+    pub fn of(
+        config: &Config,
+        old: Option<&Tls>,
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Tls, String> {
+        let general = &config.general;
+        let mut tls = Tls::load(general, old, read)?;
+        let mut others = BTreeMap::new();
+        for wanted in config.all_server_tls() {
+            if wanted != ServerTls::usual(general) {
+                let old = old.and_then(|old| old.others.get(&wanted));
+                let connector = connector(&wanted, general, old, read)?;
+                others.insert(wanted, connector);
+            }
+        }
+        tls.others = Arc::new(others);
+        Ok(tls)
+    }
+
+    /// How connections of this kind are encrypted; [`Tls::of`] has read all
+    /// that the configuration has.
+    pub fn connector(&self, wanted: &ServerTls) -> &Arc<Connector> {
+        self.others.get(wanted).unwrap_or(&self.servers)
+    }
+}
+
+/// Takes the old one if nothing has changed.
+fn connector(
+    wanted: &ServerTls,
+    settings: &Settings,
+    old: Option<&Arc<Connector>>,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Arc<Connector>, String> {
+    let files = Files::read(
+        "server_tls",
+        wanted.sslmode,
+        [&wanted.cert_file, &wanted.key_file, &wanted.ca_file],
+        Terms::of_servers(settings),
+        read,
+    )?;
+    match old.filter(|old| old.origin == files.origin()) {
+        Some(old) => Ok(old.clone()),
+        None => Ok(Arc::new(files.connector()?)),
     }
 }
 

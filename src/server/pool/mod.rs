@@ -330,7 +330,7 @@ impl Pool {
     /// Whether a connection that was opened so would be opened otherwise now.
     fn is_outdated(&self, config: &PoolConfig, connector: &Arc<Connector>) -> bool {
         !same_server(config, &self.config.borrow())
-            || !Arc::ptr_eq(connector, &self.local.connector())
+            || !Arc::ptr_eq(connector, &self.local.connector(&config.server_tls))
     }
 
     /// Why no connection is opened for now.
@@ -368,6 +368,7 @@ impl Pool {
 fn same_server(old: &PoolConfig, new: &PoolConfig) -> bool {
     old.hosts == new.hosts
         && old.local_sockets == new.local_sockets
+        && old.server_tls == new.server_tls
         && old.dbname == new.dbname
         && old.user == new.user
         && old.password == new.password

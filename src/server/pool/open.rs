@@ -193,7 +193,7 @@ impl Pool {
     pub(in crate::server) async fn open_aside(self: &Rc<Self>) -> Result<Stream, OpenError> {
         let config = self.config();
         let host = config.hosts.first().ok_or(OpenError::NoHost)?;
-        let connector = self.local.connector();
+        let connector = self.local.connector(&config.server_tls);
         let (stream, _) = open_at(self, &config, (host, None), &connector, (None, CHECK)).await?;
         Ok(stream)
     }
@@ -233,7 +233,7 @@ impl Pool {
         self.greeting.fail(Failure {
             text: error.text(),
             config: PoolConfig::clone(&config),
-            connector: self.local.connector(),
+            connector: self.local.connector(&config.server_tls),
             retry_at: ejected.unwrap_or(now + config.server_login_retry),
             cached,
             refused: error.is_refusal(),
@@ -271,7 +271,7 @@ const CHECK: Parameters = &[("application_name", "pgweir host check")];
 /// reached, at each of the others.
 async fn open(pool: Rc<Pool>) {
     let config = pool.config();
-    let connector = pool.local.connector();
+    let connector = pool.local.connector(&config.server_tls);
     let generation = pool.greeting.generation();
     let read_only = pool.read_only.get();
     let more = if read_only { READ_ONLY } else { &[] };
