@@ -102,8 +102,8 @@ table! {
                 "Use the server connection that has been idle longest, not the one used last.";
             autodb_idle_timeout: Duration = seconds(3600), reload, not_built,
                 "When an unused database that `*` has made is forgotten.";
-            pool_idle_timeout: Timeout = Timeout(None), reload, not_built,
-                "When an empty pool is forgotten; 0 means never.";
+            pool_idle_timeout: Timeout = Timeout(None), reload, built,
+                "How long a pool is kept that has neither clients nor server connections; 0 means for ever. One whose statements are routed stays.";
         }
         "Replicas": {
             read_consistency: ReadConsistency = ReadConsistency::Session, reload, built,

@@ -14,6 +14,7 @@ mod snapshot;
 mod stop;
 mod terms;
 mod thread;
+mod tidy;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
 
 use alarms::Alarms;
 pub use census::{Admission, Census, Newcomer, Seat};
@@ -62,6 +64,7 @@ pub struct Worker {
     /// Clients by the [`place`] of what they were told for cancel requests.
     clients: RefCell<HashMap<u64, Rc<ClientInfo>>>,
     alarms: Alarms,
+    new_terms: Notify,
     /// Clients that are logging in, by number, for SHOW SOCKETS.
     logins: RefCell<HashMap<u64, Login>>,
     /// Clients of the console, for SHOW CLIENTS.
@@ -98,6 +101,7 @@ impl Worker {
             view,
             clients: RefCell::default(),
             alarms: Alarms::default(),
+            new_terms: Notify::new(),
             consoles: RefCell::default(),
             logins: RefCell::default(),
             past: RefCell::default(),
@@ -283,8 +287,9 @@ impl Worker {
             pool.renew_credential(terms.credential(&pool.config()));
         }
         self.start_standing_pools();
-        let totals = |pool: &Rc<Pool>| (pool.config().database.to_string(), pool.counters.totals());
-        self.past.borrow_mut().extend(removed.iter().map(totals));
+        for pool in &removed {
+            self.keep_totals(pool);
+        }
         for client in self.clients.borrow().values() {
             let pool = client.pool();
             if terms.config.database(client.database()).is_none() {
@@ -294,6 +299,7 @@ impl Worker {
                 client.order(Order::Drain);
             }
         }
+        self.new_terms.notify_one();
         self.watch_anew();
         self.end_outdated();
     }

@@ -150,6 +150,23 @@ impl Pools {
         self.all.borrow().values().cloned().collect()
     }
 
+    /// Forgets those that are not needed, and nobody has. Where statements are
+    /// routed, pools stay.
+    pub fn forget(&self, is_unused: impl Fn(&Pool) -> bool) -> Vec<Rc<Pool>> {
+        let mut gone = Vec::new();
+        self.all.borrow_mut().retain(|_, pool| {
+            let goes = is_unused(pool) && Rc::strong_count(pool) == 1;
+            if goes {
+                gone.push(pool.clone());
+            }
+            !goes
+        });
+        for pool in &gone {
+            pool.retire();
+        }
+        gone
+    }
+
     /// Takes over new configurations; pools whose database is gone are closed,
     /// and all pools of one whose hosts have changed, if statements are routed
     /// between them.

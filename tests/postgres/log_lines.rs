@@ -364,3 +364,26 @@ fn an_end_for_all() {
     holder.query("commit");
     expect_line(&pooler, SERVER, text);
 }
+
+#[test]
+fn a_pool_that_nobody_needs() {
+    let setup = setup().set("pool_idle_timeout", secs(0.5));
+    let setup = setup.set("server_idle_timeout", secs(0.2));
+    let pooler = setup.one_worker().start();
+    let mut client = pooler.login();
+    client.query("select 1");
+    pooler.login_as("app2").query("select 1");
+    let users = || {
+        let rows = pooler.show("POOLS");
+        let own = rows.iter().filter(|row| row["database"] == pooler.database);
+        own.map(|row| row["user"].clone()).collect::<Vec<_>>()
+    };
+    // The other one has a client.
+    eventually("one pool", vec!["app".to_owned()], users);
+    assert!(pooler.log().contains(" LOG cleaning up idle pool "));
+    // What it has counted is not lost.
+    let stats = pooler.show("STATS_TOTALS");
+    let own = stats.iter().find(|row| row["database"] == pooler.database);
+    assert_eq!(own.expect("a row")["query_count"], "2");
+    assert_eq!(pooler.login_as("app2").value("select 2"), "2");
+}

@@ -22,7 +22,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::sync::Notify;
@@ -102,6 +102,8 @@ pub struct Pool {
     watched: Cell<bool>,
     /// Why nothing is opened any more.
     closing: RefCell<Option<Arc<Farewell>>>,
+    /// Since when it has been seen without clients and connections.
+    unused_since: Cell<Option<Instant>>,
 }
 
 impl Pool {
@@ -139,6 +141,7 @@ impl Pool {
             paused_changed: Notify::new(),
             watched: Cell::new(false),
             closing: RefCell::new(None),
+            unused_since: Cell::new(None),
         });
         tokio::task::spawn_local(Maintenance {
             pool: Rc::downgrade(&pool),
@@ -308,6 +311,24 @@ impl Pool {
             self.proved.set(false);
         }
         self.greeting.forgive();
+        self.wake();
+    }
+
+    /// Whether no client and no connection was seen here for this time. To be asked
+    /// again and again: it only knows what it saw then.
+    pub fn is_unused(&self, now: Instant, time: Duration) -> bool {
+        let used = self.clients.get() > 0 || self.book.borrow().own() > 0;
+        if used || self.lacks_connections() {
+            self.unused_since.set(None);
+            return false;
+        }
+        let since = self.unused_since.get().unwrap_or(now);
+        self.unused_since.set(Some(since));
+        now.saturating_duration_since(since) >= time
+    }
+
+    /// Nobody has it any more: its task ends.
+    pub fn retire(&self) {
         self.wake();
     }
 
