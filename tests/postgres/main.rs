@@ -22,6 +22,7 @@ mod console_extended;
 mod crosstalk;
 mod descriptors;
 mod drivers;
+mod error_texts;
 mod failover;
 mod hba;
 mod hostile;
