@@ -193,3 +193,14 @@ fn query_timeout_while_queued() {
     assert_eq!(end_of(&mut waiting).message(), "query_timeout");
     assert_eq!(holder.query("commit").status(), 'I');
 }
+
+#[test]
+fn query_wait_notify_while_paused() {
+    let pooler = Setup::new().set("query_wait_notify", secs(0.3)).start();
+    let mut client = pooler.login();
+    pooler.console().query("pause");
+    client.send(&Frontend::new().query("select 1"));
+    assert_eq!(client.read().failure().message(), QUEUED);
+    pooler.console().query("resume");
+    assert_eq!(client.answer().value(), "1");
+}
