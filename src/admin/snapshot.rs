@@ -21,6 +21,8 @@ pub enum ClientState {
     Active,
     /// Asked for something and waits for a server connection.
     Waiting,
+    /// No client at all: a cancel request that is being dealt with.
+    CancelRequest,
 }
 
 /// State of a server connection, PgBouncer's words.

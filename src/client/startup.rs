@@ -66,7 +66,13 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         }
     })
     .await;
-    drop(listed);
+    let _listed = match &begun {
+        Ok(Begun::Cancel { .. }) => Some(listed.cancels()),
+        _ => {
+            drop(listed);
+            None
+        }
+    };
     let who = Who {
         id,
         db: names.db.as_deref(),

@@ -12,6 +12,8 @@ pub struct Login {
     local: PeerAddr,
     peer_pid: u32,
     since: SystemTime,
+    /// It turned out to be a cancel request.
+    pub cancels: bool,
 }
 
 impl Login {
@@ -21,6 +23,7 @@ impl Login {
             local: stream.local_addr(),
             peer_pid: stream.peer_pid(),
             since: SystemTime::now(),
+            cancels: false,
         }
     }
 
@@ -29,7 +32,10 @@ impl Login {
             id,
             user: "(nouser)".to_owned(),
             database: "(nodb)".to_owned(),
-            state: ClientState::Login,
+            state: match self.cancels {
+                true => ClientState::CancelRequest,
+                false => ClientState::Login,
+            },
             addr: self.peer.host(),
             port: self.peer.port(),
             local_addr: self.local.host(),

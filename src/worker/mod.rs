@@ -384,6 +384,16 @@ fn ask_to_leave(client: &Rc<ClientInfo>) {
 /// A connection that is logging in and in the list.
 pub struct ListedLogin(Rc<Worker>, u64);
 
+impl ListedLogin {
+    /// It is a cancel request, and goes on as one.
+    pub fn cancels(self) -> ListedLogin {
+        if let Some(login) = self.0.logins.borrow_mut().get_mut(&self.1) {
+            login.cancels = true;
+        }
+        self
+    }
+}
+
 impl Drop for ListedLogin {
     fn drop(&mut self) {
         self.0.logins.borrow_mut().remove(&self.1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Frontend, RawClient, Setup, eventually, psql};
+use crate::support::{Cluster, Frontend, RawClient, Relay, Setup, eventually, psql};
 
 const SOCKETS: &str = "type,user,database,replication,state,addr,port,local_addr,local_port,\
     connect_time,request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,\
@@ -444,4 +444,35 @@ fn shutdown_may_change_its_mind() {
     // The client is not waited for any more, only its transaction.
     client.query("commit");
     assert_eq!(pooler.wait(), 0);
+}
+
+#[test]
+fn a_cancel_request_is_shown_while_it_is_under_way() {
+    let mut relay = Relay::to(Cluster::shared().port);
+    let setup = Setup::new().pool_size(1);
+    let setup = setup.for_database("port", i32::from(relay.port));
+    let pooler = setup.start();
+    let mut client = pooler.login();
+    client.send(&Frontend::new().query("select pg_sleep(60)"));
+    eventually("a query", true, || {
+        let sql = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' \
+                   and datname = current_database()";
+        pooler.admin().value(sql) == "1"
+    });
+    relay.cut();
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.cancel());
+        eventually("a cancel request", true, || {
+            let rows = pooler.show("CLIENTS");
+            rows.iter().any(|row| row["state"] == "active_cancel_req")
+        });
+        let pools = pooler.show("POOLS");
+        let own = row(&pools, "user", "app");
+        let counts = (&*own["cl_active_cancel_req"], &*own["sv_active_cancel"]);
+        assert_eq!(counts, ("1", "1"));
+        relay.mend();
+    });
+    assert_eq!(client.answer().error().sqlstate(), "57014");
+    let rows = pooler.show("CLIENTS");
+    assert!(rows.iter().all(|row| row["state"] == "idle"), "{rows:?}");
 }

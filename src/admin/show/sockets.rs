@@ -41,13 +41,14 @@ const COLUMNS: [Column; 28] = [
 /// How many of them SHOW CLIENTS and SHOW SERVERS have.
 const PLAIN: usize = 21;
 
-/// Clients that have logged in, the console's among them.
+/// Clients that have logged in, the console's among them, and cancel requests.
 pub fn clients(snapshot: &Snapshot) -> Table<'_> {
     let logged_in = |row: &&SocketRow<ClientState>| row.state != ClientState::Login;
     let rows = by_id(&snapshot.clients).filter(logged_in);
     let word = |row: &SocketRow<ClientState>| match row.state {
         ClientState::Login => "login",
         ClientState::Waiting => "waiting",
+        ClientState::CancelRequest => "active_cancel_req",
         // PgBouncer calls the console's clients so, whatever they do.
         ClientState::Active if row.link.is_none() => "idle",
         ClientState::Active => "active",
@@ -100,7 +101,8 @@ fn detailed(
     server: impl Fn(&SocketRow<ServerState>) -> bool,
 ) -> Table<'_> {
     let (logins, clients): (Vec<_>, Vec<_>) = by_id(&snapshot.clients)
-        .filter(|row| client(row))
+        // PgBouncer leaves them out here.
+        .filter(|row| row.state != ClientState::CancelRequest && client(row))
         .partition(|row| row.state == ClientState::Login);
     let servers = by_id(&snapshot.servers).filter(|row| server(row));
     let server_word = |state| match state {

@@ -139,6 +139,8 @@ fn clients_and_servers() {
              2026-11-20 21:43:12 UTC|0|0|0|0x2|0xb|0||psql|3|2",
             "C|bob|app|none|waiting|unix|6432|unix|6432|2026-11-20 21:43:11 UTC|\
              2026-11-20 21:43:12 UTC|7|250000|0|0x3||0||psql|3|3",
+            "C|(nouser)|(nodb)|none|active_cancel_req|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
+             2026-11-20 21:43:12 UTC|0|0|0|0x6||0||psql|3|6",
             "C|root|pgbouncer|none|idle|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
              2026-11-20 21:43:12 UTC|0|0|0|0x80000004||0||psql|3|4",
         ]
@@ -268,7 +270,7 @@ fn stats_sum_pools_and_what_is_gone() {
 fn lists_state_config_version() {
     assert_eq!(
         printed(Show::Lists).join(" "),
-        "databases|2 users|3 peers|2 pools|3 peer_pools|2 free_clients|0 used_clients|8 \
+        "databases|2 users|3 peers|2 pools|3 peer_pools|2 free_clients|0 used_clients|9 \
          login_clients|5 free_servers|0 used_servers|1 dns_names|0 dns_zones|0 dns_queries|0 \
          dns_pending|0"
     );
@@ -430,6 +432,7 @@ fn snapshot() -> Snapshot {
             socket(0x8000_0004, "root", "pgbouncer", ClientState::Idle),
             active,
             socket(5, "eve", "app", ClientState::Login),
+            socket(6, "(nouser)", "(nodb)", ClientState::CancelRequest),
         ],
         servers: vec![server],
         pools: vec![quiet_pool(), busy],
