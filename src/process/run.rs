@@ -171,12 +171,17 @@ impl Process {
             None => None,
         };
         // Last: when clients can connect, everything else is there.
-        let tcp = bind_tcp(&config)?;
-        if let Some(user) = general.user.as_deref().filter(|user| !user.is_empty()) {
-            identity::assume(user)?;
-        }
-        let mut listeners = bind_unix(&config)?;
-        listeners.extend(tcp);
+        let listeners = match general.user.as_deref().filter(|user| !user.is_empty()) {
+            // Root may open ports that others must not; what has a name in the
+            // file system is to be the user's.
+            Some(user) => {
+                let tcp = bind_tcp(&config)?;
+                identity::assume(user)?;
+                [bind_unix(&config)?, tcp]
+            }
+            None => [bind_unix(&config)?, bind_tcp(&config)?],
+        };
+        let listeners: Vec<_> = listeners.into_iter().flatten().collect();
         anyhow::ensure!(
             !listeners.is_empty(),
             "nothing to listen on: set listen_addr or unix_socket_dir"
@@ -580,7 +585,7 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
     }
 }
 
-/// The Unix socket, as the user that the process runs as: it is to be removed.
+/// The Unix socket.
 fn bind_unix(config: &Config) -> anyhow::Result<Vec<Bound>> {
     let general = &config.general;
     if general.unix_socket_dir.is_empty() {
@@ -599,7 +604,7 @@ fn bind_unix(config: &Config) -> anyhow::Result<Vec<Bound>> {
     }])
 }
 
-/// TCP sockets; root may open ports that others must not.
+/// TCP sockets.
 fn bind_tcp(config: &Config) -> anyhow::Result<Vec<Bound>> {
     let general = &config.general;
     let mut bound = Vec::new();
