@@ -37,8 +37,11 @@ fn is_the_same_but_for_what_is_written_down() {
     let mut count = 0;
     for script in &script::ALL {
         let name = script.name;
-        let theirs = play(script, Target::Pgbouncer(PGBOUNCER.into()));
-        let ours = play(script, own());
+        let (theirs, ours) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| play(script, Target::Pgbouncer(PGBOUNCER.into())));
+            let ours = play(script, own());
+            (theirs.join().expect("a transcript"), ours)
+        });
         let what: Vec<_> = theirs.iter().map(|step| &step.what).collect();
         let same: Vec<_> = ours.iter().map(|step| &step.what).collect();
         assert_eq!(what, same, "{name}: the same script");

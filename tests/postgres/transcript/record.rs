@@ -22,6 +22,9 @@ pub struct Player<'a> {
 /// An answer that must not come does not come within this time.
 const WHILE: Duration = Duration::from_millis(150);
 
+/// Who was closed is no longer listed after this time.
+const GONE: Duration = Duration::from_millis(50);
+
 /// And one that has not come after this time never does.
 const LONG: Duration = Duration::from_secs(3);
 
@@ -95,17 +98,22 @@ impl<'a> Player<'a> {
 
     /// Asks for what has to wait.
     pub fn begin(&mut self, name: &str, sql: &str) {
-        let client = self.clients.get_mut(name).expect("a client");
-        client.send(&Frontend::new().query(sql));
-        let silent = client.is_silent_for(WHILE);
-        let lines = vec![format!("waits: {silent}")];
-        self.note(format!("{name} begins: {sql}"), lines);
+        let lines = match self.clients.get_mut(name) {
+            Some(client) => {
+                client.send(&Frontend::new().query(sql));
+                format!("waits: {}", client.is_silent_for(WHILE))
+            }
+            None => "is not there".to_owned(),
+        };
+        self.note(format!("{name} begins: {sql}"), vec![lines]);
     }
 
     /// Hears the answer to what has waited.
     pub fn end(&mut self, name: &str) {
-        let client = self.clients.get_mut(name).expect("a client");
-        let lines = hear(client, 1);
+        let lines = match self.clients.get_mut(name) {
+            Some(client) => hear(client, 1),
+            None => vec!["is not there".to_owned()],
+        };
         self.note(format!("{name} hears the answer"), lines);
     }
 
@@ -114,9 +122,14 @@ impl<'a> Player<'a> {
         self.clients[name].cancel();
     }
 
-    /// Closes a connection without a word, or with one.
+    /// Says goodbye, and waits until nobody knows the client any more.
     pub fn leave(&mut self, name: &str) {
-        self.clients.remove(name);
+        if let Some(mut client) = self.clients.remove(name) {
+            // It may have been closed.
+            let _ = client.try_send(&Frontend::new().terminate().bytes);
+            client.read_to_end();
+            std::thread::sleep(GONE);
+        }
     }
 
     /// Writes down what a program prints.

@@ -25,11 +25,16 @@ fn passwords(kind: &str) -> Setup {
         .fold(setup, |setup, user| setup.user(user, "password", "secret"))
 }
 
+fn time_limit(name: &str) -> Setup {
+    let setup = base().pool_size(1).set(name, secs(1.0));
+    setup.set("query_wait_timeout", secs(0.5))
+}
+
 fn one_server() -> Setup {
     base().alias("other").pool_size(1)
 }
 
-pub const ALL: [Script; 10] = [
+pub const ALL: [Script; 12] = [
     Script {
         name: "console",
         setup: || base().alias("other"),
@@ -59,6 +64,16 @@ pub const ALL: [Script; 10] = [
         name: "limit",
         setup: || base().set("max_client_conn", 2),
         play: limits,
+    },
+    Script {
+        name: "time limits",
+        setup: || time_limit("query_timeout").set("client_login_timeout", secs(1.0)),
+        play: slow,
+    },
+    Script {
+        name: "idle limits",
+        setup: || time_limit("client_idle_timeout").set("idle_transaction_timeout", secs(1.0)),
+        play: idle,
     },
     Script {
         name: "md5",
@@ -600,6 +615,38 @@ fn limits(pooler: &Pooler) -> Vec<Step> {
     p.login("c", "app", &own, &[]);
     p.login("admin", "admin", "pgbouncer", &[]);
     p.ask("admin", "show version");
+    p.steps
+}
+
+/// Who takes too long.
+fn slow(pooler: &Pooler) -> Vec<Step> {
+    let mut p = Player::new(pooler);
+    let own = pooler.database.clone();
+    let some = vec![0, 0, 0, 32, 0, 3];
+    p.knock("half a packet", Frontend { bytes: some });
+    p.login("a", "app", &own, &[]);
+    p.login("b", "app", &own, &[]);
+    p.ask("a", "begin");
+    p.begin("b", "select 1");
+    p.end("b");
+    p.ask("a", "commit");
+    p.begin("a", "select pg_sleep(60)");
+    p.end("a");
+    p.login("a", "app", &own, &[]);
+    p.ask("a", "select 2");
+    p.steps
+}
+
+/// Who does nothing for too long.
+fn idle(pooler: &Pooler) -> Vec<Step> {
+    let mut p = Player::new(pooler);
+    let own = pooler.database.clone();
+    for before in ["begin", "select 1"] {
+        p.login("a", "app", &own, &[]);
+        p.ask("a", before);
+        p.end("a");
+        p.leave("a");
+    }
     p.steps
 }
 
