@@ -379,3 +379,26 @@ fn the_systemd_unit_starts_what_is_installed_and_drains() {
         Err(_) => println!("no `systemd-analyze` here: its own check was left out"),
     }
 }
+
+#[test]
+fn systemd_has_nothing_to_say_about_the_units() {
+    let dir = tempfile::tempdir().unwrap();
+    let units = ["pgweir.service", "pgweir.socket"].map(|name| {
+        let installed = "/usr/local/bin/pgweir";
+        let unit = text(&format!("config/{name}"));
+        assert_eq!(unit.contains(installed), name == "pgweir.service");
+        let path = dir.path().join(name);
+        fs::write(&path, unit.replace(installed, env!("CARGO_BIN_EXE_pgweir"))).unwrap();
+        path
+    });
+    let verify = Command::new("systemd-analyze")
+        .arg("verify")
+        .args(&units)
+        .output();
+    let Ok(output) = verify else {
+        eprintln!("there is no systemd-analyze");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use tracing::{error, warn};
 
 use super::background;
+use crate::net::listener;
 use crate::process::{self, Pidfile, Source, identity, logging};
 
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Serves clients with this configuration; returns at the end, or when another
 /// process does in the background.
 pub fn start(source: Source, manner: &Manner) -> anyhow::Result<ExitCode> {
+    // Before there are threads.
+    let passed = listener::inherited()?;
     let config = match source.load() {
         Ok(config) => config,
         Err(mistakes) => bail!("the configuration has mistakes\n{mistakes}"),
@@ -86,5 +89,5 @@ pub fn start(source: Source, manner: &Manner) -> anyhow::Result<ExitCode> {
         // No terminal sends it signals.
         nix::unistd::setsid().context("setsid failed")?;
     }
-    process::run(config, source, log)
+    process::run(config, source, log, passed)
 }

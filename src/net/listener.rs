@@ -5,8 +5,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use nix::unistd::{Group, chown};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
@@ -40,46 +41,61 @@ impl Drop for UnixPath {
     }
 }
 
-/// How a TCP socket is to listen.
-#[derive(Clone, Copy, Debug)]
-pub struct TcpOptions {
-    pub port: u16,
-    pub backlog: u32,
-    /// Other processes of the same user may listen there, too (`SO_REUSEPORT`).
-    pub shared: bool,
+/// The sockets that a service manager has opened for this process (LISTEN_FDS,
+/// sd_listen_fds(3)); none: it has opened none. Takes them out of the environment:
+/// to be called once, before there are threads.
+///
+/// # Errors
+/// One of them is not a listening TCP or Unix socket.
+pub fn inherited() -> Result<Vec<Bound>, ListenError> {
+    let mut passed = ListenFd::from_env();
+    let numbers = 0..passed.len();
+    let mut take = |number| match passed.take_tcp_listener(number) {
+        Ok(socket) => socket.map(Bound::tcp).transpose(),
+        Err(_) => {
+            let socket = passed.take_unix_listener(number)?;
+            socket.map(|socket| Bound::unix(socket, None)).transpose()
+        }
+    };
+    let bound = |number| {
+        let failed = |source| ListenError {
+            place: format!("socket {number} of the service manager"),
+            source,
+        };
+        take(number).map_err(failed).transpose()
+    };
+    numbers.filter_map(bound).collect()
 }
 
-/// Listens on every address that `host` resolves to; `*` is every address of
-/// the machine.
-pub fn tcp(host: &str, options: TcpOptions) -> Result<Vec<Bound>, ListenError> {
-    let port = options.port;
+/// Sockets at every address that `host` resolves to, which do not listen yet
+/// ([`Bound::listen`]); `*` is every address of the machine. `shared`: other processes
+/// of the same user may have them, too (`SO_REUSEPORT`).
+pub fn tcp(host: &str, port: u16, shared: bool) -> Result<Vec<Bound>, ListenError> {
     let failed = |place: String| move |source| ListenError { place, source };
     if host == "*" {
         // One socket for both families where there is IPv6, else IPv4 alone.
         let any6 = SocketAddr::from(([0u16; 8], port));
         let any4 = SocketAddr::from(([0u8; 4], port));
-        let socket = tcp_socket(any6, options, true).or_else(|_| tcp_socket(any4, options, false));
+        let socket = tcp_socket(any6, shared, true).or_else(|_| tcp_socket(any4, shared, false));
         return Ok(vec![socket.map_err(failed(format!("*:{port}")))?]);
     }
     let place = format!("{host}:{port}");
     let addrs = (host, port).to_socket_addrs().map_err(failed(place))?;
-    let bind =
-        |addr: SocketAddr| tcp_socket(addr, options, false).map_err(failed(addr.to_string()));
+    let bind = |addr: SocketAddr| tcp_socket(addr, shared, false).map_err(failed(addr.to_string()));
     addrs.map(bind).collect()
 }
 
-fn tcp_socket(addr: SocketAddr, options: TcpOptions, both_families: bool) -> io::Result<Bound> {
+fn tcp_socket(addr: SocketAddr, shared: bool, both_families: bool) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(!both_families)?;
     }
     socket.set_reuse_address(true)?;
-    if options.shared {
+    if shared {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(options.backlog.min(i32::MAX as u32) as i32)?;
     let listener = std::net::TcpListener::from(socket);
     let local = listener.local_addr()?;
     Ok(Bound::Tcp(listener, local))
@@ -163,6 +179,14 @@ impl Listener {
         }
     }
 
+    /// Somebody else has the socket, too: it is left as it is, with all who wait
+    /// there.
+    pub fn leave(mut self) {
+        if let Listener::Unix(_, UnixPath(path)) = &mut self {
+            *path = None;
+        }
+    }
+
     /// Closes the socket, and gives `take` the connections that wait there: the
     /// kernel would reset them.
     ///
@@ -191,17 +215,56 @@ impl Listener {
 }
 
 impl Bound {
+    /// A socket that listens already.
+    fn tcp(socket: std::net::TcpListener) -> io::Result<Bound> {
+        prepare(SockRef::from(&socket))?;
+        let addr = socket.local_addr()?;
+        Ok(Bound::Tcp(socket, addr))
+    }
+
+    /// The same; its file is removed in the end if `path` says where it is.
+    fn unix(socket: std::os::unix::net::UnixListener, path: Option<PathBuf>) -> io::Result<Bound> {
+        prepare(SockRef::from(&socket))?;
+        Ok(Bound::Unix(socket, UnixPath(path)))
+    }
+
+    /// Lets clients connect to a TCP socket.
+    pub fn listen(&self, backlog: u32) -> Result<(), ListenError> {
+        let Bound::Tcp(socket, _) = self else {
+            return Ok(());
+        };
+        let backlog = backlog.min(i32::MAX as u32) as i32;
+        let listening = SockRef::from(socket).listen(backlog);
+        listening.map_err(|source| {
+            let place = self.place();
+            ListenError { place, source }
+        })
+    }
+
     /// For the log.
     pub fn place(&self) -> String {
         match self {
             Bound::Tcp(_, addr) => addr.to_string(),
-            Bound::Unix(_, UnixPath(path)) => {
-                path.as_ref().map_or("an abstract Unix socket".into(), |p| {
-                    p.display().to_string()
-                })
+            Bound::Unix(socket, UnixPath(path)) => {
+                let addr = socket.local_addr();
+                let addr = addr.as_ref().ok().and_then(|addr| addr.as_pathname());
+                match path.as_deref().or(addr) {
+                    Some(path) => path.display().to_string(),
+                    None => "an abstract Unix socket".to_owned(),
+                }
             }
         }
     }
+}
+
+fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    if !socket.is_listener()? {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it does not listen",
+        ));
+    }
+    socket.set_nonblocking(true)
 }
 
 #[cfg(test)]
@@ -209,13 +272,9 @@ mod tests {
     use super::*;
 
     fn listen(port: u16, shared: bool) -> Result<Vec<Bound>, ListenError> {
-        let backlog = 16;
-        let options = TcpOptions {
-            port,
-            backlog,
-            shared,
-        };
-        tcp("127.0.0.1", options)
+        let bound = tcp("127.0.0.1", port, shared)?;
+        bound.iter().try_for_each(|socket| socket.listen(16))?;
+        Ok(bound)
     }
 
     fn port_of(bound: &[Bound]) -> u16 {

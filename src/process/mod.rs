@@ -8,6 +8,8 @@ pub mod logging;
 mod memory;
 mod pidfile;
 mod run;
+mod service_manager;
+mod sockets;
 
 pub use control::{Control, ControlError};
 pub use handle::{Command, Handle, ShutdownMode};

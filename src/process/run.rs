@@ -25,20 +25,20 @@ use super::control::{Control, ControlError, Controls};
 use super::load::{self, Loaded, Source};
 use super::logging::{self, LogHandle};
 use super::pidfile::Pidfile;
-use super::{Command, Handle, ShutdownMode, all, ask, gather, identity, memory};
+use super::{Command, Handle, ShutdownMode, all, ask, gather, memory, service_manager, sockets};
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
 use crate::auth::UserList;
 use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
 use crate::http::{self, Health};
-use crate::net::listener::{self, Bound, TcpOptions};
+use crate::net::listener::Bound;
 use crate::pool::Ledger;
 use crate::server::Peers;
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
-use crate::worker::{self, Census, Crew, Terms, View};
+use crate::worker::{self, Census, Crew, Sockets, Terms, View};
 
 /// How long clients that are disconnected at the end may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -46,14 +46,21 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const HASHING_QUEUE: usize = 256;
 
 /// Serves clients until told to stop. Returns when everything is closed.
-pub fn run(config: Config, source: Source, log: LogHandle) -> anyhow::Result<ExitCode> {
+/// `passed`: sockets that a service manager has opened, to listen on instead of
+/// those of the configuration.
+pub fn run(
+    config: Config,
+    source: Source,
+    log: LogHandle,
+    passed: Vec<Bound>,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
         // First of all: once a socket is bound, others take us for running.
         let signals = Signals::install()?;
-        let (process, commands) = Process::start(config, source, log).await?;
+        let (process, commands) = Process::start(config, source, log, passed).await?;
         process.serve(commands, signals).await
     });
     if let Err(error) = &result {
@@ -99,6 +106,7 @@ struct Process {
     worker_ended: mpsc::UnboundedReceiver<()>,
     shown: Arc<Shown>,
     stopping: watch::Sender<Option<ShutdownMode>>,
+    sockets: Sockets,
     _pidfile: Option<Pidfile>,
 }
 
@@ -150,6 +158,7 @@ impl Process {
         config: Config,
         source: Source,
         log: LogHandle,
+        passed: Vec<Bound>,
     ) -> anyhow::Result<(Process, mpsc::UnboundedReceiver<Command>)> {
         raise_file_limit();
         let general = &config.general;
@@ -171,21 +180,7 @@ impl Process {
             None => None,
         };
         // Last: when clients can connect, everything else is there.
-        let listeners = match general.user.as_deref().filter(|user| !user.is_empty()) {
-            // Root may open ports that others must not; what has a name in the
-            // file system is to be the user's.
-            Some(user) => {
-                let tcp = bind_tcp(&config)?;
-                identity::assume(user)?;
-                [bind_unix(&config)?, tcp]
-            }
-            None => [bind_unix(&config)?, bind_tcp(&config)?],
-        };
-        let listeners: Vec<_> = listeners.into_iter().flatten().collect();
-        anyhow::ensure!(
-            !listeners.is_empty(),
-            "nothing to listen on: set listen_addr or unix_socket_dir"
-        );
+        let (listeners, sockets) = sockets::open(general, passed)?;
         let pidfile = general.pidfile.as_deref().map(Pidfile::write).transpose()?;
         let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
         let derived_keys = DerivedKeys::new(hashing);
@@ -273,8 +268,10 @@ impl Process {
             log_stats,
         ));
         warm(&terms);
+        tokio::spawn(service_manager::keep_watchdog(crew.clone()));
         let version = concat!("pgweir ", env!("CARGO_PKG_VERSION"));
         info!(version, workers, "process up");
+        service_manager::ready();
         let process = Process {
             source,
             log,
@@ -285,6 +282,7 @@ impl Process {
             worker_ended,
             shown,
             stopping: watch::Sender::new(None),
+            sockets,
             _pidfile: pidfile,
         };
         Ok((process, commands))
@@ -349,6 +347,7 @@ impl Process {
             // A second signal is the last; a second command only changes what is
             // waited for.
             let again = by_signal && self.stopping.borrow().is_some();
+            service_manager::stopping(wish);
             if again || wish == ShutdownMode::Immediate {
                 info!("shutting down immediately");
                 break;
@@ -432,6 +431,13 @@ impl Process {
 
     /// Reads everything again. On any mistake nothing changes at all.
     fn reload(&mut self) -> Result<(), String> {
+        service_manager::reloading();
+        let result = self.read_again();
+        service_manager::reloaded(&result);
+        result
+    }
+
+    fn read_again(&mut self) -> Result<(), String> {
         let old = self.shown.terms();
         let new = self.source.reload(&old);
         let changed = new.and_then(|new| self.put_in_force(&old, new));
@@ -523,7 +529,9 @@ impl Process {
                 _ => worker::Command::WaitForClients(tx),
             };
             // A worker that has ended has nothing to wait for.
-            let _ = self.crew.tell(worker, worker::Command::StopListening);
+            let _ = self
+                .crew
+                .tell(worker, worker::Command::StopListening(self.sockets));
             let _ = self.crew.tell(worker, wait);
             answers.push(rx);
         }
@@ -561,6 +569,10 @@ impl Process {
     fn end(self) -> anyhow::Result<ExitCode> {
         for worker in self.crew.everyone() {
             // It may have ended already.
+            if self.sockets == Sockets::Others {
+                let stop = worker::Command::StopListening(self.sockets);
+                let _ = self.crew.tell(worker, stop);
+            }
             let _ = self.crew.tell(worker, worker::Command::End);
         }
         for thread in self.threads {
@@ -583,40 +595,6 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// The Unix socket.
-fn bind_unix(config: &Config) -> anyhow::Result<Vec<Bound>> {
-    let general = &config.general;
-    if general.unix_socket_dir.is_empty() {
-        return Ok(Vec::new());
-    }
-    let bound = listener::unix(
-        &general.unix_socket_dir,
-        general.listen_port,
-        general.unix_socket_mode.0,
-        general.unix_socket_group.as_deref(),
-        general.listen_backlog,
-    );
-    Ok(vec![match general.so_reuseport {
-        true => bound.context("each process needs a unix_socket_dir of its own")?,
-        false => bound?,
-    }])
-}
-
-/// TCP sockets.
-fn bind_tcp(config: &Config) -> anyhow::Result<Vec<Bound>> {
-    let general = &config.general;
-    let mut bound = Vec::new();
-    let options = TcpOptions {
-        port: general.listen_port,
-        backlog: general.listen_backlog,
-        shared: general.so_reuseport,
-    };
-    for host in &general.listen_addr {
-        bound.extend(listener::tcp(host, options)?);
-    }
-    Ok(bound)
 }
 
 /// As many file descriptors as the system lets us have: each client takes one.

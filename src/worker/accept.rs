@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::{Command, Worker};
+use super::{Command, Sockets, Worker};
 use crate::client;
 use crate::net::listener::Listener;
 use crate::net::{Stream, apply_tcp_options};
@@ -21,7 +21,7 @@ const CALM: Duration = Duration::from_secs(1);
 
 /// A socket that is being listened on.
 pub struct Listening {
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Sockets>,
     task: JoinHandle<()>,
 }
 
@@ -32,21 +32,21 @@ impl Listening {
         Listening { stop, task }
     }
 
-    /// Returns when the socket is closed. Who has connected before is accepted.
-    pub async fn stop(self) {
+    /// Returns when the socket is closed.
+    pub async fn stop(self, sockets: Sockets) {
         // An error of either means that it is closed already.
-        let _ = self.stop.send(());
+        let _ = self.stop.send(sockets);
         let _ = self.task.await;
     }
 }
 
 /// Accepts until told to stop. Errors are logged once, until it works again.
-async fn accept(listener: Listener, worker: Rc<Worker>, mut stopped: oneshot::Receiver<()>) {
+async fn accept(listener: Listener, worker: Rc<Worker>, mut stopped: oneshot::Receiver<Sockets>) {
     let mut failed = None::<Instant>;
-    loop {
+    let sockets = loop {
         let accepted = tokio::select! {
             biased;
-            _ = &mut stopped => break,
+            sockets = &mut stopped => break sockets,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -64,6 +64,9 @@ async fn accept(listener: Listener, worker: Rc<Worker>, mut stopped: oneshot::Re
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    };
+    if sockets == Ok(Sockets::Others) {
+        return listener.leave();
     }
     if let Err(error) = listener.close(|stream| begin(stream, &worker)) {
         warn!(reason = %error, "connections that were not accepted yet are lost");

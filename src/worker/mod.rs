@@ -33,7 +33,7 @@ pub use local::Local;
 use logins::Login;
 pub use pools::Pools;
 pub use terms::{Terms, View};
-pub use thread::{Command, Start, start};
+pub use thread::{Command, Sockets, Start, start};
 
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::ConsoleView;

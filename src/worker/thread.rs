@@ -40,9 +40,10 @@ pub enum Command {
         done: oneshot::Sender<()>,
     },
     Terms(Arc<Terms>),
-    /// Closes the TCP sockets that listen, once all connections there are accepted;
-    /// lets nobody but the console in at the Unix socket.
-    StopListening,
+    /// Answers at once.
+    Alive(oneshot::Sender<()>),
+    /// Listens no longer.
+    StopListening(Sockets),
     /// Lets clients finish their transactions, then disconnects them. Answers
     /// when none is left.
     Drain(oneshot::Sender<()>),
@@ -74,6 +75,16 @@ pub enum Command {
     Servers(Mail),
     /// Says goodbye to idle servers and ends the thread.
     End,
+}
+
+/// Whose the sockets are that clients connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// Nobody else's: all who wait at the TCP sockets are accepted before these are
+    /// closed; the Unix socket stays open for the console, and for nobody else.
+    Own,
+    /// Somebody else has them, too, and serves those who wait there.
+    Others,
 }
 
 /// What a worker is started with.
@@ -174,9 +185,16 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                 let _ = reply.send(worker.snapshot());
             }
             Command::Terms(terms) => worker.take_terms(terms),
-            Command::StopListening => {
-                worker.turn_away();
-                stop_listening(&mut tcp).await;
+            Command::Alive(done) => {
+                // The process may have stopped waiting.
+                let _ = done.send(());
+            }
+            Command::StopListening(sockets) => {
+                stop_listening(&mut tcp, sockets).await;
+                match sockets {
+                    Sockets::Own => worker.turn_away(),
+                    Sockets::Others => stop_listening(&mut unix, sockets).await,
+                }
             }
             Command::Drain(done) => {
                 worker.drain();
@@ -236,15 +254,15 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::End => break,
         }
     }
-    stop_listening(&mut tcp).await;
-    stop_listening(&mut unix).await;
+    stop_listening(&mut tcp, Sockets::Own).await;
+    stop_listening(&mut unix, Sockets::Own).await;
     worker.close_pools();
     Ok(())
 }
 
-async fn stop_listening(sockets: &mut Vec<Listening>) {
-    for socket in sockets.drain(..) {
-        socket.stop().await;
+async fn stop_listening(listening: &mut Vec<Listening>, sockets: Sockets) {
+    for socket in listening.drain(..) {
+        socket.stop(sockets).await;
     }
 }
 

@@ -2,10 +2,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -128,7 +131,10 @@ pub struct Setup {
     users: BTreeMap<String, Settings>,
     peers: BTreeMap<String, Settings>,
     database: String,
-    open_files: Option<u32>,
+    /// What a shell does before it becomes pgweir.
+    before: Vec<String>,
+    /// Its standard input and output, if they are not the usual ones.
+    inherited: Option<Arc<(OwnedFd, OwnedFd)>>,
     target: Target,
 }
 
@@ -148,7 +154,8 @@ impl Setup {
             users: BTreeMap::new(),
             peers: BTreeMap::new(),
             database: database.clone(),
-            open_files: None,
+            before: Vec::new(),
+            inherited: None,
             target: target(),
         }
         .set("pool_mode", "transaction")
@@ -210,10 +217,20 @@ impl Setup {
 
     /// The limit of open files that the pooler's process is under.
     pub fn open_files(self, limit: u32) -> Setup {
-        Setup {
-            open_files: Some(limit),
-            ..self
-        }
+        self.before(&format!("ulimit -n {limit}"))
+    }
+
+    /// What a shell does before it becomes pgweir.
+    pub fn before(mut self, command: &str) -> Setup {
+        self.before.push(command.to_owned());
+        self
+    }
+
+    /// Listening sockets that the process gets as systemd passes them.
+    pub fn passing(mut self, tcp: TcpListener, unix: UnixListener) -> Setup {
+        self.inherited = Some(Arc::new((tcp.into(), unix.into())));
+        self.before("exec 3<&0 4>&1 </dev/null >&2")
+            .before("export LISTEN_FDS=2 LISTEN_PID=$$")
     }
 
     /// A setting of the pooler itself.
@@ -300,7 +317,7 @@ impl Setup {
         for _ in 0..5 {
             let port = free_port();
             let (config, command) = self.write(dir.path(), port);
-            if let Some(process) = spawn(command, dir.path(), port) {
+            if let Some(process) = self.spawn(command, dir.path(), port) {
                 let pooler = Pooler::new(self, dir, config, process, port);
                 pooler.expect_socket();
                 return pooler;
@@ -314,7 +331,9 @@ impl Setup {
     pub fn start_on(self, port: u16) -> Pooler {
         let dir = temp_dir("pooler");
         let (config, command) = self.write(dir.path(), port);
-        let process = spawn(command, dir.path(), port).expect("a port for many");
+        let process = self
+            .spawn(command, dir.path(), port)
+            .expect("a port for many");
         let pooler = Pooler::new(self, dir, config, process, port);
         // Another one may have answered.
         eventually("it is up", true, || pooler.log().contains("process up"));
@@ -362,14 +381,14 @@ impl Setup {
     }
 
     fn pgweir(&self, program: &Path, config: &Path) -> Command {
-        let mut command = match self.open_files {
-            Some(limit) => {
+        let mut command = match self.before.join("; ") {
+            before if before.is_empty() => plain(Command::new(program)),
+            before => {
                 let mut shell = plain(Command::new("sh"));
-                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]);
+                shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
                 shell.arg(program);
                 shell
             }
-            None => plain(Command::new(program)),
         };
         command.arg("run").arg(config);
         command
@@ -446,6 +465,38 @@ impl Setup {
         fs::write(&path, text).expect("config");
         path
     }
+
+    /// Starts the pooler and waits until it answers; `None` if another program
+    /// took the port meanwhile.
+    #[track_caller]
+    fn spawn(&self, mut command: Command, dir: &Path, port: u16) -> Option<Child> {
+        let log = fs::File::create(dir.join("log")).expect("log");
+        let copy = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor"));
+        let (input, output) = match self.inherited.as_deref() {
+            Some((tcp, unix)) => (copy(tcp), copy(unix)),
+            None => (Stdio::null(), Stdio::from(log.try_clone().expect("log"))),
+        };
+        let mut process = command
+            .stdin(input)
+            .stdout(output)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let address = Address::local(port);
+        let answers = patiently("the pooler answers", || {
+            if let Some(status) = process.try_wait().expect("wait") {
+                let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+                assert!(
+                    log.contains("in use"),
+                    "the pooler ended ({status}):\n{log}"
+                );
+                return Some(false);
+            }
+            RawClient::try_connect(&address).ok().map(|_| true)
+        });
+        answers.then_some(process)
+    }
 }
 
 fn write_toml(text: &mut String, settings: &Settings) {
@@ -457,33 +508,6 @@ fn write_toml(text: &mut String, settings: &Settings) {
 fn pairs(settings: &Settings) -> String {
     let pair = |(name, value): (&String, &Value)| format!(" {name}={}", value.quoted());
     settings.iter().map(pair).collect()
-}
-
-/// Starts the pooler and waits until it answers; `None` if another program
-/// took the port meanwhile.
-#[track_caller]
-fn spawn(mut command: Command, dir: &Path, port: u16) -> Option<Child> {
-    let log = fs::File::create(dir.join("log")).expect("log");
-    let mut process = command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("log"))
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let address = Address::local(port);
-    let answers = patiently("the pooler answers", || {
-        if let Some(status) = process.try_wait().expect("wait") {
-            let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
-            assert!(
-                log.contains("in use"),
-                "the pooler ended ({status}):\n{log}"
-            );
-            return Some(false);
-        }
-        RawClient::try_connect(&address).ok().map(|_| true)
-    });
-    answers.then_some(process)
 }
 
 /// A running pooler in front of one database of its own.

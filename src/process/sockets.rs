@@ -1,0 +1,78 @@
+//! The sockets that clients connect to.
+
+use anyhow::Context;
+use tracing::warn;
+
+use super::identity;
+use crate::config::Settings;
+use crate::net::listener::{self, Bound};
+use crate::worker::Sockets;
+
+/// Those that were `passed` by a service manager, or else those of the
+/// configuration; and whose they are. The process becomes its `user` meanwhile: root
+/// may open ports that others must not, but the Unix socket's file is to be removed.
+pub fn open(general: &Settings, passed: Vec<Bound>) -> anyhow::Result<(Vec<Bound>, Sockets)> {
+    let own = passed.is_empty();
+    let tcp = match own {
+        true => bind_tcp(general)?,
+        false => Vec::new(),
+    };
+    if let Some(user) = general.user.as_deref().filter(|user| !user.is_empty()) {
+        identity::assume(user)?;
+    }
+    if !own {
+        ignore_addresses(general);
+        return Ok((passed, Sockets::Others));
+    }
+    let mut bound = bind_unix(general)?;
+    // Last, since who can connect expects everything else to be there.
+    for socket in &tcp {
+        socket.listen(general.listen_backlog)?;
+    }
+    bound.extend(tcp);
+    anyhow::ensure!(
+        !bound.is_empty(),
+        "nothing to listen on: set listen_addr or unix_socket_dir"
+    );
+    Ok((bound, Sockets::Own))
+}
+
+/// PgBouncer's words (src/pooler.c).
+fn ignore_addresses(general: &Settings) {
+    let default = Settings::default();
+    if !general.listen_addr.is_empty() {
+        warn!("sockets passed from service manager, listen_addr ignored");
+    }
+    if !["", &default.unix_socket_dir].contains(&&*general.unix_socket_dir) {
+        warn!("sockets passed from service manager, unix_socket_dir ignored");
+    }
+}
+
+fn bind_unix(general: &Settings) -> anyhow::Result<Vec<Bound>> {
+    if general.unix_socket_dir.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bound = listener::unix(
+        &general.unix_socket_dir,
+        general.listen_port,
+        general.unix_socket_mode.0,
+        general.unix_socket_group.as_deref(),
+        general.listen_backlog,
+    );
+    Ok(vec![match general.so_reuseport {
+        true => bound.context("each process needs a unix_socket_dir of its own")?,
+        false => bound?,
+    }])
+}
+
+fn bind_tcp(general: &Settings) -> anyhow::Result<Vec<Bound>> {
+    let mut bound = Vec::new();
+    for host in &general.listen_addr {
+        bound.extend(listener::tcp(
+            host,
+            general.listen_port,
+            general.so_reuseport,
+        )?);
+    }
+    Ok(bound)
+}
