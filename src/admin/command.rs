@@ -91,9 +91,6 @@ static PARAMETERS: [Parameter; 5] = [
     parameter("timezone", "GMT"),
 ];
 
-/// Commands of PgBouncer that are not built; whether they take an argument.
-const NOT_BUILT: [(&str, bool); 1] = [("SUSPEND", false)];
-
 type OfDatabase = fn(Option<String>) -> Control;
 
 /// Those that have a database for an argument, or none.
@@ -149,14 +146,13 @@ fn simple(command: &str, argument: &str) -> Option<Command> {
     if is("KILL_CLIENT") {
         return Some(Command::Control(Control::KillClient(number(argument))));
     }
-    if let Some((_, control)) = CONTROLS.iter().find(|(name, _)| is(name)) {
-        let database = Some(argument.to_owned()).filter(|name| !name.is_empty());
-        return Some(Command::Control(control(database)));
+    if is("SUSPEND") {
+        let suspend = Command::Control(Control::Suspend);
+        return argument.is_empty().then_some(suspend);
     }
-    NOT_BUILT
-        .iter()
-        .find(|(name, takes_argument)| is(name) && (*takes_argument || argument.is_empty()))
-        .map(|(name, _)| not_built(name, true))
+    let (_, control) = CONTROLS.iter().find(|(name, _)| is(name))?;
+    let database = Some(argument.to_owned()).filter(|name| !name.is_empty());
+    Some(Command::Control(control(database)))
 }
 
 fn show(what: &str) -> Option<Command> {

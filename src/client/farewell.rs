@@ -90,6 +90,8 @@ impl End {
                 .hint("It is no longer in the configuration."),
             End::Ordered(Order::DatabaseKilled) => Refusal::fatal("08P01", "database removed")
                 .hint("An administrator said KILL; nobody is served until RESUME."),
+            End::Ordered(Order::NotFlushed) => Refusal::fatal("08P01", "suspend_timeout")
+                .detail("The client did not read its answers in time for a SUSPEND."),
             End::Ordered(Order::Dismissed) => Refusal::fatal("08P01", "admin forced disconnect"),
             End::Ordered(Order::PrimaryReplaced) => {
                 Refusal::fatal("08006", "the primary was replaced during the transaction")

@@ -90,6 +90,8 @@ pub struct ClientInfo {
     pub link: Slot<Rc<ServerInfo>>,
     /// As of the end of its last transaction.
     pub params: Slot<Rc<Params>>,
+    /// Since SUSPEND: nothing is left to be written to it, or to its server.
+    pub flushed: Cell<bool>,
     order: Cell<Order>,
     question: Cell<Option<Question>>,
     waker: Slot<Waker>,
@@ -133,6 +135,8 @@ pub enum Order {
     Drain,
     /// Leave now: the server of the open transaction is no longer the primary.
     PrimaryReplaced,
+    /// Leave now: it did not take its answers in time for a SUSPEND.
+    NotFlushed,
     /// Leave now: the process ends.
     Leave,
     /// Leave now: an administrator says so.
@@ -180,6 +184,7 @@ impl ClientInfo {
             last_write: Cell::new(0),
             link: Slot::new(None),
             params: Slot::new(Some(params)),
+            flushed: Cell::default(),
             order: Cell::default(),
             question: Cell::default(),
             waker: Slot::new(None),

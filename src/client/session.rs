@@ -118,6 +118,9 @@ impl Client {
         let (mut server_drained, mut client_drained) = (false, false);
         loop {
             self.obey()?;
+            if self.worker.is_suspended() {
+                return self.only_write(cx);
+            }
             self.leave_silent_server();
             let mut progress = false;
             if self
@@ -157,6 +160,21 @@ impl Client {
                 return Ok(());
             }
         }
+    }
+
+    /// Nothing is read, so that soon nothing is left to be written.
+    fn only_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let to_client = self.output.poll_flush(&mut self.stream, cx).map_err(gone)?;
+        let to_server = match &mut self.hold {
+            Hold::Linked(lease) => {
+                let server = &mut **lease;
+                // An error shows when the server is read.
+                server.output.poll_flush(&mut server.stream, cx).is_ready()
+            }
+            Hold::Nothing | Hold::Waiting(..) => true,
+        };
+        self.info.flushed.set(to_client.is_ready() && to_server);
+        Ok(())
     }
 
     /// Whether answers to the client are under way.

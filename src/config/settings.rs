@@ -72,8 +72,8 @@ table! {
                 "Name of the Windows service.";
             service_name: String = "pgbouncer".to_owned(), restart, obsolete,
                 "Name of the Windows service.";
-            suspend_timeout: Duration = seconds(10), reload, obsolete,
-                "Limit for flushing buffers before a restart with `-R`.";
+            suspend_timeout: Duration = seconds(10), reload, built,
+                "How long SUSPEND waits for clients to take what is to be written; then they are disconnected. 0 means that it waits for ever.";
         }
         "Pools": {
             pool_mode: PoolMode = PoolMode::Session, reload, built,

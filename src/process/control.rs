@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
@@ -19,6 +20,7 @@ use crate::worker::{Command, Crew, Gates};
 pub enum Control {
     Pause(Option<String>),
     Resume(Option<String>),
+    Suspend,
     Kill(Option<String>),
     /// The client's number in SHOW CLIENTS; `None`: what was typed is none.
     KillClient(Option<u64>),
@@ -34,6 +36,7 @@ impl Control {
         match self {
             Control::Pause(_) => "PAUSE",
             Control::Resume(_) => "RESUME",
+            Control::Suspend => "SUSPEND",
             Control::Kill(_) => "KILL",
             Control::KillClient(_) => "KILL_CLIENT",
             Control::Reconnect(_) => "RECONNECT",
@@ -52,7 +55,7 @@ impl Control {
             | Control::WaitClose(name)
             | Control::Disable(name)
             | Control::Enable(name) => name.as_deref(),
-            Control::KillClient(_) => None,
+            Control::Suspend | Control::KillClient(_) => None,
         }
     }
 
@@ -65,7 +68,7 @@ impl Control {
             Control::WaitClose(_) => Some("wait in"),
             Control::Disable(_) => Some("disable"),
             Control::Enable(_) => Some("enable"),
-            Control::Resume(_) | Control::KillClient(_) => None,
+            Control::Resume(_) | Control::Suspend | Control::KillClient(_) => None,
         }
     }
 
@@ -90,6 +93,8 @@ pub enum ControlError {
     AlreadyPaused,
     #[error("pooler is not paused/suspended")]
     NotPaused,
+    #[error("cannot suspend with paused databases")]
+    DatabasesPaused,
     #[error("pooler is shutting down")]
     ShuttingDown,
     #[error("database {0} is not paused")]
@@ -105,8 +110,8 @@ pub enum ControlError {
     #[error("invalid client pointer supplied")]
     NoNumber,
     /// PgBouncer leaves who waits without an answer.
-    #[error("RESUME came before the PAUSE was complete")]
-    Resumed,
+    #[error("RESUME came before the {0} was complete")]
+    Resumed(&'static str),
 }
 
 /// Carries commands out. Cheap to clone.
@@ -156,7 +161,8 @@ impl Controls {
         let owned = control.database().unwrap_or_default().to_owned();
         let changed = match &control {
             Control::Pause(None) => self.change(|gates| gates.all_paused = true),
-            Control::Resume(None) => self.change(|gates| gates.all_paused = false),
+            Control::Resume(None) => self.change(resume),
+            Control::Suspend => self.change(|gates| gates.suspended = true),
             Control::Pause(Some(_)) | Control::Kill(Some(_)) => self.change(|gates| {
                 gates.paused.insert(owned);
             }),
@@ -172,10 +178,12 @@ impl Controls {
             _ => Vec::new(),
         };
         let controls = self.clone();
+        let suspend_timeout = config.general.suspend_timeout;
         Ok(async move {
             all(changed).await;
             match control {
                 Control::Pause(_) => return controls.pause(name).await,
+                Control::Suspend => return controls.suspend(suspend_timeout).await,
                 Control::Kill(Some(name)) => controls.kill([name].into()).await,
                 Control::Kill(None) => {
                     let names = controls.databases_in_use().await;
@@ -202,12 +210,14 @@ impl Controls {
         })
     }
 
-    /// Whoever waits for a PAUSE of everything has given up: as with PgBouncer that
-    /// is a RESUME.
+    /// Whoever waits for a PAUSE or SUSPEND of everything has given up: as with
+    /// PgBouncer that is a RESUME.
     pub fn cancel_pause(&self) {
-        if self.gates().all_paused {
-            info!("PAUSE was cancelled");
-            drop(self.change(|gates| gates.all_paused = false));
+        let gates = self.gates();
+        if gates.stop_everything() {
+            let word = if gates.suspended { "SUSPEND" } else { "PAUSE" };
+            info!("{word} was cancelled");
+            drop(self.change(resume));
         }
     }
 
@@ -218,14 +228,18 @@ impl Controls {
         stopping: Option<ShutdownMode>,
     ) -> Result<(), ControlError> {
         let gates = self.gates();
-        let pauses = matches!(control, Control::Pause(_) | Control::Kill(_));
-        if pauses && (gates.all_paused || stopping == Some(ShutdownMode::WaitForServers)) {
+        let pauses = matches!(
+            control,
+            Control::Pause(_) | Control::Kill(_) | Control::Suspend
+        );
+        if pauses && (gates.stop_everything() || stopping == Some(ShutdownMode::WaitForServers)) {
             return Err(ControlError::AlreadyPaused);
         }
         let Some(name) = control.database() else {
             return match control {
                 Control::Resume(_) if stopping.is_some() => Err(ControlError::ShuttingDown),
-                Control::Resume(_) if !gates.all_paused => Err(ControlError::NotPaused),
+                Control::Resume(_) if !gates.stop_everything() => Err(ControlError::NotPaused),
+                Control::Suspend if !gates.paused.is_empty() => Err(ControlError::DatabasesPaused),
                 Control::KillClient(None) => Err(ControlError::NoNumber),
                 _ if control.needs_database() => Err(ControlError::DatabaseRequired),
                 _ => Ok(()),
@@ -267,8 +281,29 @@ impl Controls {
         let empty = self.ask(|done| Command::WaitEmpty(database.clone(), done));
         tokio::select! {
             biased;
-            _ = resumed => Err(ControlError::Resumed),
+            _ = resumed => Err(ControlError::Resumed("PAUSE")),
             () = all(empty) => Ok(()),
+        }
+    }
+
+    /// `limit`: clients that have not taken what is theirs by then are thrown out;
+    /// zero: never.
+    async fn suspend(self, limit: Duration) -> Result<(), ControlError> {
+        let mut news = self.gates.subscribe();
+        let resumed = news.wait_for(|gates| !gates.suspended);
+        let flushed = async {
+            let wait = all(self.ask(Command::WaitFlushed));
+            if limit.is_zero() {
+                return wait.await;
+            }
+            if tokio::time::timeout(limit, wait).await.is_err() {
+                all(self.ask(Command::KillUnflushed)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = resumed => Err(ControlError::Resumed("SUSPEND")),
+            () = flushed => Ok(()),
         }
     }
 
@@ -291,6 +326,11 @@ impl Controls {
     fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
         super::ask(&self.crew, command)
     }
+}
+
+fn resume(gates: &mut Gates) {
+    gates.all_paused = false;
+    gates.suspended = false;
 }
 
 #[cfg(test)]

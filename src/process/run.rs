@@ -123,6 +123,7 @@ impl Shown {
         let terms = self.terms();
         let gates = self.controls.gates();
         let state = match self.stopping.load(Ordering::Relaxed) || gates.all_paused {
+            false if gates.suspended => PoolerState::Suspended,
             false => PoolerState::Active,
             true => PoolerState::Paused,
         };

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 pub struct Gates {
     /// PAUSE without a database.
     pub all_paused: bool,
+    /// SUSPEND: nothing is read from clients or servers.
+    pub suspended: bool,
     /// PAUSE or KILL of these.
     pub paused: BTreeSet<String>,
     /// They let nobody in (DISABLE).
@@ -14,6 +16,11 @@ pub struct Gates {
 }
 
 impl Gates {
+    /// Whether PAUSE or SUSPEND of everything holds.
+    pub fn stop_everything(&self) -> bool {
+        self.all_paused || self.suspended
+    }
+
     /// Whether the database's clients get no server connections.
     pub fn stops(&self, database: &str) -> bool {
         self.all_paused || self.paused.contains(database)

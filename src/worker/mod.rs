@@ -76,6 +76,8 @@ pub struct Worker {
     turning_away: Cell<bool>,
     /// Nobody but the console is let in any more.
     closed: Cell<bool>,
+    /// Nothing is read from clients or servers.
+    suspended: Cell<bool>,
     /// Clients that are to leave: also those that are only logging in.
     draining: Cell<bool>,
 }
@@ -107,6 +109,7 @@ impl Worker {
             past: RefCell::default(),
             turning_away: Cell::new(false),
             closed: Cell::new(false),
+            suspended: Cell::new(false),
             draining: Cell::new(false),
         })
     }

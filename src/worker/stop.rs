@@ -1,11 +1,43 @@
 //! What an operator stops: connections of one database, or of all; one client.
 
-use super::Worker;
+use std::sync::Arc;
+
+use super::{Gates, Worker};
 use crate::client::Order;
 use crate::server::Farewell;
 use crate::wire::build::Refusal;
 
 impl Worker {
+    pub(super) fn set_gates(&self, gates: Arc<Gates>) {
+        let suspended = gates.suspended;
+        self.pools.set_gates(gates);
+        if self.suspended.replace(suspended) != suspended {
+            for client in self.clients.borrow().values() {
+                client.flushed.set(false);
+                client.wake();
+            }
+        }
+    }
+
+    /// Whether nothing may be read from clients and servers.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended.get()
+    }
+
+    /// Whether nothing is left to be written to any client, or to any server for one.
+    pub(super) fn is_flushed(&self) -> bool {
+        let clients = self.clients.borrow();
+        clients.values().all(|client| client.flushed.get())
+    }
+
+    pub(super) fn kill_unflushed(&self) {
+        for client in self.clients.borrow().values() {
+            if !client.flushed.get() {
+                client.order(Order::NotFlushed);
+            }
+        }
+    }
+
     pub(super) fn is_without_servers(&self, database: Option<&str>) -> bool {
         self.pools.of(database).iter().all(|pool| pool.is_empty())
     }

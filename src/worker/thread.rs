@@ -56,6 +56,10 @@ pub enum Command {
     Disconnect(oneshot::Sender<()>),
     /// What an operator has stopped. Answers at once.
     Gates(Arc<Gates>, oneshot::Sender<()>),
+    /// Answers when everybody has taken what was to be written.
+    WaitFlushed(oneshot::Sender<()>),
+    /// Throws out who has not. Answers when they have gone.
+    KillUnflushed(oneshot::Sender<()>),
     /// Answers when no worker has a server connection of this database, or of
     /// any.
     WaitEmpty(Option<Arc<str>>, oneshot::Sender<()>),
@@ -226,9 +230,16 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                 });
             }
             Command::Gates(gates, done) => {
-                worker.pools.set_gates(gates);
+                worker.set_gates(gates);
                 // Here and below: the process may have stopped waiting.
                 let _ = done.send(());
+            }
+            Command::WaitFlushed(done) => {
+                tell_when(done, worker.clone(), Worker::is_flushed);
+            }
+            Command::KillUnflushed(done) => {
+                worker.kill_unflushed();
+                tell_when(done, worker.clone(), Worker::is_flushed);
             }
             Command::WaitEmpty(database, done) => tell_when(done, worker.clone(), move |worker| {
                 worker.is_without_servers(database.as_deref())

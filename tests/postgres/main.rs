@@ -48,6 +48,7 @@ mod signals;
 mod sockets;
 mod split;
 mod stats_port;
+mod suspend;
 mod systemd;
 mod threads;
 mod timeouts;

@@ -212,10 +212,10 @@ async fn mistakes_leave_the_console_open() {
         ask(&mut client, "show_me_everything").await,
         error("bad arguments")
     );
-    let not_built = ask(&mut client, "suspend").await;
+    let not_built = ask(&mut client, "show fds").await;
     assert_eq!(
         not_built[0].1,
-        "SERROR|C0A000|MSUSPEND is not built into pgweir yet||"
+        "SERROR|C0A000|MSHOW FDS is not built into pgweir yet||"
     );
     // A long one is cut before it is repeated, between two characters.
     let long = ask(&mut client, &format!("select  '{}'", "ü".repeat(3000))).await;

@@ -99,6 +99,7 @@ fn databases_that_are_stopped() {
     let name = |name: &str| [name.to_owned()].into();
     let gates = Gates {
         all_paused: false,
+        suspended: false,
         paused: name("app"),
         disabled: name("made"),
     };

@@ -89,6 +89,7 @@ fn a_pause_of_everything_stands_in_the_way_of_others() {
         Control::Pause(some("app")),
         Control::Kill(None),
         Control::Kill(some("app")),
+        Control::Suspend,
     ] {
         let error = begin(&controls, again, None);
         assert_eq!(error, "already suspended/paused");
@@ -97,6 +98,23 @@ fn a_pause_of_everything_stands_in_the_way_of_others() {
     assert_eq!(begin(&controls, Control::Resume(None), None), "");
     assert!(!controls.gates().stops("anything"));
     assert!(controls.gates().disabled.contains("app"));
+}
+
+#[test]
+fn suspend_needs_everything_to_run() {
+    let controls = controls();
+    assert_eq!(begin(&controls, Control::Pause(some("app")), None), "");
+    let error = begin(&controls, Control::Suspend, None);
+    assert_eq!(error, "cannot suspend with paused databases");
+    assert_eq!(begin(&controls, Control::Resume(some("app")), None), "");
+    assert_eq!(begin(&controls, Control::Suspend, None), "");
+    assert!(controls.gates().suspended && !controls.gates().stops("app"));
+    for again in [Control::Suspend, Control::Pause(None)] {
+        let error = begin(&controls, again, None);
+        assert_eq!(error, "already suspended/paused");
+    }
+    assert_eq!(begin(&controls, Control::Resume(None), None), "");
+    assert_eq!(*controls.gates(), Gates::default());
 }
 
 #[test]
@@ -144,5 +162,5 @@ async fn resume_ends_the_wait_of_a_pause() {
         }
     }
     assert_eq!(begin(&controls, Control::Resume(some("app")), None), "");
-    assert_eq!(waiting.await.unwrap(), Err(ControlError::Resumed));
+    assert_eq!(waiting.await.unwrap(), Err(ControlError::Resumed("PAUSE")));
 }

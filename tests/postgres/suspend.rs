@@ -1,0 +1,124 @@
+//! SUSPEND: everything stands still, and nothing is lost.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Frontend, Pooler, RawClient, Setup, secs};
+
+/// Long enough for an answer that must not come.
+const WHILE: Duration = Duration::from_millis(200);
+
+#[track_caller]
+fn refused(console: &mut RawClient, command: &str, text: &str) {
+    let error = console.try_query(command).error();
+    let seen = (error.severity(), error.sqlstate(), error.message());
+    assert_eq!(seen, ("ERROR", "08P01", text), "{command}");
+}
+
+fn states(console: &mut RawClient) -> Vec<String> {
+    let rows = console.query("SHOW STATE").rows();
+    rows.into_iter()
+        .map(|row| row[1].clone().unwrap())
+        .collect()
+}
+
+#[test]
+fn nothing_is_read_until_resume() {
+    let pooler = Setup::new().start();
+    let mut console = pooler.console();
+    let mut clients: Vec<_> = (0..4).map(|_| pooler.login()).collect();
+    let busy = &mut clients[0];
+    busy.query("begin");
+    busy.send(&Frontend::new().query("select pg_sleep(0.1), 'served'"));
+    // It has been sent on.
+    assert!(busy.is_silent_for(Duration::from_millis(50)));
+    assert_eq!(console.query("SUSPEND").command_tags(), ["SUSPEND"]);
+    assert_eq!(states(&mut console), ["no", "no", "yes"]);
+    for client in &mut clients[1..] {
+        client.send(&Frontend::new().query("select 1, 'served'"));
+    }
+    for client in &mut clients {
+        assert!(client.is_silent_for(WHILE));
+    }
+    for again in ["SUSPEND", "PAUSE"] {
+        refused(&mut console, again, "already suspended/paused");
+    }
+    assert_eq!(console.query("RESUME").command_tags(), ["RESUME"]);
+    for client in &mut clients {
+        let row = client.answer().rows().remove(0);
+        assert_eq!(row[1].as_deref(), Some("served"));
+    }
+    refused(&mut console, "RESUME", "pooler is not paused/suspended");
+    assert_eq!(states(&mut console), ["yes", "no", "no"]);
+}
+
+#[test]
+fn not_while_a_database_is_paused() {
+    let pooler = Setup::new().start();
+    let mut console = pooler.console();
+    let name = &pooler.database;
+    console.query(&format!("PAUSE {name}"));
+    let text = "cannot suspend with paused databases";
+    refused(&mut console, "SUSPEND", text);
+    console.query(&format!("RESUME {name}"));
+    assert_eq!(console.query("SUSPEND").command_tags(), ["SUSPEND"]);
+}
+
+/// More than the kernel holds for a client that does not read.
+const LONG: &str = "select repeat('x', 1000) from generate_series(1, 100000)";
+
+/// Does not read on: pgweir has something that it cannot write.
+fn slow_reader(pooler: &Pooler) -> RawClient {
+    let mut client = pooler.login();
+    client.send(&Frontend::new().query(LONG));
+    client.read();
+    // Until all buffers of the kernel are full.
+    thread::sleep(Duration::from_millis(500));
+    client
+}
+
+#[test]
+fn what_is_under_way_arrives_first() {
+    let pooler = Setup::new().start();
+    let mut slow = slow_reader(&pooler);
+    let mut console = pooler.console();
+    console.send(&Frontend::new().query("SUSPEND"));
+    assert!(console.is_silent_for(WHILE), "the client does not read");
+    // It takes what there is for it; the rest stays with the server.
+    let mut read = 0;
+    while !slow.is_silent_for(WHILE) {
+        slow.skip_bytes(1);
+        read += 1;
+    }
+    assert!(read > 0);
+    assert_eq!(console.answer().command_tags(), ["SUSPEND"]);
+    console.query("RESUME");
+    slow.skip_bytes(1);
+    slow.close();
+}
+
+#[test]
+fn who_takes_too_long_is_disconnected() {
+    let setup = Setup::new().set("suspend_timeout", secs(1.0));
+    let pooler = setup.start();
+    let _slow = slow_reader(&pooler);
+    let mut idle = pooler.login();
+    let mut console = pooler.console();
+    assert_eq!(console.query("SUSPEND").command_tags(), ["SUSPEND"]);
+    assert!(pooler.log().contains("suspend_timeout"), "{}", pooler.log());
+    console.query("RESUME");
+    assert_eq!(idle.value("select 1"), "1");
+}
+
+#[test]
+fn a_cancel_request_of_the_console_resumes() {
+    let pooler = Setup::new().start();
+    let _slow = slow_reader(&pooler);
+    let mut console = pooler.console();
+    console.send(&Frontend::new().query("SUSPEND"));
+    assert!(console.is_silent_for(WHILE));
+    console.cancel();
+    let text = "RESUME came before the SUSPEND was complete";
+    assert_eq!(console.answer().error().message(), text);
+    assert_eq!(pooler.login().value("select 1"), "1");
+}
