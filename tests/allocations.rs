@@ -60,7 +60,7 @@ fn transactions_allocate_nothing() {
         let config = files::load(Some(&file), &[]).unwrap();
         let log = logging::init(&logging::Options::new(&config)).unwrap();
         let source = process::Source::new(Some(file), Vec::new());
-        process::run(config, source, log, Vec::new())
+        process::run(config, source, log, process::Origin::default())
     });
     let mut plain: Vec<_> = (0..CLIENTS).map(|_| log_in(port, &database)).collect();
     let mut routed: Vec<_> = (0..CLIENTS).map(|_| log_in(port, "routed")).collect();

@@ -69,9 +69,6 @@ pub fn main(words: &[OsString]) -> ExitCode {
         println!("{}", crate::admin::version());
         return ExitCode::SUCCESS;
     }
-    if args.reboot {
-        return wrong("--reboot is not built yet: stop the old process first");
-    }
     let [file] = args.files.as_slice() else {
         return wrong("no configuration file specified");
     };
@@ -85,6 +82,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
         in_background: args.in_background,
         daemon: (args.daemon && !args.in_background).then(|| in_background(words)),
         as_root: false,
+        reboot: args.reboot,
     };
     run::start(source, &manner).unwrap_or_else(|error| {
         eprintln!("{program}: {error:#}");

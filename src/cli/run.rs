@@ -16,6 +16,9 @@ pub struct Args {
     /// pgweir.toml or pgbouncer.ini
     #[arg(required_unless_present = "database")]
     file: Option<PathBuf>,
+    /// Take over the sockets of the running process, which leaves then
+    #[arg(short = 'R', long)]
+    reboot: bool,
     /// A database as name=postgres://user:password@host:port/dbname
     #[arg(long, value_name = "NAME=URL")]
     database: Vec<String>,
@@ -32,6 +35,8 @@ pub struct Manner {
     pub daemon: Option<Vec<OsString>>,
     /// It may be root's.
     pub as_root: bool,
+    /// It takes the place of the running one.
+    pub reboot: bool,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -40,6 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         in_background: false,
         daemon: None,
         as_root: true,
+        reboot: args.reboot,
     };
     start(Source::new(args.file, args.database), &manner)
 }
@@ -79,7 +85,9 @@ pub fn start(source: Source, manner: &Manner) -> anyhow::Result<ExitCode> {
         if general.logfile.is_none() && !general.syslog {
             warn!("neither logfile nor syslog is set: nothing will be logged in the background");
         }
-        if let Err(error) = Pidfile::check(pidfile) {
+        if let Err(error) = Pidfile::check(pidfile)
+            && !manner.reboot
+        {
             error!(fatal = true, "{error}");
             return Ok(ExitCode::FAILURE);
         }
@@ -89,5 +97,6 @@ pub fn start(source: Source, manner: &Manner) -> anyhow::Result<ExitCode> {
         // No terminal sends it signals.
         nix::unistd::setsid().context("setsid failed")?;
     }
-    process::run(config, source, log, passed)
+    let reboot = manner.reboot;
+    process::run(config, source, log, process::Origin { passed, reboot })
 }

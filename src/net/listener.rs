@@ -4,6 +4,9 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use listenfd::ListenFd;
 use nix::unistd::{Group, chown};
@@ -30,11 +33,32 @@ pub enum Bound {
 
 /// Removes the socket's file when dropped. Abstract sockets have none.
 #[derive(Debug)]
-pub struct UnixPath(Option<PathBuf>);
+pub struct UnixPath {
+    path: Option<PathBuf>,
+    /// Not as long as it is somebody else's.
+    ours: Arc<AtomicBool>,
+}
+
+impl UnixPath {
+    fn ours(path: Option<PathBuf>) -> UnixPath {
+        let ours = Arc::new(AtomicBool::new(true));
+        UnixPath { path, ours }
+    }
+
+    /// A file that is somebody else's until `ours` says that it is not.
+    pub fn inherited(path: Option<PathBuf>, ours: &Arc<AtomicBool>) -> UnixPath {
+        let ours = ours.clone();
+        UnixPath { path, ours }
+    }
+
+    pub fn get(&self) -> Option<&PathBuf> {
+        self.path.as_ref()
+    }
+}
 
 impl Drop for UnixPath {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        if let Some(path) = self.path.as_ref().filter(|_| self.ours.load(Relaxed)) {
             // It may have been removed by somebody else already.
             let _ = std::fs::remove_file(path);
         }
@@ -54,7 +78,9 @@ pub fn inherited() -> Result<Vec<Bound>, ListenError> {
         Ok(socket) => socket.map(Bound::tcp).transpose(),
         Err(_) => {
             let socket = passed.take_unix_listener(number)?;
-            socket.map(|socket| Bound::unix(socket, None)).transpose()
+            socket
+                .map(|socket| Bound::unix(socket, UnixPath::ours(None)))
+                .transpose()
         }
     };
     let bound = |number| {
@@ -110,11 +136,30 @@ pub fn unix(
     group: Option<&str>,
     backlog: u32,
 ) -> Result<Bound, ListenError> {
-    let path = format!("{dir}/.s.PGSQL.{port}");
-    unix_socket(&path, mode, group, backlog).map_err(|source| ListenError {
-        place: path.clone(),
+    unix_at(&format!("{dir}/.s.PGSQL.{port}"), mode, group, backlog)
+}
+
+/// The same at any path.
+pub fn unix_at(
+    path: &str,
+    mode: u32,
+    group: Option<&str>,
+    backlog: u32,
+) -> Result<Bound, ListenError> {
+    unix_socket(path, mode, group, backlog).map_err(|source| ListenError {
+        place: path.to_owned(),
         source,
     })
+}
+
+/// Connects to such a path.
+pub fn connect_unix(path: &str) -> io::Result<std::os::unix::net::UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    match path.strip_prefix('@') {
+        Some(name) => socket.connect(&SockAddr::unix(format!("\0{name}"))?)?,
+        None => socket.connect(&SockAddr::unix(path)?)?,
+    }
+    Ok(socket.into())
 }
 
 fn unix_socket(path: &str, mode: u32, group: Option<&str>, backlog: u32) -> io::Result<Bound> {
@@ -139,8 +184,8 @@ fn unix_socket(path: &str, mode: u32, group: Option<&str>, backlog: u32) -> io::
             // permissions.
             let unfinished = format!("{path}.{}", std::process::id());
             socket.bind(&SockAddr::unix(&unfinished)?)?;
-            let hidden = UnixPath(Some(unfinished.into()));
-            let unfinished = hidden.0.as_deref().unwrap_or(Path::new(path));
+            let hidden = UnixPath::ours(Some(unfinished.into()));
+            let unfinished = hidden.path.as_deref().unwrap_or(Path::new(path));
             if let Some(group) = group {
                 let unknown = || io::Error::new(io::ErrorKind::NotFound, "no such group");
                 let group = Group::from_name(group)?.ok_or_else(unknown)?;
@@ -152,7 +197,7 @@ fn unix_socket(path: &str, mode: u32, group: Option<&str>, backlog: u32) -> io::
             Some(Path::new(path).to_owned())
         }
     };
-    Ok(Bound::Unix(socket.into(), UnixPath(file)))
+    Ok(Bound::Unix(socket.into(), UnixPath::ours(file)))
 }
 
 /// A listening socket of a runtime.
@@ -181,9 +226,9 @@ impl Listener {
 
     /// Somebody else has the socket, too: it is left as it is, with all who wait
     /// there.
-    pub fn leave(mut self) {
-        if let Listener::Unix(_, UnixPath(path)) = &mut self {
-            *path = None;
+    pub fn leave(self) {
+        if let Listener::Unix(_, file) = &self {
+            file.ours.store(false, Relaxed);
         }
     }
 
@@ -216,16 +261,16 @@ impl Listener {
 
 impl Bound {
     /// A socket that listens already.
-    fn tcp(socket: std::net::TcpListener) -> io::Result<Bound> {
+    pub fn tcp(socket: std::net::TcpListener) -> io::Result<Bound> {
         prepare(SockRef::from(&socket))?;
         let addr = socket.local_addr()?;
         Ok(Bound::Tcp(socket, addr))
     }
 
-    /// The same; its file is removed in the end if `path` says where it is.
-    fn unix(socket: std::os::unix::net::UnixListener, path: Option<PathBuf>) -> io::Result<Bound> {
+    /// The same, with its file.
+    pub fn unix(socket: std::os::unix::net::UnixListener, file: UnixPath) -> io::Result<Bound> {
         prepare(SockRef::from(&socket))?;
-        Ok(Bound::Unix(socket, UnixPath(path)))
+        Ok(Bound::Unix(socket, file))
     }
 
     /// Lets clients connect to a TCP socket.
@@ -245,10 +290,10 @@ impl Bound {
     pub fn place(&self) -> String {
         match self {
             Bound::Tcp(_, addr) => addr.to_string(),
-            Bound::Unix(socket, UnixPath(path)) => {
+            Bound::Unix(socket, file) => {
                 let addr = socket.local_addr();
                 let addr = addr.as_ref().ok().and_then(|addr| addr.as_pathname());
-                match path.as_deref().or(addr) {
+                match file.path.as_deref().or(addr) {
                     Some(path) => path.display().to_string(),
                     None => "an abstract Unix socket".to_owned(),
                 }

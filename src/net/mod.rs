@@ -1,5 +1,6 @@
 //! Sockets: TCP, Unix or TLS behind one type.
 
+pub mod descriptors;
 pub mod listener;
 pub mod message_io;
 mod options;

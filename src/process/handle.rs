@@ -1,3 +1,5 @@
+use std::os::unix::net::UnixStream;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Control, ControlError};
@@ -31,6 +33,8 @@ pub enum Command {
     },
     /// Stop something or let it go on; answers when that is complete.
     Control(Control, oneshot::Sender<Result<(), ControlError>>),
+    /// A new process serves in our place, and is at the other end of this.
+    Succeeded(UnixStream),
     /// Who waits for a PAUSE does so no longer.
     CancelPause,
 }
@@ -87,6 +91,12 @@ impl Handle {
     pub fn cancel_pause(&self) {
         // A closed channel means that the process is leaving already.
         let _ = self.commands.send(Command::CancelPause);
+    }
+
+    /// A new process serves in our place: starts leaving; returns at once.
+    pub fn succeeded(&self, successor: UnixStream) {
+        // A closed channel means that the process is leaving already.
+        let _ = self.commands.send(Command::Succeeded(successor));
     }
 
     /// Starts leaving; returns at once.

@@ -33,7 +33,8 @@ pub fn create_for(name: &str, path: &Path) -> anyhow::Result<()> {
     fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).with_context(failed)
 }
 
-fn find(name: &str) -> anyhow::Result<User> {
+/// The user of this name.
+pub fn find(name: &str) -> anyhow::Result<User> {
     let user = User::from_name(name)?;
     user.ok_or_else(|| anyhow!("could not find user '{name}' to switch to"))
 }

@@ -2,20 +2,23 @@
 
 mod control;
 mod handle;
+mod handover;
 pub mod identity;
 mod load;
 pub mod logging;
 mod memory;
+mod open_files;
 mod pidfile;
 mod run;
 mod service_manager;
+mod signals;
 mod sockets;
 
 pub use control::{Control, ControlError};
 pub use handle::{Command, Handle, ShutdownMode};
 pub use load::{Overrides, Source};
 pub use pidfile::Pidfile;
-pub use run::run;
+pub use run::{Origin, run};
 use tokio::sync::oneshot;
 
 use crate::worker::{self, Crew};

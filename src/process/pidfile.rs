@@ -10,7 +10,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use tracing::info;
 
-/// Removed when dropped.
+/// Removed when dropped, unless another process has its own there by then.
 #[derive(Debug)]
 pub struct Pidfile(PathBuf);
 
@@ -33,9 +33,13 @@ impl Pidfile {
         fs::remove_file(path).context("could not remove stale pidfile")
     }
 
-    /// Writes our process id.
-    pub fn write(path: &Path) -> anyhow::Result<Pidfile> {
-        Pidfile::check(path)?;
+    /// Writes our process id. The process whose file is there may be `replaced` by us.
+    pub fn write(path: &Path, replaced: bool) -> anyhow::Result<Pidfile> {
+        match replaced {
+            // It may have none.
+            true => drop(fs::remove_file(path)),
+            false => Pidfile::check(path)?,
+        }
         let failed = || format!("could not open pidfile '{}'", path.display());
         let mut options = fs::OpenOptions::new();
         let mut file = options
@@ -52,7 +56,13 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        // Somebody may have removed it before us.
-        let _ = fs::remove_file(&self.0);
+        if read(&self.0) == Some(std::process::id() as i32) {
+            // Somebody may remove it before us.
+            let _ = fs::remove_file(&self.0);
+        }
     }
+}
+
+fn read(path: &Path) -> Option<i32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }

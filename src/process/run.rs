@@ -9,29 +9,30 @@
 //! | QUIT | ends now |
 //! | USR1, USR2 | PAUSE and RESUME of everything |
 
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{error, info, warn};
 
 use super::control::{Control, ControlError, Controls};
+use super::handover::{self, Copies};
 use super::load::{self, Loaded, Source};
 use super::logging::{self, LogHandle};
+use super::open_files;
 use super::pidfile::Pidfile;
+use super::signals::Signals;
 use super::{Command, Handle, ShutdownMode, all, ask, gather, memory, service_manager, sockets};
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
-use crate::auth::UserList;
 use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
-use crate::http::{self, Health};
+use crate::http::Health;
 use crate::net::listener::Bound;
 use crate::pool::Ledger;
 use crate::server::Peers;
@@ -45,14 +46,21 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Logins whose hashing waits; more wait in front of the queue.
 const HASHING_QUEUE: usize = 256;
 
+/// Where the sockets come from that clients connect to.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// Those that a service manager has opened, instead of the configuration's.
+    pub passed: Vec<Bound>,
+    /// Those of the running process, which is replaced (`--reboot`).
+    pub reboot: bool,
+}
+
 /// Serves clients until told to stop. Returns when everything is closed.
-/// `passed`: sockets that a service manager has opened, to listen on instead of
-/// those of the configuration.
 pub fn run(
     config: Config,
     source: Source,
     log: LogHandle,
-    passed: Vec<Bound>,
+    origin: Origin,
 ) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -60,7 +68,7 @@ pub fn run(
     let result = runtime.block_on(async {
         // First of all: once a socket is bound, others take us for running.
         let signals = Signals::install()?;
-        let (process, commands) = Process::start(config, source, log, passed).await?;
+        let (process, commands) = Process::start(config, source, log, origin).await?;
         process.serve(commands, signals).await
     });
     if let Err(error) = &result {
@@ -69,30 +77,6 @@ pub fn run(
     // Scrapes under way are not waited for.
     runtime.shutdown_background();
     result
-}
-
-/// The signals that mean something; see above. They are kept from the moment
-/// they are installed.
-struct Signals {
-    hup: Signal,
-    int: Signal,
-    term: Signal,
-    quit: Signal,
-    usr1: Signal,
-    usr2: Signal,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Signals> {
-        Ok(Signals {
-            hup: signal(SignalKind::hangup())?,
-            int: signal(SignalKind::interrupt())?,
-            term: signal(SignalKind::terminate())?,
-            quit: signal(SignalKind::quit())?,
-            usr1: signal(SignalKind::user_defined1())?,
-            usr2: signal(SignalKind::user_defined2())?,
-        })
-    }
 }
 
 /// The control thread's state.
@@ -107,6 +91,9 @@ struct Process {
     shown: Arc<Shown>,
     stopping: watch::Sender<Option<ShutdownMode>>,
     sockets: Sockets,
+    stats: Option<AbortHandle>,
+    /// Who waits for the process that will replace us.
+    successor: Option<JoinHandle<()>>,
     _pidfile: Option<Pidfile>,
 }
 
@@ -139,6 +126,13 @@ impl Shown {
         view
     }
 
+    fn health(&self) -> Health {
+        match self.stopping.load(Ordering::Relaxed) {
+            false => Health::Serving,
+            true => Health::Stopping("pgweir is shutting down".to_owned()),
+        }
+    }
+
     fn terms(&self) -> Arc<Terms> {
         self.terms
             .lock()
@@ -159,9 +153,9 @@ impl Process {
         config: Config,
         source: Source,
         log: LogHandle,
-        passed: Vec<Bound>,
+        origin: Origin,
     ) -> anyhow::Result<(Process, mpsc::UnboundedReceiver<Command>)> {
-        raise_file_limit();
+        open_files::raise_limit();
         let general = &config.general;
         let (users, mistakes) = load::users(&config).map_err(anyhow::Error::msg)?;
         for mistake in mistakes {
@@ -169,20 +163,25 @@ impl Process {
         }
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let workers = general.worker_count(cores);
-        check_file_limit(&config, &users, workers).map_err(anyhow::Error::msg)?;
+        open_files::check_limit(&config, &users, workers).map_err(anyhow::Error::msg)?;
         let hba = load::hba(&config).map_err(anyhow::Error::msg)?;
         let tls = load::tls(&config, None).map_err(anyhow::Error::msg)?;
-        let stats = match &general.stats_listen {
-            Some(addr) => Some(
-                TcpListener::bind(addr)
-                    .await
-                    .with_context(|| format!("cannot listen on stats_listen = {addr}"))?,
-            ),
-            None => None,
+        let mut inheritance = match origin.reboot {
+            true => handover::inherit(general).context("cannot replace the running process")?,
+            false => None,
         };
+        let stats = sockets::stats(general, inheritance.as_mut())?;
         // Last: when clients can connect, everything else is there.
-        let (listeners, sockets) = sockets::open(general, passed)?;
-        let pidfile = general.pidfile.as_deref().map(Pidfile::write).transpose()?;
+        let (listeners, sockets) = sockets::open(general, inheritance.as_mut(), origin.passed)?;
+        let replaced = inheritance.is_some();
+        let pidfile = general.pidfile.as_deref();
+        let pidfile = pidfile
+            .map(|path| Pidfile::write(path, replaced))
+            .transpose()?;
+        let copies = match (sockets, general.stats_listen.as_deref()) {
+            (Sockets::Own, addr) => Copies::new(&listeners, addr.zip(stats.as_ref()))?,
+            (Sockets::Others, _) => Copies::default(),
+        };
         let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
         let derived_keys = DerivedKeys::new(hashing);
         let auth = AuthContext::new(
@@ -249,21 +248,17 @@ impl Process {
             threads.push(worker::start(start, mailbox).context("cannot start a worker")?);
         }
         drop(first);
-        if let Some(listener) = stats {
-            if let Ok(addr) = listener.local_addr() {
-                info!(listen = %addr, "stats port");
+        let stats = match stats {
+            Some(listener) => {
+                let health = shown.clone();
+                Some(sockets::serve_stats(listener, &handle, move || {
+                    health.health()
+                })?)
             }
-            let health = shown.clone();
-            tokio::spawn(http::serve(listener, handle.clone(), move || match health
-                .stopping
-                .load(Ordering::Relaxed)
-            {
-                false => Health::Serving,
-                true => Health::Stopping("pgweir is shutting down".to_owned()),
-            }));
-        }
+            None => None,
+        };
         tokio::spawn(keep_averages(
-            handle,
+            handle.clone(),
             shown.clone(),
             stats_period,
             log_stats,
@@ -273,6 +268,18 @@ impl Process {
         let version = concat!("pgweir ", env!("CARGO_PKG_VERSION"));
         info!(version, workers, "process up");
         service_manager::ready();
+        if let Some(inheritance) = inheritance {
+            inheritance
+                .serve()
+                .context("the process to be replaced has gone")?;
+        }
+        let successor = match sockets {
+            Sockets::Own => {
+                let terms = shown.terms();
+                handover::wait_for_successor(&terms.config.general, copies, handle)
+            }
+            Sockets::Others => None,
+        };
         let process = Process {
             source,
             log,
@@ -284,6 +291,8 @@ impl Process {
             shown,
             stopping: watch::Sender::new(None),
             sockets,
+            stats,
+            successor,
             _pidfile: pidfile,
         };
         Ok((process, commands))
@@ -317,6 +326,12 @@ impl Process {
                     }
                     Some(Command::CancelPause) => {
                         self.controls.cancel_pause();
+                        continue;
+                    }
+                    Some(Command::Succeeded(successor)) => {
+                        if self.stopping.borrow().is_none() {
+                            left = Some(self.make_way(&successor));
+                        }
                         continue;
                     }
                     Some(Command::Shutdown(mode)) => (mode, false),
@@ -353,9 +368,33 @@ impl Process {
                 info!("shutting down immediately");
                 break;
             }
+            self.stop_offering().await;
             left = Some(self.begin_shutdown(wish));
         }
         self.end()
+    }
+
+    /// Leaves to a new process what clients connect to, and lets ours finish.
+    fn make_way(&mut self, successor: &UnixStream) -> oneshot::Receiver<()> {
+        info!("a new process serves in this one's place");
+        self.sockets = Sockets::Others;
+        if let Some(stats) = self.stats.take() {
+            stats.abort();
+        }
+        let left = self.begin_shutdown(ShutdownMode::WaitForClients);
+        if let Err(error) = handover::make_way(successor) {
+            warn!(reason = %error, "the new process has gone");
+        }
+        left
+    }
+
+    /// Closes our copies of the sockets: those that are closed last count.
+    async fn stop_offering(&mut self) {
+        if let Some(task) = self.successor.take() {
+            task.abort();
+            // An error says that it was in time.
+            let _ = task.await;
+        }
     }
 
     /// Asks the workers for their state, in the background.
@@ -477,7 +516,7 @@ impl Process {
             changes,
         }: Loaded,
     ) -> Result<(), String> {
-        check_file_limit(&config, &users, self.threads.len())?;
+        open_files::check_limit(&config, &users, self.threads.len())?;
         for change in &changes.after_restart {
             let key = change.key;
             warn!(key, "setting changes only after a restart");
@@ -596,27 +635,6 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// As many file descriptors as the system lets us have: each client takes one.
-fn raise_file_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        warn!(reason = %error, soft, hard, "cannot raise the number of open files");
-    }
-}
-
-/// Warns, or refuses, if that is not enough for the configuration.
-fn check_file_limit(config: &Config, users: &UserList, workers: usize) -> Result<(), String> {
-    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return Ok(());
-    };
-    if let Some(reason) = load::check_descriptors(config, users, workers, soft)? {
-        warn!("{reason}");
-    }
-    Ok(())
 }
 
 /// Derives SCRAM keys ahead of the first logins, in the background.

@@ -1,24 +1,38 @@
 //! The sockets that clients connect to.
 
-use anyhow::Context;
-use tracing::warn;
+use std::io;
+use std::net::TcpListener;
 
-use super::identity;
+use anyhow::Context;
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+
+use super::handover::Inheritance;
+use super::{Handle, identity};
 use crate::config::Settings;
+use crate::http::{self, Health};
 use crate::net::listener::{self, Bound};
 use crate::worker::Sockets;
 
-/// Those that were `passed` by a service manager, or else those of the
-/// configuration; and whose they are. The process becomes its `user` meanwhile: root
-/// may open ports that others must not, but the Unix socket's file is to be removed.
-pub fn open(general: &Settings, passed: Vec<Bound>) -> anyhow::Result<(Vec<Bound>, Sockets)> {
-    let own = passed.is_empty();
+/// Those of the process that is replaced, those that were `passed` by a service
+/// manager, or else those of the configuration; and whose they are. The process
+/// becomes its `user` meanwhile: root may open ports that others must not, but the
+/// Unix socket's file is to be removed.
+pub fn open(
+    general: &Settings,
+    inheritance: Option<&mut Inheritance>,
+    passed: Vec<Bound>,
+) -> anyhow::Result<(Vec<Bound>, Sockets)> {
+    let own = passed.is_empty() && inheritance.is_none();
     let tcp = match own {
         true => bind_tcp(general)?,
         false => Vec::new(),
     };
     if let Some(user) = general.user.as_deref().filter(|user| !user.is_empty()) {
         identity::assume(user)?;
+    }
+    if let Some(inheritance) = inheritance {
+        return Ok((std::mem::take(&mut inheritance.listeners), Sockets::Own));
     }
     if !own {
         ignore_addresses(general);
@@ -35,6 +49,36 @@ pub fn open(general: &Settings, passed: Vec<Bound>) -> anyhow::Result<(Vec<Bound
         "nothing to listen on: set listen_addr or unix_socket_dir"
     );
     Ok((bound, Sockets::Own))
+}
+
+/// The stats port: that of the process that is replaced, or a new one.
+pub fn stats(
+    general: &Settings,
+    inheritance: Option<&mut Inheritance>,
+) -> anyhow::Result<Option<TcpListener>> {
+    let Some(addr) = &general.stats_listen else {
+        return Ok(None);
+    };
+    let inherited = inheritance.and_then(|from| from.take_stats(addr));
+    let socket = match inherited {
+        Some(socket) => socket,
+        None => TcpListener::bind(addr)
+            .with_context(|| format!("cannot listen on stats_listen = {addr}"))?,
+    };
+    Ok(Some(socket))
+}
+
+/// Serves the stats port. Must be called inside a runtime.
+pub fn serve_stats<H>(listener: TcpListener, handle: &Handle, health: H) -> io::Result<AbortHandle>
+where
+    H: Fn() -> Health + Send + Sync + 'static,
+{
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    if let Ok(addr) = listener.local_addr() {
+        info!(listen = %addr, "stats port");
+    }
+    Ok(tokio::spawn(http::serve(listener, handle.clone(), health)).abort_handle())
 }
 
 /// PgBouncer's words (src/pooler.c).

@@ -36,6 +36,7 @@ mod peers;
 mod pgbouncer_command_line;
 mod pool;
 mod prepared;
+mod reboot;
 mod refusals;
 mod replicas;
 mod replicas_health;

@@ -128,10 +128,6 @@ fn help_version_and_mistakes() {
         (&[][..], "no configuration file specified"),
         (&["a", "b"], "no configuration file specified"),
         (&["-x"], "unexpected argument '-x' found"),
-        (
-            &["-R", "a"],
-            "--reboot is not built yet: stop the old process first",
-        ),
     ] {
         let output = run(words);
         assert!(!output.success);
@@ -139,6 +135,24 @@ fn help_version_and_mistakes() {
     }
     let missing = run(&["/nowhere/pgbouncer.ini"]);
     assert!(!missing.success && missing.stderr.contains("/nowhere/pgbouncer.ini"));
+}
+
+#[test]
+fn a_daemon_takes_the_place_of_another() {
+    let installed = Installed::new("");
+    installed.pgbouncer(&["-d"]).succeed();
+    let old = installed.text("pid");
+    let mut client = installed.client(&installed.database);
+    client.query("begin");
+    installed.pgbouncer(&["-d", "-R"]).succeed();
+    let new = installed.text("pid");
+    assert_ne!(new, old);
+    assert_eq!(client.query("commit").status(), 'I');
+    drop(client);
+    let stopped = format!("[{}] LOG pgweir has stopped", old.trim());
+    eventually("it ends", true, || installed.text("log").contains(&stopped));
+    assert_eq!(installed.text("pid"), new);
+    assert_eq!(installed.client(&installed.database).value("select 1"), "1");
 }
 
 #[test]

@@ -48,6 +48,15 @@ fn who_waits_to_be_accepted_is_served_although_the_process_stops() {
     });
 }
 
+/// Ends what loads the poolers, also if the test fails.
+pub struct End<'a>(pub &'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Connects, works, cancels a query of its own, and leaves; again and again.
 fn work(address: &Address, database: &str, over: &AtomicBool) -> usize {
     let mut sessions = 0;
@@ -88,6 +97,7 @@ fn three_processes_are_replaced_under_load_and_nothing_fails() {
     let bench = pgbench(&arguments, &group.poolers[0].dsn()).start();
     let (over, sessions) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let end = End(&over);
         for _ in 0..4 {
             scope.spawn(|| {
                 let count = work(&address, &database, &over);
@@ -99,7 +109,7 @@ fn three_processes_are_replaced_under_load_and_nothing_fails() {
             group.replace(number);
         }
         thread::sleep(Duration::from_millis(500));
-        over.store(true, Ordering::Relaxed);
+        drop(end);
     });
     let output = bench.finish();
     assert!(output.success, "{}", output.stderr);

@@ -133,6 +133,7 @@ pub struct Setup {
     database: String,
     /// What a shell does before it becomes pgweir.
     before: Vec<String>,
+    arguments: Vec<String>,
     /// Its standard input and output, if they are not the usual ones.
     inherited: Option<Arc<(OwnedFd, OwnedFd)>>,
     target: Target,
@@ -155,6 +156,7 @@ impl Setup {
             peers: BTreeMap::new(),
             database: database.clone(),
             before: Vec::new(),
+            arguments: Vec::new(),
             inherited: None,
             target: target(),
         }
@@ -223,6 +225,12 @@ impl Setup {
     /// What a shell does before it becomes pgweir.
     pub fn before(mut self, command: &str) -> Setup {
         self.before.push(command.to_owned());
+        self
+    }
+
+    /// An argument of pgweir.
+    pub fn argument(mut self, argument: &str) -> Setup {
+        self.arguments.push(argument.to_owned());
         self
     }
 
@@ -390,7 +398,7 @@ impl Setup {
                 shell
             }
         };
-        command.arg("run").arg(config);
+        command.arg("run").args(&self.arguments).arg(config);
         command
     }
 

@@ -1,0 +1,282 @@
+//! A new process takes the place of a running one (`--reboot`).
+//!
+//! Every process with a Unix socket listens at a second one beside it, for
+//! processes of its own user only.
+//!
+//! | new process | running process |
+//! |---|---|
+//! | connects | sends an [`Offer`] with its listening sockets |
+//! | starts, listens at them | serves as before |
+//! | says that it serves | removes the second socket, and says so |
+//! | listens at a second socket | lets go of the sockets, and leaves as after SIGTERM |
+//!
+//! Both have the same sockets meanwhile, so nobody is ever refused. If the new
+//! process fails before it serves, nothing has changed.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::{Handle, identity};
+use crate::config::Settings;
+use crate::net::listener::{self, Bound, Listener, UnixPath};
+use crate::net::{Stream, descriptors};
+
+/// Of the messages: processes with another one cannot follow each other.
+const FORMAT: u32 = 1;
+/// How long a process may take to start, or to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the running process has, in the order of the files that come with it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Offer {
+    format: u32,
+    version: String,
+    pid: u32,
+    sockets: Vec<Kind>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Kind {
+    Tcp,
+    Unix {
+        path: Option<PathBuf>,
+    },
+    /// The stats port, as the configuration writes it.
+    Stats(String),
+}
+
+/// Copies of a process's listening sockets.
+#[derive(Debug, Default)]
+pub struct Copies(Vec<(Kind, OwnedFd)>);
+
+impl Copies {
+    pub fn new(listeners: &[Bound], stats: Option<(&str, &TcpListener)>) -> io::Result<Copies> {
+        let mut copies = Vec::new();
+        for bound in listeners {
+            copies.push(match bound {
+                Bound::Tcp(socket, _) => (Kind::Tcp, socket.try_clone()?.into()),
+                Bound::Unix(socket, path) => {
+                    let path = path.get().cloned();
+                    (Kind::Unix { path }, socket.try_clone()?.into())
+                }
+            });
+        }
+        if let Some((addr, socket)) = stats {
+            let kind = Kind::Stats(addr.to_owned());
+            copies.push((kind, socket.try_clone()?.into()));
+        }
+        Ok(Copies(copies))
+    }
+}
+
+/// Where a process says that it serves in our place.
+fn meeting_place(general: &Settings) -> Option<String> {
+    let dir = &general.unix_socket_dir;
+    let port = general.listen_port;
+    (!dir.is_empty()).then(|| format!("{dir}/.s.PGSQL.{port}.reboot"))
+}
+
+/// Waits for a process that wants to take our place, and offers it our sockets. Once
+/// it serves, `handle` is told. Whoever stops waiting lets go of the copies.
+///
+/// Must be called inside a runtime.
+pub fn wait_for_successor(
+    general: &Settings,
+    copies: Copies,
+    handle: Handle,
+) -> Option<JoinHandle<()>> {
+    let place = meeting_place(general)?;
+    let bound = listener::unix_at(&place, 0o600, None, 1);
+    let listener = bound.map_err(anyhow::Error::from).and_then(|bound| {
+        let listener = Listener::new(bound);
+        listener.context("it is not known to the runtime")
+    });
+    match listener {
+        Ok(listener) => Some(tokio::spawn(offer(listener, Arc::new(copies), handle))),
+        Err(error) => {
+            let reason = format!("{error:#}");
+            warn!(reason, "this process cannot be replaced by --reboot");
+            None
+        }
+    }
+}
+
+async fn offer(listener: Listener, copies: Arc<Copies>, handle: Handle) {
+    let successor = loop {
+        let Ok(Stream::Unix(stream)) = listener.accept().await else {
+            // Most likely no descriptor is left.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        };
+        // Root is still to become our user.
+        let trusted = [geteuid().as_raw(), 0];
+        if !stream
+            .peer_cred()
+            .is_ok_and(|peer| trusted.contains(&peer.uid()))
+        {
+            continue;
+        }
+        let copies = copies.clone();
+        let served = tokio::task::spawn_blocking(move || {
+            let stream = stream.into_std()?;
+            offer_to(&stream, &copies)?;
+            Ok::<_, io::Error>(stream)
+        });
+        match served.await {
+            Ok(Ok(stream)) => break stream,
+            Ok(Err(error)) => warn!(reason = %error, "a new process did not take over"),
+            Err(_) => return,
+        }
+    };
+    // Its file goes: the successor has one there.
+    drop(listener);
+    handle.succeeded(successor);
+}
+
+/// Returns when the process there serves clients.
+fn offer_to(stream: &UnixStream, copies: &Copies) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let offer = Offer {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        sockets: copies.0.iter().map(|(kind, _)| kind.clone()).collect(),
+    };
+    let files: Vec<_> = copies.0.iter().map(|(_, file)| file.as_fd()).collect();
+    descriptors::send(stream, &serde_json::to_vec(&offer)?, &files)?;
+    descriptors::receive(stream).map(|_serves| ())
+}
+
+/// What a new process has got from the one that it replaces.
+#[derive(Debug)]
+pub struct Inheritance {
+    predecessor: UnixStream,
+    pub listeners: Vec<Bound>,
+    /// Whether the files of Unix sockets are ours already.
+    ours: Arc<AtomicBool>,
+    stats: Option<(String, TcpListener)>,
+}
+
+/// Asks the running process for its sockets; `None`: there is none.
+///
+/// # Errors
+/// It cannot be replaced by this one.
+pub fn inherit(general: &Settings) -> anyhow::Result<Option<Inheritance>> {
+    let place = meeting_place(general).context("--reboot needs a unix_socket_dir")?;
+    let Ok(predecessor) = listener::connect_unix(&place) else {
+        // PgBouncer's words (src/main.c).
+        info!("old process not found, try to continue normally");
+        return Ok(None);
+    };
+    // In /tmp anybody can have such a socket.
+    let user = getsockopt(&predecessor, PeerCredentials)?.uid();
+    let ours = match general.user.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) => identity::find(name)?.uid.as_raw(),
+        None => geteuid().as_raw(),
+    };
+    ensure!(
+        user == ours,
+        "the running process is user {user}'s, not {ours}'s"
+    );
+    predecessor.set_read_timeout(Some(PATIENCE))?;
+    let (offer, files) = descriptors::receive(&predecessor).context("no offer came")?;
+    let offer: Offer = read_offer(&offer)?;
+    ensure!(offer.sockets.len() == files.len(), "a socket is missing");
+    info!(pid = offer.pid, version = offer.version, "taking over");
+    let mut inheritance = Inheritance {
+        predecessor,
+        listeners: Vec::new(),
+        ours: Arc::default(),
+        stats: None,
+    };
+    for (kind, file) in offer.sockets.into_iter().zip(files) {
+        match kind {
+            Kind::Tcp => inheritance.listeners.push(Bound::tcp(file.into())?),
+            Kind::Unix { path } => {
+                let path = UnixPath::inherited(path, &inheritance.ours);
+                inheritance.listeners.push(Bound::unix(file.into(), path)?);
+            }
+            Kind::Stats(addr) => inheritance.stats = Some((addr, file.into())),
+        }
+    }
+    Ok(Some(inheritance))
+}
+
+fn read_offer(message: &[u8]) -> anyhow::Result<Offer> {
+    #[derive(Deserialize)]
+    struct Any {
+        format: u32,
+        version: String,
+    }
+    let Any { format, version } = serde_json::from_slice(message)?;
+    if format != FORMAT {
+        bail!(
+            "the running process ({version}) hands over in format {format}, this one takes \
+             {FORMAT}: stop it and start this one without --reboot"
+        );
+    }
+    Ok(serde_json::from_slice(message)?)
+}
+
+impl Inheritance {
+    /// The stats port, if it is the one of the configuration.
+    pub fn take_stats(&mut self, wanted: &str) -> Option<TcpListener> {
+        let (_, socket) = self.stats.take_if(|(addr, _)| addr == wanted)?;
+        Some(socket)
+    }
+
+    /// We serve clients: the predecessor leaves. Returns when the place where it
+    /// waited for us is free.
+    ///
+    /// # Errors
+    /// It has gone already.
+    pub fn serve(self) -> io::Result<()> {
+        descriptors::send(&self.predecessor, b"serving", &[])?;
+        self.ours.store(true, Ordering::Relaxed);
+        descriptors::receive(&self.predecessor).map(|_leaves| ())
+    }
+}
+
+/// Tells a successor that its place is free.
+pub fn make_way(successor: &UnixStream) -> io::Result<()> {
+    descriptors::send(successor, b"leaving", &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_format_is_refused_clearly() {
+        let offer = Offer {
+            format: FORMAT,
+            version: "9.9".to_owned(),
+            pid: 7,
+            sockets: vec![Kind::Tcp, Kind::Stats("*:1".to_owned())],
+        };
+        let mut message = serde_json::to_value(&offer).unwrap();
+        let text = serde_json::to_vec(&message).unwrap();
+        assert_eq!(read_offer(&text).unwrap(), offer);
+        message["format"] = 2.into();
+        message["sockets"] = "in another form".into();
+        let text = serde_json::to_vec(&message).unwrap();
+        let error = read_offer(&text).unwrap_err().to_string();
+        let start = "the running process (9.9) hands over in format 2, this one takes 1";
+        assert!(error.starts_with(start), "{error}");
+    }
+}
