@@ -36,6 +36,7 @@ pub async fn method(
             PeerAddr::Unix => None,
         },
         encrypted: stream.encryption().is_some(),
+        // Who asks for the WAL has been turned away before.
         replication: false,
     };
     let Some((demand, rule)) = terms.demand(&visitor) else {
