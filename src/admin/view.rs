@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::snapshot::{MemoryRow, Snapshot};
+use super::snapshot::{ClientState, MemoryRow, Snapshot};
 use crate::auth::{Secret, UserList};
 use crate::config::{
     Choice, Config, DatabaseConfig, LoadBalance, PeerConfig, PoolMode, Settings, Table, UserConfig,
@@ -108,7 +108,7 @@ impl ConsoleView {
             listen_port: config.general.listen_port,
             state,
             databases: databases(config, snapshot, gates),
-            users: user_rows(config, users),
+            users: user_rows(config, users, snapshot),
             memory: memory(config, users),
             config: settings(&config.general),
             averages,
@@ -166,10 +166,17 @@ fn database_row(name: &str, database: &DatabaseConfig, general: &Settings) -> Da
     }
 }
 
-fn user_rows(config: &Config, users: &UserList) -> Vec<UserRow> {
+fn user_rows(config: &Config, users: &UserList, snapshot: &Snapshot) -> Vec<UserRow> {
     let listed = users.iter().map(|(name, _)| name);
     let configured = config.users.keys().map(String::as_str);
-    let names: BTreeSet<&str> = listed.chain(configured).collect();
+    // Those that were looked up: somebody is there, or was, and has left a pool.
+    let looked_up = |database: &str| config.auth_query(database).is_some();
+    let clients = snapshot.clients.iter().filter(|c| looked_up(&c.database));
+    let clients = clients.filter(|c| c.state != ClientState::Login);
+    let pools = snapshot.pools.iter().filter(|p| looked_up(&p.database));
+    let found = clients.map(|c| c.user.as_str());
+    let found = found.chain(pools.map(|pool| pool.user.as_str()));
+    let names: BTreeSet<&str> = listed.chain(configured).chain(found).collect();
     names
         .into_iter()
         .map(|name| {

@@ -86,6 +86,14 @@ impl AuthContext {
         }
     }
 
+    /// The same, if users have passwords of this form.
+    pub fn with_usual_kind(&self, usual_kind: SecretKind) -> AuthContext {
+        AuthContext {
+            usual_kind,
+            ..self.clone()
+        }
+    }
+
     /// The cache of keys, for logging in to servers with the same passwords.
     pub fn keys(&self) -> &DerivedKeys {
         &self.keys
@@ -135,6 +143,24 @@ pub async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    authenticate_or_ask(io, user, method, secret, ctx, binding, async || None).await
+}
+
+/// The same with a secret that may be outdated: before a password is wrong `again`
+/// is asked for the present one. (A SCRAM exchange cannot be saved: the client has
+/// answered with the salt of the old one.)
+pub async fn authenticate_or_ask<S>(
+    io: &mut S,
+    user: &str,
+    method: Method,
+    secret: Option<&Secret>,
+    ctx: &AuthContext,
+    binding: Option<&[u8]>,
+    again: impl AsyncFnOnce() -> Option<Secret>,
+) -> Result<Authenticated, LoginError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let usable = secret.filter(|secret| !secret.is_empty());
     let kind = usable.map_or(ctx.usual_kind, Secret::kind);
     let login = Login {
@@ -152,8 +178,8 @@ where
             "\"trust\" authentication failed",
             NO_SUCH_USER,
         )),
-        Method::Plain => login.plain().await,
-        Method::Md5 if kind != SecretKind::Scram => login.md5().await,
+        Method::Plain => login.plain(again).await,
+        Method::Md5 if kind != SecretKind::Scram => login.md5(again).await,
         Method::Md5 | Method::ScramSha256 => login.scram().await,
     }
 }
@@ -181,19 +207,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
         }
     }
 
-    async fn plain(mut self) -> Result<Authenticated, LoginError> {
+    async fn plain(
+        mut self,
+        again: impl AsyncFnOnce() -> Option<Secret>,
+    ) -> Result<Authenticated, LoginError> {
         let secret = self.secret_or_mock(self.ctx.usual_kind);
         self.send(Authentication::CleartextPassword).await?;
         let password = self.read_password().await?;
-        let good = match &secret {
-            Secret::Scram(_) => {
-                let (user, password) = (self.user.to_owned(), password.clone());
-                let verify = move || secret.verify_plain(&user, &password);
-                let hashing = self.ctx.keys.hashing();
-                hashing.run(verify).await.map_err(internal)?
-            }
-            secret => secret.verify_plain(self.user, &password),
-        };
+        let good = self.is_password_of(secret, &password).await?
+            || match again().await {
+                Some(secret) => self.is_password_of(secret, &password).await?,
+                None => false,
+            };
         if !good {
             return Err(self.wrong_password());
         }
@@ -203,16 +228,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
         })
     }
 
-    async fn md5(mut self) -> Result<Authenticated, LoginError> {
+    async fn is_password_of(
+        &self,
+        secret: Secret,
+        password: &Zeroizing<Vec<u8>>,
+    ) -> Result<bool, LoginError> {
+        if secret.kind() != SecretKind::Scram {
+            return Ok(secret.verify_plain(self.user, password));
+        }
+        let (user, password) = (self.user.to_owned(), password.clone());
+        let verify = move || secret.verify_plain(&user, &password);
+        let hashing = self.ctx.keys.hashing();
+        hashing.run(verify).await.map_err(internal)
+    }
+
+    async fn md5(
+        mut self,
+        again: impl AsyncFnOnce() -> Option<Secret>,
+    ) -> Result<Authenticated, LoginError> {
         let secret = self.secret_or_mock(SecretKind::Md5);
         let salt: [u8; 4] = rand::random();
         self.send(Authentication::MD5Password(salt.to_vec()))
             .await?;
         let answer = self.read_password().await?;
-        if !secret.verify_md5(self.user, salt, &answer) {
-            return Err(self.wrong_password());
+        if secret.verify_md5(self.user, salt, &answer) {
+            return Ok(self.unasked());
         }
-        Ok(self.unasked())
+        match again().await {
+            // Whoever was asked has it.
+            Some(secret) if secret.verify_md5(self.user, salt, &answer) => {
+                Ok(Authenticated::default())
+            }
+            _ => Err(self.wrong_password()),
+        }
     }
 
     async fn scram(mut self) -> Result<Authenticated, LoginError> {

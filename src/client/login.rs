@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tracing::info;
 
-use super::auth::{self, Authenticated, LoginError, authenticate};
+use super::auth::{self, Authenticated, LoginError, authenticate_or_ask};
 use super::farewell::address;
 use super::identity;
 use super::info::{ClientInfo, Party};
+use super::lookup::Account;
 use super::session::Client;
 use super::startup::{Arrival, Begun, Failure};
 use crate::admin::console::{self, Identity};
@@ -26,6 +27,7 @@ use crate::wire::TxStatus;
 use crate::wire::build::{self, Refusal, Severity};
 use crate::wire::startup::{Startup, split_options};
 use crate::worker::Worker;
+use crate::worker::lookups::Found;
 
 /// The newest minor version of protocol 3 that is spoken.
 const NEWEST_MINOR: u16 = 2;
@@ -89,10 +91,12 @@ pub(super) async fn login(
         info!(conn, db = %database, %user, %addr, tls, replication, "login attempt");
     }
     let own = console && identity::is_own_user(stream, &user);
-    let authenticated = match own {
-        true => Authenticated::default(),
+    let (authenticated, found) = match own {
+        true => Default::default(),
         false => prove(stream, (&database, &user), end_point, worker).await?,
     };
+    // The server may know it by another name.
+    let user = found.as_ref().map_or(user, |found| found.user.clone());
     // It has proved itself; it may wait for a server connection from here on.
     drop(newcomer);
     proved.set(true);
@@ -112,7 +116,7 @@ pub(super) async fn login(
             .hint("auth_type = any needs a user in the database's definition.")
             .into());
     }
-    let credential = credential(&config, &user, &authenticated, worker);
+    let credential = credential(&config, &user, (&authenticated, found.as_ref()), worker);
     let mode = config.pool_mode;
     let pool = worker.pool(config, credential);
     let mut asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
@@ -122,13 +126,7 @@ pub(super) async fn login(
     let role = asked_role(&mut asked, mode)?;
     // Waiting for a server connection is of no use to a client that has gone.
     let agreed = async {
-        let pool = match pool.family() {
-            Some(family) => {
-                family.ready().await;
-                family.primary()
-            }
-            None => pool,
-        };
+        let pool = pool.ready().await;
         let params = agree_on_parameters(&pool, &asked).await?;
         Ok::<_, Failure>((pool, params))
     };
@@ -204,27 +202,23 @@ fn wants_replication(startup: &Startup) -> bool {
             .any(|no| value.eq_ignore_ascii_case(no.as_bytes()))
 }
 
+/// What the client has proved, and what the server was asked about it.
 async fn prove(
     stream: &mut Stream,
     (database, user): (&str, &str),
     end_point: Option<Arc<[u8]>>,
     worker: &Rc<Worker>,
-) -> Result<Authenticated, Failure> {
+) -> Result<(Authenticated, Option<Found>), Failure> {
     let terms = worker.terms();
-    let secret = terms.users.get(user);
+    let account = Account::of((database, user), stream, worker).await?;
+    let (secret, context) = (account.secret(), account.context(&terms.auth));
+    let again = async || account.again().await;
     let proof = async {
         let method = identity::method(stream, (database, user), secret.is_some(), &terms).await?;
-        authenticate(
-            stream,
-            user,
-            method,
-            secret,
-            &terms.auth,
-            end_point.as_deref(),
-        )
-        .await
+        let binding = end_point.as_deref();
+        authenticate_or_ask(stream, user, method, secret, &context, binding, again).await
     };
-    proof.await.map_err(|error| match error {
+    let authenticated = proof.await.map_err(|error| match error {
         LoginError::Gone(error) => Failure::Gone(error),
         LoginError::Refused(auth::Refusal {
             sqlstate,
@@ -232,13 +226,15 @@ async fn prove(
             hint,
             reason,
         }) => {
+            account.failed();
             let addr = stream.peer_addr();
             info!(%user, %addr, reason, "authentication failed");
             let mut refusal = Refusal::fatal(sqlstate, message);
             refusal.hint = hint.map(str::to_owned);
             refusal.into()
         }
-    })
+    });
+    Ok((authenticated?, account.into_found()))
 }
 
 async fn enter_console(
@@ -304,11 +300,14 @@ fn asked_value(startup: &Startup, name: &str) -> Option<String> {
 fn credential(
     config: &PoolConfig,
     login: &str,
-    authenticated: &Authenticated,
+    (authenticated, found): (&Authenticated, Option<&Found>),
     worker: &Worker,
 ) -> Credential {
     let mut credential = worker.terms().credential(config);
     if *config.user == *login {
+        if let Some(found) = found {
+            credential = Credential::from_secret(login, Some(&found.secret));
+        }
         credential.scram_keys = authenticated.scram_keys.clone();
         if credential.password.is_none() {
             credential.password = authenticated.plain.clone();

@@ -6,6 +6,7 @@ mod farewell;
 mod identity;
 mod info;
 mod login;
+mod lookup;
 mod session;
 mod startup;
 mod task;

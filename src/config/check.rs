@@ -199,8 +199,10 @@ impl Check<'_> {
         }
         let general = &self.draft.general;
         let users = &self.draft.users;
+        let mut databases = self.draft.databases.values();
         let known = match general.auth_type {
             AuthType::Any => true,
+            _ if general.auth_user.is_some() || databases.any(|db| db.auth_user.is_some()) => true,
             AuthType::Trust => general.auth_file.is_some() || !users.is_empty(),
             _ => general.auth_file.is_some() || users.values().any(|user| user.password.is_some()),
         };
@@ -211,7 +213,7 @@ impl Check<'_> {
                 "auth_type",
                 &format!(
                     "nobody can log in with auth_type={word}: there is neither \
-                     auth_file nor a user with a password"
+                     auth_file nor auth_user nor a user with a password"
                 ),
             );
         }
@@ -238,7 +240,23 @@ impl Check<'_> {
         }
     }
 
+    /// Where users are looked up must be a database, and not the console's.
+    fn auth_dbname(&mut self, section: &Section, name: &Option<String>) {
+        let Some(name) = name else { return };
+        let databases = &self.draft.databases;
+        let message = if CONSOLE.contains(&name.as_str()) {
+            format!("cannot use the reserved \"{name}\" database as an auth_dbname")
+        } else if !databases.contains_key(name) && !databases.contains_key("*") {
+            format!("authentication database \"{name}\" is not configured")
+        } else {
+            return;
+        };
+        self.strict(section, "auth_dbname", &message);
+    }
+
     fn databases(&mut self) {
+        let global = self.draft.general.auth_dbname.clone();
+        self.auth_dbname(&Section::General, &global);
         for (name, database) in self.draft.databases.clone() {
             let section = Section::Database(name.clone());
             if CONSOLE.contains(&name.as_str()) {
@@ -253,6 +271,7 @@ impl Check<'_> {
     }
 
     fn database(&mut self, section: &Section, name: &str, database: &DatabaseConfig) {
+        self.auth_dbname(section, &database.auth_dbname);
         let general = &self.draft.general;
         let hostless = database.host.is_none() && database.hosts.is_none();
         let pool_size = database.pool_size.unwrap_or(general.default_pool_size);

@@ -48,7 +48,8 @@ pub use load::{Config, Inputs, Source};
 pub use mistake::{LoadError, Mistake, Place};
 pub use objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
 pub use pool_config::{
-    EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls, TcpConfig,
+    AuthQuery, EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls,
+    TcpConfig,
 };
 pub use reference::{json_schema, sample_ini, sample_toml, settings_markdown};
 pub use rules::RuleEntry;

@@ -88,11 +88,11 @@ table! {
                 "Server connections of a user to each replica; unset means the size that the primary's pool has.";
         }
         "Authentication": {
-            auth_user: Option<String> = None, reload, not_built,
+            auth_user: Option<String> = None, reload, built,
                 "Instead of the global `auth_user`.";
-            auth_query: Option<String> = None, reload, not_built,
+            auth_query: Option<String> = None, reload, built,
                 "Instead of the global `auth_query`.";
-            auth_dbname: Option<String> = None, reload, not_built,
+            auth_dbname: Option<String> = None, reload, built,
                 "Instead of the global `auth_dbname`.";
         }
     }

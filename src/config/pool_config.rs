@@ -100,6 +100,16 @@ pub(super) fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// How users are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthQuery<'a> {
+    /// Who asks.
+    pub user: &'a str,
+    pub query: &'a str,
+    /// Where; `None`: in the database that the client wants.
+    pub database: Option<&'a str>,
+}
+
 /// Everything a pool (database, user) needs to know. A limit of 0 means "no
 /// limit", a timeout of `None` means "off".
 #[derive(Clone, Debug, PartialEq)]

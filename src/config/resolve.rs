@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::check::CONSOLE;
 use super::choice::{HostRole, LoadBalance, Reads, SslMode};
-use super::load::Config;
+use super::load::{Config, Source};
 use super::objects::DatabaseConfig;
 use super::pool_config::{
-    EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls, TcpConfig,
+    AuthQuery, EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls,
+    TcpConfig,
 };
 use super::rules::RuleEntry;
 use super::settings::Settings;
@@ -73,9 +74,15 @@ impl Config {
     /// Everything about the pool of `database` for clients that have logged in
     /// as `login`. `None`: no such database.
     pub fn pool(&self, database: &str, login: &str) -> Option<PoolConfig> {
+        self.pool_as(database, self.pool_user(database, login)?)
+    }
+
+    /// The same for `pool_user`, even if the database forces another user on its
+    /// clients.
+    pub fn pool_as(&self, database: &str, pool_user: &str) -> Option<PoolConfig> {
         let general = &self.general;
         let db = self.database(database)?;
-        let pool_user = db.user.as_deref().unwrap_or(login);
+        let forced_user = db.user.as_deref() == Some(pool_user);
         let user = self.users.get(pool_user).cloned().unwrap_or_default();
         let pool_mode = user.pool_mode.or(db.pool_mode).unwrap_or(general.pool_mode);
         let pool_size = user
@@ -110,11 +117,11 @@ impl Config {
             server_tls: db.server_tls(general),
             load_balance_hosts: db.load_balance_hosts != Some(LoadBalance::Disable),
             dbname: db.dbname.clone().unwrap_or_else(|| database.to_owned()),
-            password: db.password.clone(),
+            password: db.password.clone().filter(|_| forced_user),
             pool_mode,
             pool_size,
             min_pool_size: db.min_pool_size.unwrap_or(general.min_pool_size),
-            forced_user: db.user.is_some(),
+            forced_user,
             reserve_pool_size: user
                 .reserve_pool_size
                 .or(db.reserve_pool_size)
@@ -151,6 +158,36 @@ impl Config {
             log_connections: general.log_connections,
             log_disconnections: general.log_disconnections,
         })
+    }
+
+    /// How clients of `database` are looked up who have no secret here; `None`:
+    /// they are not. The console has a database's name, too.
+    pub fn auth_query(&self, database: &str) -> Option<AuthQuery<'_>> {
+        let general = &self.general;
+        let db = self.database(database);
+        let own = |value: fn(&DatabaseConfig) -> &Option<String>| value(db?).as_deref();
+        Some(AuthQuery {
+            user: own(|db| &db.auth_user).or(general.auth_user.as_deref())?,
+            query: own(|db| &db.auth_query).unwrap_or(&general.auth_query),
+            database: own(|db| &db.auth_dbname).or(general.auth_dbname.as_deref()),
+        })
+    }
+
+    /// Whether somebody is looked up by this user.
+    pub fn is_auth_user(&self, user: &str) -> bool {
+        let of_databases = self.databases.values().map(|db| &db.auth_user);
+        let mut all = of_databases.chain([&self.general.auth_user]);
+        all.any(|auth_user| auth_user.as_deref() == Some(user))
+    }
+
+    /// How long an answer of `auth_query` is used, with the default for this kind
+    /// of file.
+    pub fn auth_query_cache_ttl(&self) -> Duration {
+        match (self.general.auth_query_cache_ttl, self.source) {
+            (Some(Timeout(ttl)), _) => ttl.unwrap_or_default(),
+            (None, Source::Ini) => Duration::ZERO,
+            (None, Source::Toml | Source::CommandLine) => Duration::from_secs(2),
+        }
     }
 
     /// Unix sockets are never encrypted: not where TLS is demanded.

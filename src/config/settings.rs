@@ -166,12 +166,16 @@ table! {
                 "Rules for `auth_type=hba`, in the format of pg_hba.conf; see [Rules for clients](hba.md).";
             auth_ident_file: Option<PathBuf> = None, reload, built,
                 "Maps of user names for the rules' `map=`, in the format of pg_ident.conf.";
-            auth_user: Option<String> = None, reload, not_built,
-                "User that runs `auth_query` for users without a secret here.";
-            auth_query: String = AUTH_QUERY.to_owned(), reload, not_built,
-                "Query for the secret of a user.";
-            auth_dbname: Option<String> = None, reload, not_built,
-                "Database in which `auth_query` runs.";
+            auth_user: Option<String> = None, reload, built,
+                "User that asks the server, with `auth_query`, for users who have no secret here; its own is in `auth_file`. Unset: nobody else can log in.";
+            auth_query: String = AUTH_QUERY.to_owned(), reload, built,
+                "Query for a user: `$1` is the name that the client gives, the answer one row with the user's name on the server and its secret. No row: there is no such user; NULL: nobody can log in as this user.";
+            auth_dbname: Option<String> = None, reload, built,
+                "Database in which `auth_query` runs; unset means the one that the client asks for.";
+            auth_query_cache_size: u32 = 1000, reload, built,
+                "So many answers of `auth_query` are kept; 0 keeps none.";
+            auth_query_cache_ttl: Option<Timeout> = None, reload, built,
+                "How long an answer is used; 0 means that every login asks anew, unset means 2 s, and 0 in an ini. After a change an old password works for that long, and a new one is asked for again (with SCRAM the client has to try again). RELOAD and RECONNECT forget all answers.";
             auth_ldap_options: Option<String> = None, reload, not_built,
                 "Options for auth_type=ldap.";
             scram_iterations: u32 = 4096, reload, built,

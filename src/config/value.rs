@@ -403,14 +403,14 @@ impl<T: Value> Value for Option<T> {
     const TYPE: &'static str = T::TYPE;
 
     fn from_ini(text: &str) -> Result<Self, String> {
-        match text.is_empty() && is_text(T::TYPE) {
+        match text.is_empty() && may_be_empty(T::TYPE) {
             true => Ok(None),
             false => T::from_ini(text).map(Some),
         }
     }
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        match value.as_str() == Some("") && is_text(T::TYPE) {
+        match value.as_str() == Some("") && may_be_empty(T::TYPE) {
             true => Ok(None),
             false => T::from_toml(value).map(Some),
         }
@@ -429,8 +429,11 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-fn is_text(kind: &str) -> bool {
-    matches!(kind, "text" | "file" | "secret" | "word" | "ciphers")
+fn may_be_empty(kind: &str) -> bool {
+    matches!(
+        kind,
+        "text" | "file" | "secret" | "word" | "ciphers" | Timeout::TYPE
+    )
 }
 
 /// A text as a TOML literal.

@@ -39,6 +39,7 @@ use crate::server::Peers;
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
+use crate::worker::lookups::Lookups;
 use crate::worker::{self, Census, Crew, Sockets, Terms, View};
 
 /// How long clients that are disconnected at the end may take to read why.
@@ -196,6 +197,7 @@ impl Process {
         let log_stats = general.log_stats;
         let terms = Arc::new(Terms {
             peers: Peers::new(&config, None),
+            lookups: lookups(&config),
             config,
             users,
             hba,
@@ -529,6 +531,7 @@ impl Process {
             .with_settings(config.general.scram_iterations, users.usual_kind());
         let terms = Arc::new(Terms {
             peers: Peers::new(&config, Some(&old.peers)),
+            lookups: lookups(&config),
             config,
             users,
             hba,
@@ -635,6 +638,12 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
         }
         None => std::future::pending().await,
     }
+}
+
+/// No answers of `auth_query` yet.
+fn lookups(config: &Config) -> Lookups {
+    let size = config.general.auth_query_cache_size;
+    Lookups::new(size, config.auth_query_cache_ttl())
 }
 
 /// Derives SCRAM keys ahead of the first logins, in the background.

@@ -54,6 +54,11 @@ impl Credential {
             scram_keys: None,
         }
     }
+
+    /// Whether there is anything that a server may ask for.
+    pub fn proves_something(&self) -> bool {
+        self.password.is_some() || self.md5.is_some() || self.scram_keys.is_some()
+    }
 }
 
 /// Names a server process in a CancelRequest.

@@ -9,6 +9,7 @@ mod gates;
 pub mod hashing;
 mod local;
 mod logins;
+pub mod lookups;
 mod pools;
 mod snapshot;
 mod stop;
@@ -143,7 +144,7 @@ impl Worker {
 
     /// The pool for this configuration.
     pub fn pool(&self, config: PoolConfig, credential: Credential) -> Rc<Pool> {
-        let fresh = credential.scram_keys.is_some() || credential.password.is_some();
+        let fresh = credential.proves_something();
         let again = credential.clone();
         let pool = self.pools.get_or_start(config, credential, &self.local);
         match pool.family() {
@@ -174,12 +175,17 @@ impl Worker {
         if self.closed.get() || self.turning_away.get() && local {
             return Err(Refusal::fatal("57P01", "pooler is shutting down"));
         }
-        if self.pools.gates().disabled.contains(database) {
+        if self.is_disabled(database) {
             let refusal = Refusal::fatal("08P01", format!("database \"{database}\" is disabled"));
             return Err(refusal.hint("An administrator said DISABLE; ENABLE ends it."));
         }
         let terms = self.terms();
         self.census.admit(seat, &terms.config, database, user)
+    }
+
+    /// Whether an operator has closed the database to new clients.
+    pub fn is_disabled(&self, database: &str) -> bool {
+        self.pools.gates().disabled.contains(database)
     }
 
     /// Makes a logged-in client known to the console and to cancel requests,
@@ -272,10 +278,13 @@ impl Worker {
         );
         let removed = self.pools.reconfigure(
             |old| {
-                let database = &old.database;
-                // A forced user is the pool's user whoever logs in.
-                let new = terms.config.pool(database, &old.user)?;
-                (new.user == old.user).then_some(new)
+                let (database, user) = (&old.database, &old.user);
+                // A forced user is the pool's user whoever logs in, but not whoever
+                // looks users up.
+                let new = terms.config.pool_as(database, user)?;
+                let forced = terms.config.database(database)?.user.as_deref();
+                let fits = forced.is_none_or(|forced| *forced == **user);
+                (fits || terms.config.is_auth_user(user)).then_some(new)
             },
             &gone,
         );
@@ -287,7 +296,11 @@ impl Worker {
             }
         }
         for pool in self.pools.each() {
-            pool.renew_credential(terms.credential(&pool.config()));
+            let config = pool.config();
+            // Else it is what was found at the last login.
+            if terms.lists(&config) || terms.config.auth_query(&config.database).is_none() {
+                pool.renew_credential(terms.credential(&config));
+            }
         }
         self.start_standing_pools();
         for pool in &removed {

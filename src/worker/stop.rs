@@ -46,6 +46,7 @@ impl Worker {
         for pool in self.pools.of(database) {
             pool.renew(generation);
         }
+        self.terms().lookups.forget_all();
         self.end_outdated();
     }
 

@@ -10,6 +10,7 @@ use crate::config::{AuthType, Config, PoolConfig};
 use crate::net::tls::Tls;
 use crate::server::Peers;
 use crate::server::login::Credential;
+use crate::worker::lookups::Lookups;
 
 /// A configuration with everything that was read along with it. Replaced as a
 /// whole by a reload.
@@ -24,6 +25,8 @@ pub struct Terms {
     /// Certificates and keys.
     pub tls: Tls,
     pub peers: Peers,
+    /// What `auth_query` has told under this configuration.
+    pub lookups: Lookups,
 }
 
 impl Terms {
@@ -55,6 +58,12 @@ impl Terms {
             None => self.users.get(&config.user).cloned(),
         };
         Credential::from_secret(&*config.user, secret.as_ref())
+    }
+
+    /// Whether the configuration has a secret for the pool's user.
+    pub fn lists(&self, config: &PoolConfig) -> bool {
+        let listed = self.users.get(&config.user);
+        config.password.is_some() || listed.is_some_and(|secret| !secret.is_empty())
     }
 
     /// The pools that are kept at their `min_pool_size` although nobody may

@@ -11,6 +11,7 @@ mod oracle;
 mod support;
 
 mod auth;
+mod auth_query;
 mod cancel;
 mod channel_binding;
 mod classify;

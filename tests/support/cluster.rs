@@ -18,7 +18,8 @@ use super::{Address, Certificates, RawClient, patiently, tls};
 ///
 /// Users, each able to log in only by the method of its name, with the
 /// password `secret of NAME`: `app` (trust), `plain`, `md5`, `scram`. The
-/// superuser is `postgres` and needs the Unix socket.
+/// superuser is `postgres` and needs the Unix socket. Members of `looked_up` that
+/// a test makes log in with what they have.
 #[derive(Debug)]
 pub struct Cluster {
     pub port: u16,
@@ -43,10 +44,12 @@ host all app,app2,app3 127.0.0.1/32 trust
 host all plain 127.0.0.1/32 password
 host all md5 127.0.0.1/32 md5
 host all scram,scram2 127.0.0.1/32 scram-sha-256
+host all +looked_up 127.0.0.1/32 md5
 ";
 
 const ROLES: &str = "\
 create role app login; create role app2 login; create role app3 login;
+create role looked_up;
 grant pg_read_all_stats, pg_signal_backend to app;
 set password_encryption = 'md5';
 create role md5 login password 'secret of md5';

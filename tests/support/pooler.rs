@@ -437,7 +437,10 @@ impl Setup {
         let userlist = dir.join("userlist.txt");
         let mut text = String::new();
         for (name, settings) in &self.users {
-            let secret = settings.get("password").map(Value::ini).unwrap_or_default();
+            // Others have settings only.
+            let Some(secret) = settings.get("password").map(Value::ini) else {
+                continue;
+            };
             let quote = |text: &str| text.replace('"', "\"\"");
             writeln!(text, "\"{}\" \"{}\"", quote(name), quote(&secret)).expect("write");
         }
@@ -618,7 +621,9 @@ impl Pooler {
     /// The console.
     #[track_caller]
     pub fn console(&self) -> RawClient {
-        RawClient::login(&self.address, "admin", "pgbouncer")
+        let password = Some("secret of admin");
+        RawClient::try_login(&self.address, "admin", "pgbouncer", password)
+            .unwrap_or_else(|e| panic!("{e:?}"))
     }
 
     /// What SHOW says: for each row its values by column name.

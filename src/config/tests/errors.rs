@@ -159,7 +159,7 @@ fn contradictions_are_found() {
         (
             "p.toml",
             "",
-            "p.toml: nobody can log in with auth_type=md5: there is neither auth_file nor a user with a password\np.toml: there is no database",
+            "p.toml: nobody can log in with auth_type=md5: there is neither auth_file nor auth_user nor a user with a password\np.toml: there is no database",
         ),
         (
             "p.ini",
@@ -259,4 +259,23 @@ fn ways_to_log_in_need_what_they_check() {
         let told = mistakes("p.ini", &format!("{INI}{settings}"));
         assert_eq!(told, format!("p.ini:5: {expected}"));
     }
+}
+
+#[test]
+fn users_can_be_looked_up_where_a_query_can_run() {
+    let toml = |name: &str| mistakes("p.toml", &format!("{TOML}auth_dbname = '{name}'\n"));
+    assert_eq!(
+        toml("nowhere"),
+        "p.toml:4: authentication database \"nowhere\" is not configured"
+    );
+    assert_eq!(
+        toml("pgweir"),
+        "p.toml:4: cannot use the reserved \"pgweir\" database as an auth_dbname"
+    );
+    let ini = format!("{INI}auth_dbname = pgbouncer\n");
+    let config = load_files(&[("p.ini", &ini)], &[], &[]).unwrap();
+    assert_eq!(
+        config.notices,
+        ["p.ini:5: cannot use the reserved \"pgbouncer\" database as an auth_dbname"]
+    );
 }

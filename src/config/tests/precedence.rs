@@ -153,3 +153,39 @@ fn tls_towards_servers_is_the_databases_own_or_the_usual() {
         "p.toml:2: server_tls_sslmode=verify-ca needs server_tls_ca_file"
     );
 }
+
+#[test]
+fn who_looks_users_up_and_where() {
+    let config = ini("\
+[databases]
+plain = host=h
+own = host=h auth_user=b auth_query=q auth_dbname=plain
+forced = host=h user=f password=secret
+[pgbouncer]
+auth_user = a
+auth_dbname = forced
+");
+    let asking = |database: &str| {
+        let asking = config.auth_query(database).unwrap();
+        (asking.user, asking.query, asking.database)
+    };
+    let query = &*config.general.auth_query;
+    assert_eq!(asking("plain"), ("a", query, Some("forced")));
+    assert_eq!(asking("own"), ("b", "q", Some("plain")));
+    assert_eq!(asking("pgbouncer"), ("a", query, Some("forced")));
+    assert!(config.is_auth_user("a") && config.is_auth_user("b"));
+    assert!(!config.is_auth_user("f"));
+    // Not as the user that the database forces on its clients.
+    let pool = config.pool_as("forced", "a").unwrap();
+    assert_eq!(
+        (&*pool.user, pool.forced_user, pool.password),
+        ("a", false, None)
+    );
+    assert!(config.pool("forced", "a").unwrap().password.is_some());
+    assert_eq!(config.auth_query_cache_ttl(), Duration::ZERO);
+
+    let none = ini("[databases]\nd = host=h\n[pgbouncer]\nauth_file = u\n");
+    assert_eq!(none.auth_query("d"), None);
+    let toml = super::toml("databases.d.host = 'h'\n[pgweir]\nauth_user = 'a'\n");
+    assert_eq!(toml.auth_query_cache_ttl(), 2 * SECOND);
+}

@@ -16,6 +16,7 @@ use crate::flow::Params;
 use crate::net::tls::Connector;
 use crate::pool::PoolName;
 use crate::route::Backoff;
+use crate::server::login::Credential;
 
 /// How many different sets of startup parameters a pool remembers.
 const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
@@ -41,6 +42,7 @@ impl Greetings {
 #[derive(Debug, Default)]
 pub struct Greeting {
     told: Mutex<Vec<Told>>,
+    credential: Mutex<Credential>,
     /// Connections whose opening began in an earlier one are obsolete.
     generation: AtomicU64,
     /// Whether there is a `failure`: those who wait need no lock to see that
@@ -118,6 +120,26 @@ impl Greeting {
         }
     }
 
+    /// How to prove who we are.
+    pub fn credential(&self) -> Credential {
+        self.lock_credential().clone()
+    }
+
+    /// With another one a login may succeed that was refused.
+    pub fn set_credential(&self, credential: Credential) {
+        let before = std::mem::replace(&mut *self.lock_credential(), credential.clone());
+        if before != credential {
+            self.forgive();
+        }
+    }
+
+    /// A worker's part of the pool begins: what another has proved is not undone.
+    pub fn begin_with(&self, credential: Credential) {
+        if credential.proves_something() || !self.lock_credential().proves_something() {
+            self.set_credential(credential);
+        }
+    }
+
     /// A new generation of connections; what the earlier ones told is forgotten.
     /// An older one than the present changes nothing.
     pub fn renew(&self, generation: u64) {
@@ -181,6 +203,12 @@ impl Greeting {
         let mut current = self.lock_failure();
         self.failed.store(false, Ordering::Relaxed);
         current.take().is_some()
+    }
+
+    fn lock_credential(&self) -> MutexGuard<'_, Credential> {
+        self.credential
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_failure(&self) -> MutexGuard<'_, Option<Arc<Failure>>> {

@@ -74,7 +74,6 @@ pub struct Pool {
     crew: Crew,
     config: RefCell<Rc<PoolConfig>>,
     book: RefCell<Book<Box<Server>, Arc<Farewell>>>,
-    credential: RefCell<Credential>,
     greeting: Arc<Greeting>,
     /// A connection has come under the present terms: the server lets us in.
     proved: Cell<bool>,
@@ -117,6 +116,7 @@ impl Pool {
         (pools, crew): (Weak<Pools>, Crew),
     ) -> Rc<Pool> {
         let book = Book::new(limits(&config), part);
+        greeting.begin_with(credential);
         let pool = Rc::new(Pool {
             counters: Counters::default(),
             local,
@@ -125,7 +125,6 @@ impl Pool {
             evicting: Cell::new(false),
             config: RefCell::new(Rc::new(config)),
             book: RefCell::new(book),
-            credential: RefCell::new(credential),
             greeting,
             proved: Cell::new(false),
             next_host: Cell::new(0),
@@ -183,25 +182,35 @@ impl Pool {
         }
     }
 
-    /// How a connection to the server is to be proved; newer proofs replace
-    /// older ones (SCRAM pass-through).
+    /// How a connection to the server is to be proved, on every worker; newer
+    /// proofs replace older ones (SCRAM pass-through).
     pub fn set_credential(&self, credential: Credential) {
-        *self.credential.borrow_mut() = credential;
+        self.greeting.set_credential(credential);
     }
 
     /// What the configuration says now; what a client has proved to us stays.
     pub fn renew_credential(&self, credential: Credential) {
-        let mut current = self.credential.borrow_mut();
-        let scram_keys = current.scram_keys.take();
-        *current = Credential {
+        let scram_keys = self.greeting.credential().scram_keys;
+        self.greeting.set_credential(Credential {
             scram_keys,
             ..credential
-        };
+        });
     }
 
     /// The pools of all hosts, where statements are routed.
     pub fn family(&self) -> Option<Rc<Family>> {
         self.family.borrow().upgrade()
+    }
+
+    /// The pool of the primary, once it is known which that is. Cancel safe.
+    pub async fn ready(self: Rc<Self>) -> Rc<Pool> {
+        match self.family() {
+            Some(family) => {
+                family.ready().await;
+                family.primary()
+            }
+            None => self,
+        }
     }
 
     /// Those to the same host, of the same database.

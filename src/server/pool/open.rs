@@ -376,7 +376,7 @@ async fn open_at(
     connector: &Connector,
     (id, more): (Option<u64>, Parameters),
 ) -> Result<(Stream, LoggedIn), OpenError> {
-    let credential = pool.credential.borrow().clone();
+    let credential = pool.greeting.credential();
     let proof = (&credential, more);
     let attempt = open_stream(pool, config, (host, stream), connector, proof, id);
     match config.server_connect_timeout {
