@@ -9,6 +9,7 @@ use crate::config::PoolMode;
 use crate::net::tls::Encryption;
 use crate::route::{Role, State};
 use crate::stats::Totals;
+use crate::wire::startup::Replication;
 
 /// State of a client, PgBouncer's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct SocketRow<S> {
     pub id: u64,
     pub user: String,
     pub database: String,
+    /// `None`: an ordinary connection.
+    pub replication: Option<Replication>,
     pub state: S,
     /// Peer's address; `unix` for a Unix socket.
     pub addr: String,

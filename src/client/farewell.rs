@@ -37,7 +37,8 @@ pub(super) enum End {
     Ordered(Order),
     /// It took longer than it was allowed.
     TimedOut(TimeLimit, Duration),
-    /// Its server connection is out of date, and `server_fast_close` is on.
+    /// Its server connection is out of date, and it is for replication or
+    /// `server_fast_close` is on.
     Outdated,
 }
 
@@ -84,7 +85,7 @@ impl End {
                     config.general.max_packet_size
                 )),
             End::Outdated => Refusal::fatal("08P01", OUTDATED)
-                .hint("Connect again; server_fast_close ends sessions for this."),
+                .hint("Connect again; replication ends for this, and other sessions by server_fast_close."),
             End::ServerFault(fault) => Refusal::fatal("08P01", CRASHED).detail(fault.to_string()),
             End::Ordered(Order::DatabaseRemoved) => Refusal::fatal("08P01", "database removed")
                 .hint("It is no longer in the configuration."),

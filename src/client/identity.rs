@@ -7,6 +7,7 @@ use super::auth::{LoginError, Refusal};
 use crate::auth::{Demand, IdentMap, Method, Visitor};
 use crate::config::Source;
 use crate::net::{PeerAddr, Stream};
+use crate::wire::startup::Replication;
 use crate::worker::Terms;
 use crate::worker::hashing::Hashing;
 
@@ -19,15 +20,28 @@ pub fn is_own_user(stream: &Stream, user: &str) -> bool {
     user == OWN && stream.peer_uid() == Some(geteuid().as_raw())
 }
 
+/// What a client asks for.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub database: &'a str,
+    pub user: &'a str,
+    pub replication: Option<Replication>,
+}
+
 /// How to ask this client, by `auth_type` or by the rule that fits it.
 /// `known`: the user exists. Who has proved its name already is asked nothing:
 /// [`Method::Trust`].
 pub async fn method(
     stream: &Stream,
-    (database, user): (&str, &str),
+    asked: Asked<'_>,
     known: bool,
     terms: &Terms,
 ) -> Result<Method, LoginError> {
+    let Asked {
+        database,
+        user,
+        replication,
+    } = asked;
     let visitor = Visitor {
         database,
         user,
@@ -36,8 +50,8 @@ pub async fn method(
             PeerAddr::Unix => None,
         },
         encrypted: stream.encryption().is_some(),
-        // Who asks for the WAL has been turned away before.
-        replication: false,
+        // With a database it is a rule for databases that counts.
+        replication: replication == Some(Replication::Physical),
     };
     let Some((demand, rule)) = terms.demand(&visitor) else {
         return Err(refuse(

@@ -9,9 +9,10 @@ use tracing::info;
 
 use super::auth::{self, Authenticated, LoginError, authenticate_or_ask};
 use super::farewell::address;
-use super::identity;
+use super::identity::{self, Asked};
 use super::info::{ClientInfo, Party};
 use super::lookup::Account;
+use super::replication;
 use super::session::Client;
 use super::startup::{Arrival, Begun, Failure};
 use crate::admin::console::{self, Identity};
@@ -25,7 +26,7 @@ use crate::server::{Farewell, Pool, cleanup};
 use crate::stats::add;
 use crate::wire::TxStatus;
 use crate::wire::build::{self, Refusal, Severity};
-use crate::wire::startup::{Startup, split_options};
+use crate::wire::startup::{Replication, Startup, split_options};
 use crate::worker::Worker;
 use crate::worker::lookups::Found;
 
@@ -71,13 +72,13 @@ pub(super) async fn login(
         .ok_or_else(|| Refusal::fatal("28000", "no username supplied"))?;
     let database = name(&startup, "database")?.filter(|db| !db.is_empty());
     let database = database.unwrap_or_else(|| user.clone());
-    if wants_replication(&startup) {
-        return Err(
-            Refusal::fatal("0A000", "replication connections are not supported")
-                .hint("Connect to the server directly for replication.")
-                .into(),
-        );
-    }
+    let replication = match startup.get("replication") {
+        Some(value) => Replication::parse(value).map_err(|error| {
+            Refusal::fatal("22023", error.to_string())
+                .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+        })?,
+        None => None,
+    };
     let console = CONSOLE.contains(&database.as_str());
     let admission = match console {
         true => None,
@@ -85,7 +86,12 @@ pub(super) async fn login(
     };
     if general.log_connections {
         let addr = address(stream.peer_addr(), stream.peer_pid(), &terms.config);
-        let (conn, replication) = (format!("C-{id}"), "no");
+        let conn = format!("C-{id}");
+        let replication = match replication {
+            None => "no",
+            Some(Replication::Physical) => "yes",
+            Some(Replication::Logical) => "database",
+        };
         let tls = stream.encryption();
         let tls = tls.map_or("no".to_owned(), |tls| tls.to_string());
         info!(conn, db = %database, %user, %addr, tls, replication, "login attempt");
@@ -93,7 +99,15 @@ pub(super) async fn login(
     let own = console && identity::is_own_user(stream, &user);
     let (authenticated, found) = match own {
         true => Default::default(),
-        false => prove(stream, (&database, &user), end_point, worker).await?,
+        false => {
+            let (database, user) = (&database, &user);
+            let asked = Asked {
+                database,
+                user,
+                replication,
+            };
+            prove(stream, asked, end_point, worker).await?
+        }
     };
     // The server may know it by another name.
     let user = found.as_ref().map_or(user, |found| found.user.clone());
@@ -119,6 +133,14 @@ pub(super) async fn login(
     let credential = credential(&config, &user, (&authenticated, found.as_ref()), worker);
     let mode = config.pool_mode;
     let pool = worker.pool(config, credential);
+    if let Some(replication) = replication {
+        let ignored = &general.ignore_startup_parameters;
+        let opened = replication::open(stream, pool, replication, &startup, ignored).await?;
+        let welcomed = opened
+            .welcome(stream, (id, startup.minor), admission, worker)
+            .await?;
+        return Ok(Begun::Replication(Box::new(welcomed)));
+    }
     let mut asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
     if general.application_name_add_host {
         add_host(&mut asked, stream, general.listen_port);
@@ -194,27 +216,20 @@ fn name(startup: &Startup, key: &str) -> Result<Option<String>, Refusal> {
     Ok(Some(text.to_owned()))
 }
 
-fn wants_replication(startup: &Startup) -> bool {
-    let value = startup.get("replication").unwrap_or_default();
-    !value.is_empty()
-        && !["false", "off", "no", "0", "f", "n"]
-            .iter()
-            .any(|no| value.eq_ignore_ascii_case(no.as_bytes()))
-}
-
 /// What the client has proved, and what the server was asked about it.
 async fn prove(
     stream: &mut Stream,
-    (database, user): (&str, &str),
+    asked: Asked<'_>,
     end_point: Option<Arc<[u8]>>,
     worker: &Rc<Worker>,
 ) -> Result<(Authenticated, Option<Found>), Failure> {
     let terms = worker.terms();
-    let account = Account::of((database, user), stream, worker).await?;
+    let user = asked.user;
+    let account = Account::of((asked.database, user), stream, worker).await?;
     let (secret, context) = (account.secret(), account.context(&terms.auth));
     let again = async || account.again().await;
     let proof = async {
-        let method = identity::method(stream, (database, user), secret.is_some(), &terms).await?;
+        let method = identity::method(stream, asked, secret.is_some(), &terms).await?;
         let binding = end_point.as_deref();
         authenticate_or_ask(stream, user, method, secret, &context, binding, again).await
     };
@@ -282,7 +297,7 @@ async fn enter_console(
 }
 
 /// The last thing before ReadyForQuery.
-fn greet(out: &mut Vec<u8>, general: &Settings) {
+pub(super) fn greet(out: &mut Vec<u8>, general: &Settings) {
     if let Some(message) = &general.login_notify_message {
         build::notice(out, "00000", message);
     }
@@ -433,6 +448,6 @@ fn is_plain_application_name((name, value): (&[u8], &[u8])) -> bool {
     name.eq_ignore_ascii_case(b"application_name") && printable && value.len() <= MAX_NAME
 }
 
-fn told(farewell: Arc<Farewell>) -> Failure {
+pub(super) fn told(farewell: Arc<Farewell>) -> Failure {
     Failure::Told(farewell.message.clone(), farewell.reason.clone())
 }

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use super::farewell::{Who, address, close_gently};
 use super::info::ClientInfo;
 use super::task::Task;
-use super::{cancel, login};
+use super::{cancel, login, replication};
 use crate::admin;
 use crate::net::Stream;
 use crate::net::tls::{Acceptor, HandshakeError};
@@ -87,6 +87,9 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             // A task of its own, so that what the login needed is freed.
             let client = welcomed.into_client(stream, &worker);
             tokio::task::spawn_local(Task::Serving(client));
+        }
+        (Ok(Begun::Replication(welcomed)), Some(stream)) => {
+            tokio::task::spawn_local(welcomed.serve(stream, worker));
         }
         (Ok(Begun::Console(console)), Some(stream)) => {
             let (identity, info) = *console;
@@ -173,6 +176,7 @@ impl Names {
 /// What a connection turned out to be.
 pub(super) enum Begun {
     Client(Box<login::Welcomed>),
+    Replication(Box<replication::Welcomed>),
     Console(Box<(admin::console::Identity, ClientInfo)>),
     /// Anybody can send one: it counts as a newcomer until it is dealt with.
     Cancel {

@@ -1,5 +1,6 @@
 //! The book of one pool.
 
+mod dedicated;
 mod time;
 
 pub use time::Expired;
@@ -53,6 +54,8 @@ pub struct Book<S, E> {
     /// free in a moment.
     returning: u32,
     opening: u32,
+    /// Those that one client has for itself, being opened or open.
+    dedicated: u32,
     waiters: Slab<Waiter<S, E>>,
     /// Oldest first. Tickets that were given up or served stay until they come
     /// to the front; their serial fits no waiter.
@@ -60,6 +63,8 @@ pub struct Book<S, E> {
     /// So many at its front have had the notice that they wait, or are dead.
     noticed: usize,
     waiting: usize,
+    /// Of all tickets, how many are for a place.
+    for_place: usize,
     last_serial: u32,
     /// When another worker was asked for a connection, until one arrives.
     asked: Option<Instant>,
@@ -80,6 +85,8 @@ struct Idle<S> {
 struct Waiter<S, E> {
     serial: u32,
     since: Instant,
+    /// It wants a place to open a connection in.
+    for_place: bool,
     outcome: Option<Result<S, E>>,
     waker: Option<Waker>,
     /// It is to be told that it waits.
@@ -95,10 +102,12 @@ impl<S, E: Clone> Book<S, E> {
             held: 0,
             returning: 0,
             opening: 0,
+            dedicated: 0,
             waiters: Slab::new(),
             queue: VecDeque::new(),
             noticed: 0,
             waiting: 0,
+            for_place: 0,
             last_serial: 0,
             asked: None,
             ask_at: None,
@@ -140,7 +149,7 @@ impl<S, E: Clone> Book<S, E> {
 
     /// The connections of this worker, those being opened included.
     pub fn own(&self) -> u32 {
-        self.idle.len() as u32 + self.held + self.opening
+        self.idle.len() as u32 + self.held + self.opening + self.dedicated
     }
 
     /// Those of all workers.
@@ -212,6 +221,7 @@ impl<S, E: Clone> Book<S, E> {
         let slot = self.waiters.insert(Waiter {
             serial,
             since: now,
+            for_place: false,
             outcome: None,
             waker: None,
             notice: false,
@@ -233,7 +243,8 @@ impl<S, E: Clone> Book<S, E> {
         };
         match waiter.outcome.take() {
             Some(outcome) => {
-                self.waiters.remove(ticket.slot as usize);
+                let waiter = self.waiters.remove(ticket.slot as usize);
+                self.for_place -= usize::from(waiter.for_place);
                 Poll::Ready(Some(outcome))
             }
             None => {
@@ -251,6 +262,7 @@ impl<S, E: Clone> Book<S, E> {
     pub fn leave(&mut self, ticket: Ticket) -> Option<S> {
         self.waiter(ticket)?;
         let waiter = self.waiters.remove(ticket.slot as usize);
+        self.for_place -= usize::from(waiter.for_place);
         let given = match waiter.outcome {
             None => {
                 self.waiting -= 1;
@@ -406,13 +418,10 @@ impl<S, E: Clone> Book<S, E> {
     /// that is shared with other pools stands in the way.
     pub fn begin_open(&mut self, now: Instant, keep_min: bool) -> Result<bool, SharedBound> {
         let coming = (self.opening + self.returning) as usize;
-        let most = if self.waiting > coming {
-            let patient = self.reserve_is_due(now, coming);
-            match self.limits.pool_size {
-                0 => u32::MAX,
-                _ if patient => self.most(),
-                size => size,
-            }
+        let most = if self.place_is_next() {
+            return Ok(false);
+        } else if self.waiting_for_connection() > coming {
+            self.most_for_waiting(now, coming)
         } else if keep_min {
             match self.limits.pool_size {
                 0 => self.limits.min_pool_size,
@@ -426,6 +435,16 @@ impl<S, E: Clone> Book<S, E> {
         self.opening += u32::from(begun);
         self.check_invariants();
         Ok(begun)
+    }
+
+    /// How many connections there may be for the good of those who wait, when
+    /// `coming` of them will get one anyway.
+    fn most_for_waiting(&self, now: Instant, coming: usize) -> u32 {
+        match self.limits.pool_size {
+            0 => u32::MAX,
+            _ if self.reserve_is_due(now, coming) => self.most(),
+            size => size,
+        }
     }
 
     /// Opens one that nobody asked for.

@@ -282,6 +282,12 @@ impl Part {
         add(&self.account.opening, -1);
     }
 
+    /// One was closed, and another is opened in its place.
+    pub fn reopening(&self) {
+        let _counting = lock(&self.account.counting);
+        add(&self.account.opening, 1);
+    }
+
     /// One could not be opened.
     pub fn open_failed(&self) {
         self.opened();

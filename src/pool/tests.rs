@@ -1,5 +1,6 @@
 //! The book against what it promises.
 
+mod dedicated;
 mod model;
 mod workers;
 

@@ -16,6 +16,7 @@ use crate::config::Host;
 use crate::flow::Backend;
 use crate::net::tls::{Connector, Encryption};
 use crate::net::{Outgoing, PeerAddr, Stream};
+use crate::wire::startup::Replication;
 
 /// A connection to PostgreSQL that has logged in.
 #[derive(Debug)]
@@ -81,6 +82,8 @@ pub struct ServerInfo {
     /// When `server_check_query` last found it alive, or it was opened.
     pub checked: Cell<Instant>,
     pub state: Cell<ServerState>,
+    /// It is one client's alone, for replication.
+    pub replication: Option<Replication>,
     /// It was opened so that it cannot write.
     pub read_only: bool,
     /// Of the pool ([`Pool::renew`]), when its opening began.
@@ -150,6 +153,13 @@ impl Lease {
     pub fn begin_attempt(&mut self, request: &[u8]) {
         self.attempt.request.extend_from_slice(request);
         self.backend.begin_attempt();
+    }
+
+    /// Takes the connection out: whoever has it closes it, or gives it back.
+    pub(super) fn into_server(mut self) -> Option<Box<Server>> {
+        let server = self.server.take()?;
+        server.info.link.set(None);
+        Some(server)
     }
 
     /// The client keeps it for its session, and may leave anything behind. (The

@@ -12,6 +12,7 @@ pub mod names;
 pub mod row;
 pub mod startup;
 pub mod tag;
+pub mod walk;
 
 pub use frame::{FrameError, HEADER_LEN, Header, MAX_MESSAGE};
 pub use tag::{BackendTag, FrontendTag, TxStatus};

@@ -48,6 +48,35 @@ impl Startup {
     }
 }
 
+/// What a client asks for with the startup parameter `replication`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    /// All of the server, whatever the database.
+    Physical,
+    /// One database; SQL may be run as well.
+    Logical,
+}
+
+impl Replication {
+    /// Reads the parameter's value: `database`, or a boolean as PostgreSQL has it
+    /// (`ProcessStartupPacket`; bool.c, `parse_bool`).
+    pub fn parse(given: &[u8]) -> Result<Option<Replication>, StartupError> {
+        let value = given.to_ascii_lowercase();
+        let begins =
+            |word: &str, least: usize| value.len() >= least && word.as_bytes().starts_with(&value);
+        if given == b"database" {
+            Ok(Some(Replication::Logical))
+        } else if begins("true", 1) || begins("yes", 1) || begins("on", 2) || value == b"1" {
+            Ok(Some(Replication::Physical))
+        } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || value == b"0" {
+            Ok(None)
+        } else {
+            let given = String::from_utf8_lossy(given).into_owned();
+            Err(StartupError::Replication(given))
+        }
+    }
+}
+
 /// Why a first packet is refused. The texts are PostgreSQL's or PgBouncer's.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum StartupError {
@@ -61,6 +90,8 @@ pub enum StartupError {
     Layout,
     #[error("invalid length of query cancel packet")]
     CancelLength,
+    #[error("invalid value for parameter \"replication\": \"{0}\"")]
+    Replication(String),
 }
 
 /// Reads the packet's length field: the size of the whole packet in bytes.
@@ -220,6 +251,34 @@ mod tests {
         }
         for n in [0, 3, 257] {
             assert_eq!(packet(n), Err(StartupError::CancelLength));
+        }
+    }
+
+    #[test]
+    fn replication_is_a_word_or_a_boolean() {
+        for (values, expected) in [
+            (&["database"][..], Some(Replication::Logical)),
+            (
+                &["true", "TRUE", "t", "yes", "on", "1"],
+                Some(Replication::Physical),
+            ),
+            (&["false", "f", "No", "off", "of", "0"], None),
+        ] {
+            for value in values {
+                assert_eq!(
+                    Replication::parse(value.as_bytes()),
+                    Ok(expected),
+                    "{value}"
+                );
+            }
+        }
+        for value in ["", "o", "2", "Database", "databases", "truely", "10"] {
+            let refused = StartupError::Replication(value.to_owned());
+            assert_eq!(
+                Replication::parse(value.as_bytes()),
+                Err(refused),
+                "{value}"
+            );
         }
     }
 

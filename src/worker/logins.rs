@@ -32,6 +32,7 @@ impl Login {
             id,
             user: "(nouser)".to_owned(),
             database: "(nodb)".to_owned(),
+            replication: None,
             state: match self.cancels {
                 true => ClientState::CancelRequest,
                 false => ClientState::Login,

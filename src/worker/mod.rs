@@ -331,6 +331,7 @@ impl Worker {
                 _ => {}
             }
         }
+        self.end_outdated();
     }
 
     /// Turns clients away that come from now on.

@@ -219,11 +219,14 @@ impl Moment {
 
 fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<ClientState> {
     let state = info.state.get();
+    let link = info.link.get();
     let since = info.request_time.get();
     SocketRow {
         id: info.id,
         user: info.user().to_owned(),
         database: info.database().to_owned(),
+        // Such a client always has a server connection.
+        replication: link.as_ref().and_then(|server| server.replication),
         state,
         addr: info.peer.host(),
         port: info.peer.port(),
@@ -236,7 +239,7 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
             _ => Duration::ZERO,
         },
         close_needed: false,
-        link: info.link.get().map(|server| server.id),
+        link: link.map(|server| server.id),
         remote_pid: info.peer_pid,
         encryption: info.encryption,
         application_name: info
@@ -260,6 +263,7 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         id: info.id,
         user: String::new(),
         database: String::new(),
+        replication: info.replication,
         state: info.state.get(),
         addr: info.peer.host(),
         port: info.peer.port(),

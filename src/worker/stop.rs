@@ -50,11 +50,13 @@ impl Worker {
         self.end_outdated();
     }
 
-    /// With `server_fast_close`, sessions end whose server connection is out of
-    /// date.
+    /// Connections that are out of date end: those for replication, which nobody
+    /// gives back some day, and with `server_fast_close` all sessions.
     pub(super) fn end_outdated(&self) {
-        if self.terms().config.general.server_fast_close {
-            for client in self.clients.borrow().values() {
+        let all = self.terms().config.general.server_fast_close;
+        for client in self.clients.borrow().values() {
+            let server = client.link.get();
+            if all || server.is_some_and(|server| server.replication.is_some()) {
                 client.review();
             }
         }

@@ -43,6 +43,7 @@ mod replicas;
 mod replicas_health;
 mod replicas_policy;
 mod replicas_repeat;
+mod replication;
 mod restart;
 mod restrictions;
 mod routed_programs;

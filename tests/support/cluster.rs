@@ -187,6 +187,15 @@ impl Cluster {
         self.admin("postgres").query("select pg_reload_conf()");
     }
 
+    /// Lets `app` replicate. (`app2` may try.)
+    pub fn let_replicate(&self) {
+        let rules = "host replication app,app2 127.0.0.1/32 trust\n";
+        fs::write(self.dir.join("data/pg_hba.conf"), rules.to_owned() + HBA).expect("hba");
+        let mut admin = self.admin("postgres");
+        admin.query("alter role app replication");
+        admin.query("select pg_reload_conf()");
+    }
+
     /// Makes it, from its next start or reload, a replica of another one that has
     /// all that it has.
     pub fn stand_by(&self, primary: &Cluster) {

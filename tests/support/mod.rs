@@ -30,7 +30,7 @@ pub use address::{Address, free_port};
 pub use cluster::{Cluster, TLS, server_user, temp_dir};
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
-pub use programs::{Output, Program, Running, node, pgbench, pgweir, psql, python};
+pub use programs::{Output, Program, Running, node, pgbench, pgweir, postgresql, psql, python};
 pub use raw::{Answer, Failure, Message, RawClient, tags};
 pub use relay::Relay;
 pub use tls::Certificates;

@@ -50,6 +50,11 @@ pub fn pgbench(arguments: &[&str], dsn: &str) -> Program {
         .args(&[dsn])
 }
 
+/// Another of PostgreSQL's own programs.
+pub fn postgresql(name: &str) -> Program {
+    Program::new(&pg_program(name))
+}
+
 /// A scenario of a script in tests/drivers under the Python that has the drivers.
 pub fn python(script: &str, scenario: &str, dsn: &str) -> Program {
     let python = dependency("venv/bin/python");

@@ -329,6 +329,7 @@ fn socket(id: u64) -> SocketRow<ClientState> {
         id,
         user: "alice".to_owned(),
         database: "app".to_owned(),
+        replication: None,
         state: ClientState::Idle,
         addr: "127.0.0.1".to_owned(),
         port: 1,

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::admin::snapshot::{ClientState, ServerState, Snapshot, SocketRow};
 use crate::admin::table::Type::{Int4, Text};
 use crate::admin::table::{Column, Table, Value, row};
+use crate::wire::startup::Replication;
 
 /// Those of SHOW CLIENTS and SHOW SERVERS, then those of the other two.
 const COLUMNS: [Column; 28] = [
@@ -151,7 +152,11 @@ fn socket_row<'a, S>(
         kind,
         socket.user.as_str(),
         socket.database.as_str(),
-        "none",
+        match socket.replication {
+            None => "none",
+            Some(Replication::Physical) => "physical",
+            Some(Replication::Logical) => "logical",
+        },
         state,
         socket.addr.as_str(),
         socket.port,

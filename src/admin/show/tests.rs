@@ -320,6 +320,7 @@ fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
         id,
         user: user.to_owned(),
         database: database.to_owned(),
+        replication: None,
         state,
         addr: "10.0.0.1".to_owned(),
         port: 5000,

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::open::OpenError;
 use super::{Failure, Pool};
 use crate::route::Role;
+use crate::server::dial;
 use crate::worker::Command;
 
 impl Pool {
@@ -81,7 +82,7 @@ async fn trial(pool: Rc<Pool>) {
         }
         Err(error) => {
             if let Some(host) = config.hosts.first() {
-                pool.remember_failure(host, &error);
+                pool.remember_failure(&dial::place(host), &error);
             }
         }
     }

@@ -187,6 +187,7 @@ impl Pool {
             forsaken: Cell::new(false),
             silent: Cell::new(false),
             link: Cell::new(None),
+            replication: None,
             read_only,
             generation,
             prepared_statements: Cell::new(backend.prepared_statements()),

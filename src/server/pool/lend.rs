@@ -43,6 +43,16 @@ impl Pool {
     /// no use in waiting. While the server cannot be reached, a `newcomer` (who
     /// is logging in) is turned away; who was let in waits for it.
     pub fn join(self: &Rc<Self>, now: Instant, newcomer: bool) -> Result<Ticket, Arc<Farewell>> {
+        self.may_wait(now, newcomer)?;
+        let ticket = self.book.borrow_mut().join(now);
+        self.open_wanted(now);
+        self.ask_others(now);
+        self.arm(self.book.borrow().next_deadline(now));
+        Ok(ticket)
+    }
+
+    /// Whether there is any use in waiting, as [`Pool::join`] has it.
+    pub(super) fn may_wait(&self, now: Instant, newcomer: bool) -> Result<(), Arc<Farewell>> {
         if let Some(farewell) = &*self.closing.borrow() {
             return Err(farewell.clone());
         }
@@ -53,11 +63,7 @@ impl Pool {
         {
             return Err(failure.cached.clone());
         }
-        let ticket = self.book.borrow_mut().join(now);
-        self.open_wanted(now);
-        self.ask_others(now);
-        self.arm(self.book.borrow().next_deadline(now));
-        Ok(ticket)
+        Ok(())
     }
 
     /// Has the wait ended?
@@ -98,18 +104,9 @@ impl Pool {
         if let Some(lease) = self.try_lease(params) {
             return Ok(lease);
         }
-        let mut place = Place {
-            ticket: Some(self.join(Instant::now(), true)?),
-            pool: self,
-        };
+        let mut place = Place::new(self, self.join(Instant::now(), true)?);
         std::future::poll_fn(|cx| {
-            let Some(ticket) = place.ticket else {
-                return Poll::Pending;
-            };
-            let poll = self.poll_wait(ticket, cx.waker());
-            if poll.is_ready() {
-                place.ticket = None;
-            }
+            let poll = place.poll(cx.waker());
             if let Poll::Ready(Err(farewell)) = &poll
                 && farewell.reroute
             {
@@ -117,7 +114,7 @@ impl Pool {
                 if let Some(lease) = self.try_lease(params) {
                     return Poll::Ready(Ok(lease));
                 }
-                place.ticket = Some(self.join(Instant::now(), true)?);
+                place = Place::new(self, self.join(Instant::now(), true)?);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -128,9 +125,30 @@ impl Pool {
 }
 
 /// A place in the queue that is given up when dropped.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     ticket: Option<Ticket>,
     pool: &'a Rc<Pool>,
+}
+
+impl Place<'_> {
+    pub fn new(pool: &Rc<Pool>, ticket: Ticket) -> Place<'_> {
+        Place {
+            ticket: Some(ticket),
+            pool,
+        }
+    }
+
+    /// Has the wait ended?
+    pub fn poll(&mut self, waker: &Waker) -> Poll<Result<Lease, Arc<Farewell>>> {
+        let Some(ticket) = self.ticket else {
+            return Poll::Pending;
+        };
+        let poll = self.pool.poll_wait(ticket, waker);
+        if poll.is_ready() {
+            self.ticket = None;
+        }
+        poll
+    }
 }
 
 impl Drop for Place<'_> {

@@ -3,11 +3,13 @@
 //!
 //! - `lend`: to clients; `take_back`: from them, and housekeeping;
 //! - `open`: new connections; `maintain`: what time asks for;
+//! - `dedicated`: those that one client has for itself;
 //! - `handover`: to other workers and from them;
 //! - `eject`: what becomes of reads while a replica lets nobody in;
 //! - `stop`: PAUSE, KILL and RECONNECT;
 //! - `greeting`: what clients are told at login.
 
+mod dedicated;
 mod eject;
 mod greeting;
 mod handover;
@@ -38,6 +40,7 @@ use crate::server::login::Credential;
 use crate::stats::Counters;
 use crate::wire::build::Refusal;
 use crate::worker::{Crew, Local, Pools};
+pub use dedicated::Dedicated;
 pub use greeting::Greetings;
 use greeting::{Failure, Greeting};
 pub use handover::{Mail, Parcel};
@@ -85,6 +88,8 @@ pub struct Pool {
     /// Wakes the maintenance task, and when that wakes by itself.
     maintenance: RefCell<Waker>,
     armed: Cell<Option<Instant>>,
+    /// Who waits for a place to open a connection in is to look for it.
+    place_made: Notify,
     /// Other workers are being asked to make room.
     evicting: Cell<bool>,
     /// The pools of the other hosts, if there are any.
@@ -122,6 +127,7 @@ impl Pool {
             local,
             pools,
             crew,
+            place_made: Notify::new(),
             evicting: Cell::new(false),
             config: RefCell::new(Rc::new(config)),
             book: RefCell::new(book),

@@ -25,6 +25,7 @@ use crate::server::login_error::ServerLoginError;
 use crate::server::{cleanup, dial, login};
 use crate::stats::add;
 use crate::wire::build::Refusal;
+use crate::wire::startup::Replication;
 
 impl Pool {
     pub(super) fn keeps_minimum(&self) -> bool {
@@ -39,6 +40,9 @@ impl Pool {
     /// Opens as many connections as are needed and allowed, all at once; one
     /// at a time while it is not known that the server lets us in.
     pub fn open_wanted(self: &Rc<Self>, now: Instant) {
+        if self.book.borrow().place_is_next() {
+            return self.place_made.notify_waiters();
+        }
         let failure = self.failure();
         let unproved = failure.is_some() || !self.proved.get();
         if failure.is_some_and(|failure| now < failure.retry_at) {
@@ -117,13 +121,10 @@ impl Pool {
         self: &Rc<Self>,
         config: &PoolConfig,
         connector: Arc<Connector>,
-        (host, stream, logged_in): (Host, Stream, LoggedIn),
-        (id, read_only, generation): (u64, bool, u64),
+        opened: Opened,
+        (read_only, generation): (bool, u64),
     ) -> Box<Server> {
-        let mut params = Params::default();
-        for (name, value) in &logged_in.parameters {
-            params.set(name.as_bytes(), value, true);
-        }
+        let mut params = reported(&opened.logged_in);
         if read_only {
             // It is the pooler's doing, and nothing that a client has to know or
             // that must be set back.
@@ -140,6 +141,31 @@ impl Pool {
             self.greeting.set_welcome(config, params.clone());
             self.proved.set(true);
         }
+        let now = Instant::now();
+        if self.greeting.succeed(now) {
+            // Others wait for the time of the next attempt.
+            self.alert_others();
+        }
+        let server = self.server(opened, params, connector, (read_only, generation), None);
+        server.info.close_needed.set(outdated);
+        server
+    }
+
+    /// A new connection, which is in the list from now on.
+    pub(super) fn server(
+        &self,
+        opened: Opened,
+        params: Params,
+        connector: Arc<Connector>,
+        (read_only, generation): (bool, u64),
+        replication: Option<Replication>,
+    ) -> Box<Server> {
+        let Opened {
+            id,
+            host,
+            stream,
+            logged_in,
+        } = opened;
         let params = self.local.params.borrow_mut().intern(params);
         let now = Instant::now();
         let info = Rc::new(ServerInfo {
@@ -149,6 +175,7 @@ impl Pool {
             local: stream.local_addr(),
             key: logged_in.backend_key,
             encryption: stream.encryption(),
+            replication,
             read_only,
             generation,
             connector,
@@ -160,7 +187,7 @@ impl Pool {
             idle_since: Cell::new(None),
             checked: Cell::new(now),
             state: Cell::new(ServerState::New),
-            close_needed: Cell::new(outdated),
+            close_needed: Cell::new(false),
             close_reason: Cell::new(None),
             doomed: Cell::new(false),
             forsaken: Cell::new(false),
@@ -171,10 +198,6 @@ impl Pool {
             cancels_over: Notify::new(),
         });
         self.servers.borrow_mut().insert(info.clone());
-        if self.greeting.succeed(now) {
-            // Others wait for the time of the next attempt.
-            self.alert_others();
-        }
         add(&self.counters.server_connect_count, 1);
         let max_prepared = self.config.borrow().max_prepared_statements;
         Box::new(Server {
@@ -200,16 +223,15 @@ impl Pool {
 
     /// Has those who come told, or sent elsewhere, until it may be tried again.
     /// True: nobody is to wait for it.
-    pub(super) fn remember_failure(self: &Rc<Self>, host: &Host, error: &OpenError) -> bool {
+    pub(super) fn remember_failure(self: &Rc<Self>, place: &str, error: &OpenError) -> bool {
         let config = self.config();
-        let place = dial::place(host);
         let db = &config.database;
         let user = &config.user;
         if let OpenError::Login(ServerLoginError::Server(error)) = error {
             let reason = error.message();
-            warn!(%db, %user, addr = %place, %reason, "server login failed");
+            warn!(%db, %user, addr = place, %reason, "server login failed");
         } else {
-            warn!(%db, %user, addr = %place, reason = %error, "cannot open a server connection");
+            warn!(%db, %user, addr = place, reason = %error, "cannot open a server connection");
         }
         add(&self.counters.server_connect_failed_count, 1);
         let cached = Farewell::refusal(
@@ -241,8 +263,8 @@ impl Pool {
         ejected.is_some()
     }
 
-    fn open_failed(self: &Rc<Self>, host: &Host, error: &OpenError) {
-        let ejected = self.remember_failure(host, error);
+    fn open_failed(self: &Rc<Self>, place: &str, error: &OpenError) {
+        let ejected = self.remember_failure(place, error);
         self.book.borrow_mut().open_failed();
         // A refused login fails everybody who waits, unless there are
         // connections to wait for (the server may have no room for more); a
@@ -260,65 +282,31 @@ impl Pool {
     }
 }
 
-type Parameters = &'static [(&'static str, &'static str)];
+/// Startup parameters beside those of the configuration, before which they go.
+type Parameters<'a> = &'a [(&'a str, &'a str)];
 
 /// Startup parameters of a connection that must not write, and of one that only
 /// asks how the server is.
-const READ_ONLY: Parameters = &[("default_transaction_read_only", "on")];
-const CHECK: Parameters = &[("application_name", "pgweir host check")];
+const READ_ONLY: Parameters<'_> = &[("default_transaction_read_only", "on")];
+const CHECK: Parameters<'_> = &[("application_name", "pgweir host check")];
 
-/// The attempt to open one connection: at the next host, and if that cannot be
-/// reached, at each of the others.
+/// The attempt to open one connection.
 async fn open(pool: Rc<Pool>) {
     let config = pool.config();
     let connector = pool.local.connector(&config.server_tls);
     let generation = pool.greeting.generation();
     let read_only = pool.read_only.get();
     let more = if read_only { READ_ONLY } else { &[] };
-    let first = match config.load_balance_hosts {
-        true => pool.next_host.replace(pool.next_host.get().wrapping_add(1)),
-        false => pool.next_host.get(),
-    };
-    let hosts = config
-        .hosts
-        .iter()
-        .cycle()
-        .skip(first % config.hosts.len().max(1));
-    let mut opened = None;
-    for (tried, host) in hosts.take(config.hosts.len()).enumerate() {
-        let local = local_socket(&pool, &config, host).await;
-        let (host, stream) = local.map_or((host.clone(), None), |(at, stream)| (at, Some(stream)));
-        let (id, begun) = (pool.local.next_id(), Instant::now());
-        let with = (Some(id), more);
-        let result = open_at(&pool, &config, (&host, stream), &connector, with).await;
-        if let Err(error) = &result {
-            pool.log_close(id, &host, &error.end(), begun);
+    let opened = match reach(&pool, &config, &connector, more).await {
+        Ok(opened) => opened,
+        Err(_) if pool.is_outdated(&config, &connector) => {
+            // A reload came meanwhile: this says nothing about what holds now.
+            pool.book.borrow_mut().open_failed();
+            return pool.after_close();
         }
-        let others = tried + 1 < config.hosts.len();
-        match result {
-            Ok((stream, logged_in)) => {
-                opened = Some((id, (host, stream, logged_in)));
-                break;
-            }
-            Err(error) if others && error.farewell().is_none() => {
-                let (db, user, addr) = (&config.database, &config.user, dial::place(&host));
-                warn!(%db, %user, addr, reason = %error, "trying the next host");
-                if !config.load_balance_hosts {
-                    pool.next_host.set(first.wrapping_add(tried + 1));
-                }
-            }
-            Err(_) if pool.is_outdated(&config, &connector) => {
-                // A reload came meanwhile: this says nothing about what holds now.
-                pool.book.borrow_mut().open_failed();
-                return pool.after_close();
-            }
-            Err(error) => return pool.open_failed(&host, &error),
-        }
-    }
-    let Some((id, opened)) = opened else {
-        return pool.book.borrow_mut().open_failed();
+        Err((place, error)) => return pool.open_failed(&place, &error),
     };
-    let server = pool.admit(&config, connector, opened, (id, read_only, generation));
+    let server = pool.admit(&config, connector, opened, (read_only, generation));
     pool.book.borrow_mut().opened();
     match &config.connect_query {
         None => pool.reuse(server),
@@ -345,6 +333,68 @@ async fn open(pool: Rc<Pool>) {
     let now = Instant::now();
     pool.open_wanted(now);
     pool.arm(pool.book.borrow().next_deadline(now));
+}
+
+/// A connection that is in no list yet.
+pub(super) struct Opened {
+    pub id: u64,
+    pub host: Host,
+    pub stream: Stream,
+    pub logged_in: LoggedIn,
+}
+
+/// A connection to the next host, and if that cannot be reached, to the first of
+/// the others that can. Otherwise why not, and where the last attempt went.
+pub(super) async fn reach(
+    pool: &Pool,
+    config: &PoolConfig,
+    connector: &Connector,
+    more: Parameters<'_>,
+) -> Result<Opened, (String, OpenError)> {
+    let count = config.hosts.len();
+    let first = match config.load_balance_hosts {
+        true => pool.next_host.replace(pool.next_host.get().wrapping_add(1)),
+        false => pool.next_host.get(),
+    };
+    let hosts = config.hosts.iter().cycle().skip(first % count.max(1));
+    for (tried, host) in hosts.take(count).enumerate() {
+        let local = local_socket(pool, config, host).await;
+        let (host, stream) = local.map_or((host.clone(), None), |(at, stream)| (at, Some(stream)));
+        let (id, begun) = (pool.local.next_id(), Instant::now());
+        let with = (Some(id), more);
+        let result = open_at(pool, config, (&host, stream), connector, with).await;
+        if let Err(error) = &result {
+            pool.log_close(id, &host, &error.end(), begun);
+        }
+        match result {
+            Ok((stream, logged_in)) => {
+                return Ok(Opened {
+                    id,
+                    host,
+                    stream,
+                    logged_in,
+                });
+            }
+            Err(error) if tried + 1 < count && error.farewell().is_none() => {
+                let (db, user, addr) = (&config.database, &config.user, dial::place(&host));
+                warn!(%db, %user, addr, reason = %error, "trying the next host");
+                if !config.load_balance_hosts {
+                    pool.next_host.set(first.wrapping_add(tried + 1));
+                }
+            }
+            Err(error) => return Err((dial::place(&host), error)),
+        }
+    }
+    Err((String::new(), OpenError::NoHost))
+}
+
+/// What the server said of its settings.
+pub(super) fn reported(logged_in: &LoggedIn) -> Params {
+    let mut params = Params::default();
+    for (name, value) in &logged_in.parameters {
+        params.set(name.as_bytes(), value, true);
+    }
+    params
 }
 
 /// The Unix socket of this host and a connection to it, where one is preferred
@@ -374,7 +424,7 @@ async fn open_at(
     config: &PoolConfig,
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
-    (id, more): (Option<u64>, Parameters),
+    (id, more): (Option<u64>, Parameters<'_>),
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.greeting.credential();
     let proof = (&credential, more);
@@ -393,7 +443,7 @@ async fn open_stream(
     config: &PoolConfig,
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
-    (credential, more): (&Credential, Parameters),
+    (credential, more): (&Credential, Parameters<'_>),
     id: Option<u64>,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let keys = &pool.local.derived_keys;
@@ -408,7 +458,12 @@ async fn open_stream(
         ("user", credential.user.as_str()),
         ("database", config.dbname.as_str()),
     ];
-    startup.extend(config.startup.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let own = config.startup.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+    let given = |name: &str| {
+        more.iter()
+            .any(|(other, _)| name.eq_ignore_ascii_case(other))
+    };
+    startup.extend(own.filter(|(name, _)| !given(name)));
     startup.extend(more);
     let binding = stream.peer_end_point();
     let binding = binding.as_deref();
@@ -464,7 +519,7 @@ impl OpenError {
         "08P01"
     }
 
-    fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self) -> Option<String> {
         match self {
             OpenError::Login(error) => error.hint().map(|hint| hint.into_owned()),
             OpenError::Dial(error) => error.hint().map(str::to_owned),
