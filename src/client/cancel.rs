@@ -58,7 +58,8 @@ async fn hand_on(
     debug!(%conn, peer = number, "forwarding cancel request");
     let limit = terms.config.general.cancel_wait_timeout.0;
     let tcp = terms.config.tcp();
-    if let Err(error) = peer.hand_on((pid, &key), &tcp, limit).await {
+    let means = (&tcp, &worker.local().dns);
+    if let Err(error) = peer.hand_on((pid, &key), means, limit).await {
         warn!(%conn, %addr, peer = number, reason = %error, "failed to forward cancel request");
     }
 }

@@ -274,10 +274,10 @@ table! {
                 "Cipher suites of TLS 1.3 for servers; unset means all.";
         }
         "Names of hosts": {
-            dns_max_ttl: Duration = seconds(15), reload, not_built,
-                "How long an address is kept.";
-            dns_nxdomain_ttl: Duration = seconds(15), reload, not_built,
-                "How long it is kept that a name does not exist.";
+            dns_max_ttl: Duration = seconds(15), reload, built,
+                "How long the addresses of a server's name are used before it is looked up again, for the next connection that is opened. Connections to an address that it does not have any more are closed as they are released.";
+            dns_nxdomain_ttl: Duration = seconds(15), reload, built,
+                "How long a name that could not be resolved is not looked up again.";
             dns_zone_check_period: Timeout = Timeout(None), reload, not_built,
                 "How often a zone's serial number is looked at.";
             resolv_conf: Option<PathBuf> = None, restart, not_built,

@@ -1,6 +1,7 @@
 //! Sockets: TCP, Unix or TLS behind one type.
 
 pub mod descriptors;
+pub mod dns;
 pub mod listener;
 pub mod message_io;
 mod options;

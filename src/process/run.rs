@@ -33,6 +33,7 @@ use crate::admin::view::{ConsoleView, PoolerState};
 use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
 use crate::http::Health;
+use crate::net::dns::{Dns, Ttl};
 use crate::net::listener::Bound;
 use crate::pool::Ledger;
 use crate::server::Peers;
@@ -87,6 +88,7 @@ struct Process {
     crew: Crew,
     controls: Controls,
     census: Arc<Census>,
+    dns: Arc<Dns>,
     threads: Vec<std::thread::JoinHandle<std::io::Result<()>>>,
     worker_ended: mpsc::UnboundedReceiver<()>,
     shown: Arc<Shown>,
@@ -212,6 +214,16 @@ impl Process {
             None => anyhow::bail!("BUG: a crew without workers"),
         };
         let controls = Controls::new(crew.clone());
+        let told = crew.clone();
+        let dns = Dns::system(dns_ttl(&terms.config), move |host, gone| {
+            let host: Arc<str> = Arc::from(host);
+            let gone: Arc<[_]> = gone.iter().map(|gone| gone.ip().to_canonical()).collect();
+            for worker in told.everyone() {
+                // A worker that has ended has no connections.
+                let gone = worker::Command::AddressesGone(host.clone(), gone.clone());
+                let _ = told.tell(worker, gone);
+            }
+        });
         let shown = Arc::new(Shown {
             terms: Mutex::new(terms.clone()),
             averages: Mutex::new(Arc::new(Averages::new(Instant::now()))),
@@ -231,6 +243,7 @@ impl Process {
             census: census.clone(),
             ids: Arc::new(AtomicU64::new(0)),
             derived_keys,
+            dns: dns.clone(),
             handle: handle.clone(),
             view: View(Arc::new(move |snapshot| viewed.view(snapshot))),
             ended,
@@ -288,6 +301,7 @@ impl Process {
             crew,
             controls,
             census,
+            dns,
             threads,
             worker_ended,
             shown,
@@ -539,6 +553,7 @@ impl Process {
             tls,
         });
         warm(&terms);
+        self.dns.set_ttl(dns_ttl(&terms.config));
         *self
             .shown
             .terms
@@ -644,6 +659,13 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
 fn lookups(config: &Config) -> Lookups {
     let size = config.general.auth_query_cache_size;
     Lookups::new(size, config.auth_query_cache_ttl())
+}
+
+fn dns_ttl(config: &Config) -> Ttl {
+    Ttl {
+        found: config.general.dns_max_ttl,
+        failed: config.general.dns_nxdomain_ttl,
+    }
 }
 
 /// Derives SCRAM keys ahead of the first logins, in the background.

@@ -38,7 +38,8 @@ pub async fn cancel(
     let sent = Cell::new(false);
     let request = async {
         let encrypted = info.encryption.map(|_| &*info.connector);
-        let mut stream = dial::connect_again(&info.host, tcp, encrypted, hashing).await?;
+        let place = (&info.host, info.peer);
+        let mut stream = dial::connect_again(place, tcp, encrypted, hashing).await?;
         let packet = packet(key.pid as u32, &key.secret);
         sent.set(true);
         stream.write_all(&packet).await?;

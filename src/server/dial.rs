@@ -1,17 +1,20 @@
 //! Opens sockets to servers, encrypted where `server_tls_sslmode` says so.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tracing::info;
 
 use crate::config::{Host, LocalSockets, TcpConfig};
+use crate::net::dns::{Dns, LookupError};
 use crate::net::tls::{Connector, HandshakeError};
-use crate::net::{Stream, apply_tcp_options};
+use crate::net::{PeerAddr, Stream, apply_tcp_options};
 use crate::worker::hashing::Hashing;
 
 /// Length and code (src/include/libpq/pqcomm.h).
@@ -22,6 +25,8 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 pub enum DialError {
     #[error("connect failed: {0}")]
     Connect(#[from] io::Error),
+    #[error("server DNS lookup failed")]
+    Lookup(#[source] LookupError),
     #[error("server refused SSL")]
     NoTls,
     #[error("bad sslreq answer")]
@@ -34,6 +39,10 @@ impl DialError {
     /// What could be done about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            DialError::Lookup(_) => Some(
+                "The log has the reason. Tried again after dns_nxdomain_ttl and \
+                 server_login_retry.",
+            ),
             DialError::NoTls => Some("server_tls_sslmode asks for more than the server offers."),
             DialError::Handshake(HandshakeError::Tls(_)) => Some(
                 "See server_tls_sslmode and server_tls_ca_file; a certificate needs a \
@@ -44,16 +53,16 @@ impl DialError {
     }
 }
 
-/// Connects to the first address of `host` that answers, and encrypts the
-/// connection as `connector` says; Unix sockets never are. Has no time limit.
-/// Cancel safe.
+/// Connects to the first address of `host` that answers, each time beginning with
+/// the next, and encrypts the connection as `connector` says; Unix sockets never
+/// are. Has no time limit. Cancel safe.
 pub async fn connect(
     host: &Host,
     tcp: &TcpConfig,
     connector: &Connector,
-    hashing: &Hashing,
+    (dns, hashing): (&Arc<Dns>, &Hashing),
 ) -> Result<Stream, DialError> {
-    match (connect_plain(host, tcp).await?, host) {
+    match (connect_plain(host, tcp, dns).await?, host) {
         (Stream::Tcp(socket), Host::Tcp { host, .. }) if connector.asks() => {
             match encrypt(socket, host, connector, hashing).await? {
                 Ok(stream) => Ok(stream),
@@ -74,7 +83,7 @@ pub async fn connect(
 
 /// Connects to the preferred Unix socket of a server on this machine.
 pub async fn connect_local(socket: &Host) -> io::Result<Stream> {
-    let stream = connect_plain(socket, &TcpConfig::default()).await?;
+    let stream = connect_to(socket, &[], &TcpConfig::default()).await?;
     let (Stream::Unix(unix), Host::Unix { dir, .. }) = (&stream, socket) else {
         return Err(io::ErrorKind::Unsupported.into());
     };
@@ -91,15 +100,19 @@ pub async fn connect_local(socket: &Host) -> io::Result<Stream> {
     }
 }
 
-/// Connects as [`connect`] did before, for a connection that has been
-/// `encrypted` or not.
+/// Connects as [`connect`] did before, to the very same address, for a connection
+/// that has been `encrypted` or not.
 pub async fn connect_again(
-    host: &Host,
+    (host, peer): (&Host, PeerAddr),
     tcp: &TcpConfig,
     encrypted: Option<&Connector>,
     hashing: &Hashing,
 ) -> Result<Stream, DialError> {
-    match (connect_plain(host, tcp).await?, host, encrypted) {
+    let addresses = match peer {
+        PeerAddr::Tcp(address, _) => vec![SocketAddr::new(address, 0)],
+        PeerAddr::Unix => Vec::new(),
+    };
+    match (connect_to(host, &addresses, tcp).await?, host, encrypted) {
         (Stream::Tcp(socket), Host::Tcp { host, .. }, Some(connector)) => {
             let encrypted = encrypt(socket, host, connector, hashing).await?;
             encrypted.map_err(|_| DialError::NoTls)
@@ -129,12 +142,27 @@ async fn encrypt(
 }
 
 /// The same without encryption.
-pub async fn connect_plain(host: &Host, tcp: &TcpConfig) -> io::Result<Stream> {
+pub async fn connect_plain(
+    host: &Host,
+    tcp: &TcpConfig,
+    dns: &Arc<Dns>,
+) -> Result<Stream, DialError> {
+    let addresses = match host {
+        Host::Tcp { host, .. } => dns.resolve(host).await.map_err(DialError::Lookup)?,
+        Host::Unix { .. } => Vec::new(),
+    };
+    Ok(connect_to(host, &addresses, tcp).await?)
+}
+
+/// To the first of these addresses that answers.
+async fn connect_to(host: &Host, addresses: &[SocketAddr], tcp: &TcpConfig) -> io::Result<Stream> {
     match host {
-        Host::Tcp { host, port } => {
+        Host::Tcp { port, .. } => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "name has no address");
-            for addr in lookup_host((host.as_str(), *port)).await? {
-                match TcpStream::connect(addr).await {
+            for address in addresses {
+                let mut address = *address;
+                address.set_port(*port);
+                match TcpStream::connect(address).await {
                     Ok(stream) => {
                         apply_tcp_options(&stream, tcp)?;
                         return Ok(Stream::Tcp(stream));

@@ -10,9 +10,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-use super::{cancel, dial};
+use super::cancel;
+use super::dial::{self, DialError};
 use crate::admin::snapshot::PeerRow;
 use crate::config::{Config, Host, TcpConfig};
+use crate::net::dns::Dns;
 
 /// The peers of a configuration, by number. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -97,16 +99,16 @@ impl Peer {
     pub async fn hand_on(
         &self,
         (pid, key): (u32, &[u8]),
-        tcp: &TcpConfig,
+        (tcp, dns): (&TcpConfig, &Arc<Dns>),
         limit: Option<Duration>,
-    ) -> io::Result<()> {
+    ) -> Result<(), DialError> {
         let request = async {
             let waiting = Counted::new(&self.waiting);
             // Never closed.
             let _permit = self.permits.acquire().await.map_err(io::Error::other)?;
             drop(waiting);
             let connecting = Counted::new(&self.connecting);
-            let mut stream = dial::connect_plain(&self.host, tcp).await?;
+            let mut stream = dial::connect_plain(&self.host, tcp, dns).await?;
             drop(connecting);
             let _sent = Counted::new(&self.sent);
             stream.write_all(&cancel::packet(pid, key)).await?;
@@ -118,7 +120,7 @@ impl Peer {
         match limit {
             Some(limit) => tokio::time::timeout(limit, request)
                 .await
-                .unwrap_or_else(|late| Err(late.into())),
+                .unwrap_or_else(|late| Err(io::Error::from(late).into())),
             None => request.await,
         }
     }

@@ -9,6 +9,7 @@ use super::derived_keys::DerivedKeys;
 use crate::admin::snapshot::MemoryRow;
 use crate::config::ServerTls;
 use crate::flow::{Bounds, ParamTable, Statements, Texts};
+use crate::net::dns::Dns;
 use crate::net::tls::{Connector, Tls};
 
 /// Size of the read buffer in bytes: what one read can bring.
@@ -33,6 +34,7 @@ pub struct Local {
     /// needs it.
     spare: RefCell<Vec<Vec<u8>>>,
     pub derived_keys: DerivedKeys,
+    pub dns: Arc<Dns>,
     /// As the configuration in force has them.
     pub bounds: Cell<Bounds>,
     /// TLS towards servers, as the configuration in force has it.
@@ -41,11 +43,12 @@ pub struct Local {
 }
 
 impl Local {
-    /// `ids` and `texts` are shared by all workers.
+    /// `ids`, `texts` and `dns` are shared by all workers.
     pub fn new(
         ids: Arc<AtomicU64>,
         texts: Arc<Texts>,
         derived_keys: DerivedKeys,
+        dns: Arc<Dns>,
         tls: Tls,
     ) -> Local {
         Local {
@@ -55,6 +58,7 @@ impl Local {
             write_buffer: RefCell::default(),
             spare: RefCell::default(),
             derived_keys,
+            dns,
             bounds: Cell::default(),
             tls: RefCell::new(tls),
             ids,

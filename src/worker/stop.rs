@@ -1,5 +1,6 @@
 //! What an operator stops: connections of one database, or of all; one client.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Gates, Worker};
@@ -47,6 +48,15 @@ impl Worker {
             pool.renew(generation);
         }
         self.terms().lookups.forget_all();
+        self.end_outdated();
+    }
+
+    /// Connections to addresses that a name of a host does not have any more end
+    /// as they are released.
+    pub(super) fn leave_addresses(&self, host: &str, gone: &[IpAddr]) {
+        for pool in self.pools.each() {
+            pool.leave_addresses(host, gone);
+        }
         self.end_outdated();
     }
 

@@ -1,6 +1,7 @@
 //! The thread itself, and how the process speaks to it.
 
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +17,7 @@ use crate::admin::snapshot::Snapshot;
 use crate::client;
 use crate::flow::Texts;
 use crate::net::Detached;
+use crate::net::dns::Dns;
 use crate::net::listener::{Bound, Listener};
 use crate::pool::Ledger;
 use crate::process::Handle;
@@ -75,6 +77,8 @@ pub enum Command {
     KillClient(u64, oneshot::Sender<bool>),
     /// Servers of this database have other roles than before.
     Roles(Arc<str>),
+    /// This name of a host does not have these addresses any more.
+    AddressesGone(Arc<str>, Arc<[IpAddr]>),
     /// Another worker's word about server connections.
     Servers(Mail),
     /// Says goodbye to idle servers and ends the thread.
@@ -103,6 +107,7 @@ pub struct Start {
     pub census: Arc<Census>,
     pub ids: Arc<AtomicU64>,
     pub derived_keys: DerivedKeys,
+    pub dns: Arc<Dns>,
     pub handle: Handle,
     pub view: View,
     /// Told when the thread ends, in whatever way.
@@ -123,6 +128,7 @@ impl Start {
             census: self.census.clone(),
             ids: self.ids.clone(),
             derived_keys: self.derived_keys.clone(),
+            dns: self.dns.clone(),
             handle: self.handle.clone(),
             view: self.view.clone(),
             ended: self.ended.clone(),
@@ -160,7 +166,7 @@ impl Drop for Ended {
 
 async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
     let tls = start.terms.tls.clone();
-    let local = Local::new(start.ids, start.texts, start.derived_keys, tls);
+    let local = Local::new(start.ids, start.texts, start.derived_keys, start.dns, tls);
     let worker = Worker::new(
         start.crew,
         (start.ledger, start.greetings, start.topologies),
@@ -261,6 +267,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                 let _ = done.send(worker.kill_client(number));
             }
             Command::Roles(database) => worker.follow_roles(&database),
+            Command::AddressesGone(host, gone) => worker.leave_addresses(&host, &gone),
             Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,
         }

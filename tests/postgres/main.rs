@@ -22,6 +22,7 @@ mod console_commands;
 mod console_extended;
 mod crosstalk;
 mod descriptors;
+mod dns;
 mod drivers;
 mod error_texts;
 mod failover;

@@ -136,6 +136,7 @@ pub struct Setup {
     arguments: Vec<String>,
     /// Its standard input and output, if they are not the usual ones.
     inherited: Option<Arc<(OwnedFd, OwnedFd)>>,
+    hosts: Option<PathBuf>,
     target: Target,
 }
 
@@ -158,6 +159,7 @@ impl Setup {
             before: Vec::new(),
             arguments: Vec::new(),
             inherited: None,
+            hosts: None,
             target: target(),
         }
         .set("pool_mode", "transaction")
@@ -239,6 +241,14 @@ impl Setup {
         self.inherited = Some(Arc::new((tcp.into(), unix.into())));
         self.before("exec 3<&0 4>&1 </dev/null >&2")
             .before("export LISTEN_FDS=2 LISTEN_PID=$$")
+    }
+
+    /// The pooler sees this file as /etc/hosts.
+    pub fn hosts(self, file: &Path) -> Setup {
+        Setup {
+            hosts: Some(file.to_owned()),
+            ..self
+        }
     }
 
     /// A setting of the pooler itself.
@@ -389,11 +399,24 @@ impl Setup {
     }
 
     fn pgweir(&self, program: &Path, config: &Path) -> Command {
-        let mut command = match self.before.join("; ") {
-            before if before.is_empty() => plain(Command::new(program)),
-            before => {
-                let mut shell = plain(Command::new("sh"));
-                shell.args(["-c", &format!("{before}; exec \"$@\""), "sh"]);
+        let mut before = self.before.clone();
+        let mut shell = match &self.hosts {
+            None => plain(Command::new("sh")),
+            Some(hosts) => {
+                before.insert(0, format!("mount --bind {} /etc/hosts", hosts.display()));
+                let mut unshare = plain(Command::new("unshare"));
+                if !nix::unistd::geteuid().is_root() {
+                    unshare.args(["--user", "--map-root-user"]);
+                }
+                unshare.args(["--mount", "sh"]);
+                unshare
+            }
+        };
+        let mut command = match before.is_empty() {
+            true => plain(Command::new(program)),
+            false => {
+                let before = before.join(" && ");
+                shell.args(["-c", &format!("{before} && exec \"$@\""), "sh"]);
                 shell.arg(program);
                 shell
             }

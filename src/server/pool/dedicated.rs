@@ -57,7 +57,7 @@ impl Pool {
     fn refuse_dedicated(&self, place: &str, error: &OpenError) -> Arc<Farewell> {
         let config = self.config.borrow();
         let (db, user) = (&config.database, &config.user);
-        warn!(%db, %user, addr = place, reason = %error, "cannot open a replication connection");
+        warn!(%db, %user, addr = place, reason = %error, "cannot open a server connection");
         let text = error.text();
         let mut refusal =
             Refusal::fatal("08P01", "login failed").detail(format!("{place}: {text}"));

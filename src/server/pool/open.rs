@@ -449,7 +449,10 @@ async fn open_stream(
     let keys = &pool.local.derived_keys;
     let mut stream = match stream {
         Some(stream) => stream,
-        None => dial::connect(host, &config.tcp, connector, keys.hashing()).await?,
+        None => {
+            let means = (&pool.local.dns, keys.hashing());
+            dial::connect(host, &config.tcp, connector, means).await?
+        }
     };
     if let Some(id) = id.filter(|_| config.log_connections) {
         log_open(config, id, host, stream.local_addr());

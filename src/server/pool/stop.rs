@@ -1,9 +1,12 @@
 //! A pool that an operator stops, lets go on, or has connect anew.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Farewell, Pool};
+use crate::config::Host;
+use crate::net::PeerAddr;
 
 impl Pool {
     /// Whether it hands nothing out, and closes what comes back.
@@ -69,6 +72,23 @@ impl Pool {
             }
         }
         self.wake();
+    }
+
+    /// Connections to these addresses of a host are closed as they are released.
+    pub fn leave_addresses(&self, host: &str, gone: &[IpAddr]) {
+        let mut any = false;
+        for (_, info) in self.servers.borrow().iter() {
+            if let (Host::Tcp { host: name, .. }, PeerAddr::Tcp(ip, _)) = (&info.host, info.peer)
+                && name == host
+                && gone.contains(&ip)
+            {
+                info.close_needed.set(true);
+                any = true;
+            }
+        }
+        if any {
+            self.wake();
+        }
     }
 
     /// Whether a connection here is to be closed as soon as it is released.
