@@ -12,6 +12,7 @@ use crate::auth::{Secret, UserList};
 use crate::config::{
     Choice, Config, DatabaseConfig, LoadBalance, PeerConfig, PoolMode, Settings, Table, UserConfig,
 };
+use crate::net::dns::DnsHost;
 use crate::stats::Averages;
 use crate::worker::Gates;
 
@@ -31,6 +32,9 @@ pub struct ConsoleView {
     pub users: Vec<UserRow>,
     /// What the configuration holds in memory.
     pub memory: Vec<MemoryRow>,
+    /// Names of servers that were looked up, in order; how many are being so now.
+    pub names: Vec<DnsHost>,
+    pub lookups: usize,
     /// Every setting, in the order of SHOW CONFIG.
     pub config: Vec<ConfigRow>,
     pub averages: Arc<Averages>,
@@ -93,7 +97,7 @@ pub struct ConfigRow {
 }
 
 impl ConsoleView {
-    /// The view of a configuration. `users` is who may log in; `snapshot` tells
+    /// The view of a configuration, without memory and names. `users` is who may log in; `snapshot` tells
     /// which databases `*` has made.
     pub fn new(
         now: Instant,
@@ -110,6 +114,8 @@ impl ConsoleView {
             databases: databases(config, snapshot, gates),
             users: user_rows(config, users, snapshot),
             memory: memory(config, users),
+            names: Vec::new(),
+            lookups: 0,
             config: settings(&config.general),
             averages,
         }

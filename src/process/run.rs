@@ -88,7 +88,6 @@ struct Process {
     crew: Crew,
     controls: Controls,
     census: Arc<Census>,
-    dns: Arc<Dns>,
     threads: Vec<std::thread::JoinHandle<std::io::Result<()>>>,
     worker_ended: mpsc::UnboundedReceiver<()>,
     shown: Arc<Shown>,
@@ -104,6 +103,7 @@ struct Process {
 struct Shown {
     terms: Mutex<Arc<Terms>>,
     averages: Mutex<Arc<Averages>>,
+    dns: Arc<Dns>,
     controls: Controls,
     stopping: AtomicBool,
 }
@@ -126,6 +126,8 @@ impl Shown {
             self.averages(),
         );
         view.memory.extend(memory::resident());
+        view.names = self.dns.hosts();
+        view.lookups = self.dns.counts().1;
         view
     }
 
@@ -227,6 +229,7 @@ impl Process {
         let shown = Arc::new(Shown {
             terms: Mutex::new(terms.clone()),
             averages: Mutex::new(Arc::new(Averages::new(Instant::now()))),
+            dns: dns.clone(),
             controls: controls.clone(),
             stopping: AtomicBool::new(false),
         });
@@ -243,7 +246,7 @@ impl Process {
             census: census.clone(),
             ids: Arc::new(AtomicU64::new(0)),
             derived_keys,
-            dns: dns.clone(),
+            dns,
             handle: handle.clone(),
             view: View(Arc::new(move |snapshot| viewed.view(snapshot))),
             ended,
@@ -301,7 +304,6 @@ impl Process {
             crew,
             controls,
             census,
-            dns,
             threads,
             worker_ended,
             shown,
@@ -553,7 +555,7 @@ impl Process {
             tls,
         });
         warm(&terms);
-        self.dns.set_ttl(dns_ttl(&terms.config));
+        self.shown.dns.set_ttl(dns_ttl(&terms.config));
         *self
             .shown
             .terms

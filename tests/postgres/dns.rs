@@ -60,6 +60,13 @@ fn each_address_of_a_name_comes_first_in_turn() {
     let _clients: Vec<_> = (0..4).map(|_| holds(&pooler)).collect();
     let expected = ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2"];
     assert_eq!(addresses(&pooler), expected);
+    let shown = pooler.show("DNS_HOSTS");
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!(shown[0]["hostname"], "db.test");
+    assert_eq!(shown[0]["addrs"], "127.0.0.1:0,127.0.0.2:0");
+    let lists = pooler.show("LISTS").into_iter();
+    let names: Vec<_> = lists.filter(|row| row["list"] == "dns_names").collect();
+    assert_eq!(names[0]["items"], "1");
 }
 
 #[test]

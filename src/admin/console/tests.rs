@@ -40,6 +40,8 @@ fn view(_: &Snapshot) -> ConsoleView {
         now,
         listen_port: 6432,
         state: PoolerState::Active,
+        names: Vec::new(),
+        lookups: 0,
         databases: Vec::new(),
         users: Vec::new(),
         config: Vec::new(),

@@ -9,8 +9,8 @@ const COLUMNS: [Column; 2] = [("list", Text), ("items", Int4)];
 
 /// How many there are of everything. `databases`, `users` and `pools` count
 /// the console's own. Memory is not kept for clients and servers that are not
-/// there, so none are ever `free`; names are
-/// resolved when a connection is opened and not kept.
+/// there, so none are ever `free`; the system that looks names up tells nothing of
+/// zones.
 pub fn lists<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
     let logged_in = snapshot
         .clients
@@ -29,9 +29,9 @@ pub fn lists<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
         ("login_clients", snapshot.login_clients),
         ("free_servers", 0),
         ("used_servers", snapshot.servers.len()),
-        ("dns_names", 0),
+        ("dns_names", view.names.len()),
         ("dns_zones", 0),
-        ("dns_queries", 0),
+        ("dns_queries", view.lookups),
         ("dns_pending", 0),
     ];
     Table {

@@ -125,7 +125,7 @@ impl Show {
             Show::Clients => sockets::clients(snapshot),
             Show::Config => config::config(view),
             Show::Databases => databases::databases(snapshot, view),
-            Show::DnsHosts => dns::hosts(),
+            Show::DnsHosts => dns::hosts(view),
             Show::DnsZones => dns::zones(),
             Show::Hosts => hosts::hosts(snapshot),
             Show::Lists => lists::lists(snapshot, view),

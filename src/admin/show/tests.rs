@@ -1,3 +1,4 @@
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,6 +9,7 @@ use crate::admin::snapshot::{
 use crate::admin::table::Value;
 use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
 use crate::config::PoolMode;
+use crate::net::dns::DnsHost;
 use crate::route::State;
 use crate::stats::{Averages, Totals};
 
@@ -115,7 +117,7 @@ fn every_row_fills_its_columns() {
     let (snapshot, view) = (snapshot(), view());
     for show in Show::ALL {
         let table = show.table(&snapshot, &view);
-        let empty = [Show::DnsHosts, Show::DnsZones].contains(&show);
+        let empty = show == Show::DnsZones;
         assert_eq!(table.rows.is_empty(), empty, "{show:?}");
         for row in &table.rows {
             assert_eq!(row.len(), table.columns.len(), "{show:?}");
@@ -267,11 +269,19 @@ fn stats_sum_pools_and_what_is_gone() {
 }
 
 #[test]
+fn names_and_their_addresses() {
+    assert_eq!(
+        printed(Show::DnsHosts),
+        ["db1|7|10.0.0.7:0,[::1]:0", "nowhere|0|"]
+    );
+}
+
+#[test]
 fn lists_state_config_version() {
     assert_eq!(
         printed(Show::Lists).join(" "),
         "databases|2 users|3 peers|2 pools|3 peer_pools|2 free_clients|0 used_clients|9 \
-         login_clients|5 free_servers|0 used_servers|1 dns_names|0 dns_zones|0 dns_queries|0 \
+         login_clients|5 free_servers|0 used_servers|1 dns_names|2 dns_zones|0 dns_queries|1 \
          dns_pending|0"
     );
     assert_eq!(
@@ -478,6 +488,22 @@ fn view() -> ConsoleView {
         now: start + Duration::from_secs(1),
         listen_port: 6432,
         state: PoolerState::Paused,
+        names: vec![
+            DnsHost {
+                name: "db1".to_owned(),
+                ttl: Duration::from_millis(7900),
+                addresses: vec![
+                    SocketAddr::from(([10, 0, 0, 7], 0)),
+                    SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+                ],
+            },
+            DnsHost {
+                name: "nowhere".to_owned(),
+                ttl: Duration::ZERO,
+                addresses: Vec::new(),
+            },
+        ],
+        lookups: 1,
         databases: vec![DatabaseRow {
             name: "app".to_owned(),
             host: Some("db1,db2".to_owned()),
