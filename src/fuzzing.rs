@@ -17,6 +17,7 @@ pub const TARGETS: &[Target] = &[
     ("lexer", sql::fuzzing::fuzz_lexer),
     ("link", flow::fuzzing::fuzz_link),
     ("messages", wire::fuzzing::fuzz_messages),
+    ("proxy", wire::fuzzing::fuzz_proxy),
     ("quote", sql::fuzzing::fuzz_quote),
     ("scram", auth::fuzzing::fuzz_scram),
     ("startup", wire::fuzzing::fuzz_startup),

@@ -63,6 +63,7 @@ pub(super) async fn login(
         seat,
         end_point,
         proved,
+        ..
     } = arrival;
     negotiate(stream, &startup).await?;
     let terms = worker.terms();

@@ -7,6 +7,7 @@ mod identity;
 mod info;
 mod login;
 mod lookup;
+mod proxy;
 mod replication;
 mod session;
 mod startup;

@@ -12,10 +12,10 @@ use tracing::{debug, warn};
 use super::farewell::{Who, address, close_gently};
 use super::info::ClientInfo;
 use super::task::Task;
-use super::{cancel, login, replication};
+use super::{cancel, login, proxy, replication};
 use crate::admin;
-use crate::net::Stream;
 use crate::net::tls::{Acceptor, HandshakeError};
+use crate::net::{PeerAddr, Stream};
 use crate::wire::build::Refusal;
 use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
 use crate::worker::{Newcomer, Seat, Worker};
@@ -41,15 +41,15 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         return refuse(stream, &refusal).await;
     };
     let (proved, arrived) = (Cell::new(false), Instant::now());
+    let (peer, peer_pid) = (Cell::new(stream.peer_addr()), stream.peer_pid());
     let arrival = Arrival {
         newcomer,
         seat,
         end_point: None,
         proved: &proved,
+        peer: &peer,
     };
     let limit = terms.config.general.client_login_timeout.0;
-    let peer = stream.peer_addr();
-    let addr = address(peer, stream.peer_pid(), &terms.config);
     let listed = worker.enlist_login(id, &stream);
     let mut names = Names::default();
     // Empty during a TLS handshake: whoever fails there can be told nothing.
@@ -73,11 +73,12 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             None
         }
     };
+    let peer = peer.get();
     let who = Who {
         id,
         db: names.db.as_deref(),
         user: names.user.as_deref(),
-        addr,
+        addr: address(peer, peer_pid, &terms.config),
     };
     let ends = |reason: &str, told| {
         who.log_end(reason, arrived.elapsed(), told, &worker.terms().config);
@@ -85,11 +86,11 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
     match (begun, stream) {
         (Ok(Begun::Client(welcomed)), Some(stream)) => {
             // A task of its own, so that what the login needed is freed.
-            let client = welcomed.into_client(stream, &worker);
+            let client = welcomed.into_client(stream.unwrapped(), &worker);
             tokio::task::spawn_local(Task::Serving(client));
         }
         (Ok(Begun::Replication(welcomed)), Some(stream)) => {
-            tokio::task::spawn_local(welcomed.serve(stream, worker));
+            tokio::task::spawn_local(welcomed.serve(stream.unwrapped(), worker));
         }
         (Ok(Begun::Console(console)), Some(stream)) => {
             let (identity, info) = *console;
@@ -150,6 +151,8 @@ pub(super) struct Arrival<'a> {
     pub end_point: Option<Arc<[u8]>>,
     /// To be set when it has proved who it is.
     pub proved: &'a Cell<bool>,
+    /// Where it comes from; what a load balancer tells of that is to be put here.
+    pub peer: &'a Cell<PeerAddr>,
 }
 
 /// What a startup packet asks for, for the log.
@@ -217,15 +220,20 @@ impl From<Refusal> for Failure {
 }
 
 async fn begin(
-    stream: &mut Option<Stream>,
+    slot: &mut Option<Stream>,
     names: &mut Names,
     id: u64,
     worker: &Rc<Worker>,
     mut arrival: Arrival<'_>,
 ) -> Result<Begun, Failure> {
-    let tls = worker.terms().tls.clients.clone();
-    let first = first_packet(stream, tls.as_deref(), worker).await?;
-    let stream = present(stream)?;
+    let terms = worker.terms();
+    let networks = &terms.config.general.proxy_protocol_networks;
+    let told = proxy::told_addresses(present(slot)?, networks).await?;
+    if let Some(told) = told {
+        arrival.peer.set(told.peer);
+    }
+    let tls = terms.tls.clients.clone();
+    let first = first_packet(slot, tls.as_deref(), worker).await?;
     match first {
         // libpq sends it in clear even if the connection is encrypted.
         First::Cancel { pid, key } => {
@@ -234,15 +242,21 @@ async fn begin(
         }
         First::Startup(startup) => {
             *names = Names::of(&startup);
-            if tls.as_ref().is_some_and(|tls| tls.requires()) && matches!(stream, Stream::Tcp(_)) {
+            if tls.as_ref().is_some_and(|tls| tls.requires())
+                && matches!(slot, Some(Stream::Tcp(_)))
+            {
                 let refusal = Refusal::fatal("08P01", "SSL required");
                 let hint = "client_tls_sslmode asks for it: connect with sslmode=require.";
                 return Err(refusal.hint(hint).into());
             }
-            if matches!(stream, Stream::Tls(_)) {
+            if matches!(slot, Some(Stream::Tls(_))) {
                 arrival.end_point = tls.and_then(|tls| tls.end_point());
             }
-            login::login(stream, startup, id, worker, arrival).await
+            if let Some(told) = told {
+                let stream = slot.take();
+                *slot = stream.map(|stream| Stream::Proxied(Box::new((stream, told))));
+            }
+            login::login(present(slot)?, startup, id, worker, arrival).await
         }
     }
 }

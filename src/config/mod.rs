@@ -20,6 +20,7 @@ mod key;
 mod load;
 mod mistake;
 mod nearest;
+mod networks;
 mod number;
 mod objects;
 mod pool_config;
@@ -46,6 +47,7 @@ pub use diff::{Change, Changes, ObjectChanges};
 pub use key::{Key, Status, Table};
 pub use load::{Config, Inputs, Source};
 pub use mistake::{LoadError, Mistake, Place};
+pub use networks::Networks;
 pub use objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
 pub use pool_config::{
     AuthQuery, EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls,

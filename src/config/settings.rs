@@ -8,6 +8,7 @@ use super::choice::{
     WithoutReplica,
 };
 use super::key::table;
+use super::networks::Networks;
 use super::pool_config::PoolMode;
 use super::tls::{Spelled, Tls12Ciphers, Tls13Ciphers, TlsCurve, TlsVersions};
 use super::value::{FileMode, Millis, Timeout};
@@ -42,6 +43,8 @@ table! {
                 "Let several processes of one user listen on the same addresses and port (`SO_REUSEPORT`): the kernel deals connections out among them. Each needs a `unix_socket_dir` (and `pidfile`, `stats_listen`) of its own, and a `peer_id`, so that cancel requests find their process.";
             peer_id: u32 = 0, restart, built,
                 "Number of this process among its peers, which hand on each other's cancel requests: 1 to 16383, and 0 if there are none.";
+            proxy_protocol_networks: Networks = Networks::default(), reload, built,
+                "Addresses and networks of load balancers that speak the PROXY protocol, version 1 or 2. A TCP connection from there must begin with its header, and the address in that is the client's, for rules, logs and the console; what has none is refused. From elsewhere no header is accepted.";
             tcp_defer_accept: bool = true, reload, obsolete,
                 "Accept a connection only when its first bytes have arrived; here a silent connection costs next to nothing.";
             tcp_socket_buffer: u32 = 0, reload, built,

@@ -11,4 +11,4 @@ pub mod tls;
 
 pub use options::apply as apply_tcp_options;
 pub use outgoing::Outgoing;
-pub use stream::{Detached, PeerAddr, Stream};
+pub use stream::{Addresses, Detached, PeerAddr, Stream};

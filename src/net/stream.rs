@@ -19,6 +19,15 @@ pub enum Stream {
     Unix(UnixStream),
     /// Boxed: others should not be larger for it.
     Tls(Box<TlsStream>),
+    /// One of the others, through a load balancer: with the addresses that it told.
+    Proxied(Box<(Stream, Addresses)>),
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub peer: PeerAddr,
+    pub local: PeerAddr,
 }
 
 /// A connection that no runtime knows: on its way from one worker to another.
@@ -76,17 +85,34 @@ impl Stream {
             Stream::Tcp(s) => Detached::Tcp(s.into_std()?),
             Stream::Unix(s) => Detached::Unix(s.into_std()?),
             Stream::Tls(s) => Detached::Tls(Box::new(s.detach()?)),
+            Stream::Proxied(inner) => return inner.0.detach(),
         })
     }
 
+    /// The connection itself, without what a load balancer told of it.
+    pub fn unwrapped(self) -> Stream {
+        match self {
+            Stream::Proxied(inner) => inner.0,
+            other => other,
+        }
+    }
+
+    /// The other end's address; behind a load balancer the client's.
     pub fn peer_addr(&self) -> PeerAddr {
+        if let Stream::Proxied(inner) = self {
+            return inner.1.peer;
+        }
         match self.tcp() {
             Some(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::from),
             None => PeerAddr::Unix,
         }
     }
 
+    /// Our end's address; behind a load balancer the one that the client knows.
     pub fn local_addr(&self) -> PeerAddr {
+        if let Stream::Proxied(inner) = self {
+            return inner.1.local;
+        }
         match self.tcp() {
             Some(s) => s.local_addr().map_or(PeerAddr::Unix, PeerAddr::from),
             None => PeerAddr::Unix,
@@ -98,6 +124,7 @@ impl Stream {
         match self {
             Stream::Tcp(s) => Some(s),
             Stream::Tls(s) => Some(s.socket()),
+            Stream::Proxied(inner) => inner.0.tcp(),
             Stream::Unix(_) => None,
         }
     }
@@ -106,6 +133,7 @@ impl Stream {
     pub fn encryption(&self) -> Option<Encryption> {
         match self {
             Stream::Tls(s) => s.encryption(),
+            Stream::Proxied(inner) => inner.0.encryption(),
             Stream::Tcp(_) | Stream::Unix(_) => None,
         }
     }
@@ -113,15 +141,17 @@ impl Stream {
     /// Says that nothing more will come, where that takes a message, and does
     /// not wait for anything.
     pub fn say_goodbye(&mut self) {
-        if let Stream::Tls(s) = self {
-            s.say_goodbye();
+        match self {
+            Stream::Tls(s) => s.say_goodbye(),
+            Stream::Proxied(inner) => inner.0.say_goodbye(),
+            Stream::Tcp(_) | Stream::Unix(_) => {}
         }
     }
 
     /// Pid of the process at the other end of a Unix socket; 0 otherwise.
     pub fn peer_pid(&self) -> u32 {
         let cred = match self {
-            Stream::Tcp(_) | Stream::Tls(_) => return 0,
+            Stream::Tcp(_) | Stream::Tls(_) | Stream::Proxied(_) => return 0,
             Stream::Unix(s) => s.peer_cred(),
         };
         let pid = cred.ok().and_then(|cred| cred.pid());
@@ -132,7 +162,7 @@ impl Stream {
     pub fn peer_uid(&self) -> Option<u32> {
         match self {
             Stream::Unix(s) => s.peer_cred().ok().map(|cred| cred.uid()),
-            Stream::Tcp(_) | Stream::Tls(_) => None,
+            Stream::Tcp(_) | Stream::Tls(_) | Stream::Proxied(_) => None,
         }
     }
 
@@ -141,6 +171,7 @@ impl Stream {
     pub fn peer_common_name(&self) -> Option<String> {
         match self {
             Stream::Tls(s) => s.peer_common_name(),
+            Stream::Proxied(inner) => inner.0.peer_common_name(),
             Stream::Tcp(_) | Stream::Unix(_) => None,
         }
     }
@@ -150,6 +181,7 @@ impl Stream {
     pub fn peer_end_point(&self) -> Option<Vec<u8>> {
         match self {
             Stream::Tls(s) => s.peer_end_point(),
+            Stream::Proxied(inner) => inner.0.peer_end_point(),
             Stream::Tcp(_) | Stream::Unix(_) => None,
         }
     }
@@ -186,6 +218,7 @@ impl Stream {
             Stream::Tcp(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
             Stream::Unix(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
             Stream::Tls(s) => return s.has_plaintext(),
+            Stream::Proxied(inner) => return inner.0.has_unread(),
         };
         peeked.is_ok_and(|n| n > 0)
     }
@@ -198,6 +231,7 @@ impl Stream {
             Stream::Tcp(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
             Stream::Unix(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
             Stream::Tls(_) => true,
+            Stream::Proxied(inner) => inner.0.may_be_readable(),
         }
     }
 
@@ -238,6 +272,7 @@ impl AsyncRead for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Tls(s) => Pin::new(&mut **s).poll_read(cx, buf),
+            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_read(cx, buf),
         }
     }
 }
@@ -252,6 +287,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Tls(s) => Pin::new(&mut **s).poll_write(cx, buf),
+            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_write(cx, buf),
         }
     }
 
@@ -260,6 +296,7 @@ impl AsyncWrite for Stream {
             // Sockets have no buffer of their own to flush.
             Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
             Stream::Tls(s) => Pin::new(&mut **s).poll_flush(cx),
+            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_flush(cx),
         }
     }
 
@@ -268,6 +305,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Tls(s) => Pin::new(&mut **s).poll_shutdown(cx),
+            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_shutdown(cx),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Bodies of the fuzz targets for what a peer sends.
 
 use super::names::{self, Target};
+use super::proxy::{self, Progress};
 use super::startup::{self, FirstPacket};
 use super::{HEADER_LEN, Header};
 
@@ -27,6 +28,23 @@ pub fn fuzz_messages(mut data: &[u8]) {
             assert_eq!([&kind[..], name, b"\0"].concat(), body);
         }
         data = &data[header.total..];
+    }
+}
+
+/// A header is asked for to its last byte and not beyond, however it comes, and is
+/// never long.
+pub fn fuzz_proxy(data: &[u8]) {
+    let mut have = 0;
+    while let Ok(Progress::Needs(more)) = proxy::read(data.get(..have).unwrap_or(data)) {
+        assert!(more > 0 && have + more <= proxy::MAX_HEADER);
+        // One byte less decides nothing either.
+        if let Some(less) = data.get(..have + more - 1) {
+            assert!(!matches!(proxy::read(less), Ok(Progress::Done(_))));
+        }
+        have += more;
+        if have > data.len() {
+            return;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod names;
+pub mod proxy;
 pub mod row;
 pub mod startup;
 pub mod tag;

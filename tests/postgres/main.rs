@@ -38,6 +38,7 @@ mod peers;
 mod pgbouncer_command_line;
 mod pool;
 mod prepared;
+mod proxy_protocol;
 mod reboot;
 mod refusals;
 mod replicas;

@@ -227,8 +227,12 @@ impl RawClient {
     /// Connects and goes over to TLS, except at a Unix socket or if it is
     /// declined.
     pub fn try_connect_tls(address: &Address) -> io::Result<RawClient> {
-        let mut client = RawClient::try_connect(address)?;
-        if let Stream::Tcp(socket) = &mut client.stream {
+        RawClient::try_connect(address)?.try_encrypt()
+    }
+
+    /// Goes over to TLS, except at a Unix socket or if it is declined.
+    pub fn try_encrypt(mut self) -> io::Result<RawClient> {
+        if let Stream::Tcp(socket) = &mut self.stream {
             socket.write_all(&[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f])?;
             let mut answer = [0];
             socket.read_exact(&mut answer)?;
@@ -236,10 +240,10 @@ impl RawClient {
                 let stream = tls::encrypt(socket.try_clone()?)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                client.stream = Stream::Unix(stream);
+                self.stream = Stream::Unix(stream);
             }
         }
-        Ok(client)
+        Ok(self)
     }
 
     /// Connects and logs in without a password.

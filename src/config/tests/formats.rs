@@ -189,6 +189,7 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
         "log_level",
         "max_unauthenticated_connections",
         "prefer_unix_socket",
+        "proxy_protocol_networks",
         "read_consistency",
         "reads_without_replica",
         "replica_eject_time",
