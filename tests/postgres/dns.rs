@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::{Cluster, Frontend, Pooler, RawClient, Setup, eventually, patiently, secs};
 
 /// A server with two addresses.
-fn cluster() -> &'static Cluster {
+pub fn cluster() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(|| Cluster::with_settings("listen_addresses = '127.0.0.1,127.0.0.2'\n"))
 }
@@ -40,14 +40,15 @@ impl Hosts {
 }
 
 /// The addresses of its server connections.
-fn addresses(pooler: &Pooler) -> Vec<String> {
+pub fn addresses(pooler: &Pooler) -> Vec<String> {
     let rows = pooler.show("SERVERS").into_iter();
     let mut addresses: Vec<_> = rows.map(|row| row["addr"].clone()).collect();
     addresses.sort();
     addresses
 }
 
-fn holds(pooler: &Pooler) -> RawClient {
+/// A client within a transaction.
+pub fn holds(pooler: &Pooler) -> RawClient {
     let mut client = pooler.login();
     client.query("begin");
     client

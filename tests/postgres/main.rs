@@ -27,6 +27,7 @@ mod drivers;
 mod error_texts;
 mod failover;
 mod hba;
+mod host_lists;
 mod hostile;
 mod libpq;
 mod log_lines;

@@ -267,3 +267,38 @@ fn session_mode_keeps_what_is_set() {
     drop(client);
     assert_ne!(next.value("show work_mem"), "1234kB");
 }
+
+/// Of the database's definition, in the startup packet of each server connection.
+#[test]
+fn what_the_database_says_is_sent_at_startup() {
+    let settings = [
+        ("client_encoding", "LATIN1"),
+        ("datestyle", "German"),
+        ("timezone", "Asia/Tokyo"),
+        ("application_name", "of the database"),
+    ];
+    for setup in [Setup::new(), Setup::new().in_ini()] {
+        let mut setup = setup.pool_size(1);
+        for (name, value) in settings {
+            setup = setup.for_database(name, value);
+        }
+        let pooler = setup.start();
+        let mut client = pooler.login();
+        // Where it comes from: the client has set nothing.
+        let sources = "select count(*) from pg_settings where source = 'client'
+            and lower(name) in ('client_encoding', 'datestyle', 'timezone', 'application_name')";
+        assert_eq!(client.value(sources), "4");
+        assert_eq!(client.value("show datestyle"), "German, DMY");
+        assert_eq!(client.value("show timezone"), "Asia/Tokyo");
+        assert_eq!(client.value("show client_encoding"), "LATIN1");
+        assert_eq!(client.value("show application_name"), "of the database");
+        assert_eq!(client.parameters["client_encoding"], "LATIN1");
+        assert_eq!(client.parameters["application_name"], "of the database");
+        // What a client says goes before it, for this client.
+        let mut other = pooler.login_with(&[("application_name", "mine"), ("timezone", "UTC")]);
+        assert_eq!(other.value("show timezone"), "UTC");
+        assert_eq!(other.value("show application_name"), "mine");
+        assert_eq!(client.value("show timezone"), "Asia/Tokyo");
+        assert_eq!(client.value("show application_name"), "of the database");
+    }
+}

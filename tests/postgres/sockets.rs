@@ -1,6 +1,7 @@
 //! The pooler's TCP sockets as the kernel sees them: their options, and how
 //! often they are written to.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::support::{Frontend, Pooler, RawClient, Setup, patiently, secs};
 fn ss(local: &str, peer: &str) -> String {
     let filter = format!("sport = :{local} and dport = :{peer}");
     let output = Command::new("ss")
-        .args(["-tinoH", "state", "established", &filter])
+        .args(["-tinomH", "state", "established", &filter])
         .output()
         .expect("ss (iproute2)");
     assert!(output.status.success(), "{output:?}");
@@ -98,4 +99,49 @@ fn keepalive_on_both_sides_as_set() {
     let (client, server) = both(&pooler);
     assert!(!client.contains("keepalive"), "{client}");
     assert!(!server.contains("keepalive"), "{server}");
+}
+
+#[test]
+fn buffers_on_both_sides_as_set() {
+    let pooler = Setup::new().set("tcp_socket_buffer", 50_000).start();
+    let mut client = pooler.login();
+    client.query("select 1");
+    let (client, server) = both(&pooler);
+    for socket in [client, server] {
+        // Linux doubles them for its own bookkeeping: socket(7).
+        for buffer in ["rb100000", "tb100000"] {
+            assert!(socket.contains(buffer), "{buffer}: {socket}");
+        }
+    }
+}
+
+#[test]
+fn the_unix_socket_has_its_permissions() {
+    let setup = Setup::new().in_ini().set("unix_socket_mode", "0750");
+    let root = nix::unistd::geteuid().is_root();
+    // Only root may give a file to any group.
+    let group = if root {
+        1
+    } else {
+        nix::unistd::getegid().as_raw()
+    };
+    let name = nix::unistd::Group::from_gid(group.into());
+    let name = name.expect("groups").expect("a group").name;
+    let pooler = setup.set("unix_socket_group", &*name).start();
+    let path = format!("{}/.s.PGSQL.{}", pooler.socket.host(), pooler.socket.port());
+    let file = patiently("the socket", || std::fs::metadata(&path).ok());
+    assert_eq!(file.mode() & 0o7777, 0o750);
+    assert_eq!(file.gid(), group);
+}
+
+#[test]
+fn as_many_as_set_may_wait_to_be_accepted() {
+    let pooler = Setup::new().set("listen_backlog", 77).start();
+    let filter = format!("sport = :{}", pooler.address.port());
+    let output = Command::new("ss").args(["-ltnH", &filter]).output();
+    let output = output.expect("ss (iproute2)").stdout;
+    let text = String::from_utf8_lossy(&output);
+    // Of a socket that listens, the second queue is the backlog: ss(8).
+    let queues: Vec<_> = text.split_whitespace().take(3).collect();
+    assert_eq!(queues, ["LISTEN", "0", "77"], "{text}");
 }

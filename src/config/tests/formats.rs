@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{ini, load_files, mistakes, toml};
 use crate::config::{
     AuthType, FileMode, Host, HostRole, HostTerms, LogFormat, Millis, PoolMode, Settings, Source,
-    Table, Timeout,
+    Table, TcpConfig, Timeout,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -325,4 +325,31 @@ fn a_time_without_end_can_be_added_to_any_moment() {
         let wait = config.pool("a", "b").unwrap().query_wait_timeout.unwrap();
         assert!(wait.as_secs() < 1 << 40);
     }
+}
+
+#[test]
+fn every_tcp_setting_has_its_place() {
+    let config = ini("[pgbouncer]
+tcp_keepalive = 0
+tcp_keepcnt = 5
+tcp_keepidle = 77
+tcp_keepintvl = 11
+tcp_user_timeout = 1500
+tcp_socket_buffer = 4096
+tcp_defer_accept = 1
+");
+    let expected = TcpConfig {
+        keepalive: false,
+        keepcnt: 5,
+        keepidle: Some(77 * SECOND),
+        keepintvl: Some(11 * SECOND),
+        user_timeout: Some(SECOND * 3 / 2),
+        socket_buffer: 4096,
+    };
+    assert_eq!(config.tcp(), expected);
+    let system = TcpConfig {
+        keepalive: true,
+        ..TcpConfig::default()
+    };
+    assert_eq!(ini("[pgbouncer]\n").tcp(), system);
 }
