@@ -7,6 +7,7 @@ pub mod identity;
 mod load;
 pub mod logging;
 mod memory;
+mod names;
 mod open_files;
 mod pidfile;
 mod run;

@@ -24,6 +24,7 @@ use super::control::{Control, ControlError, Controls};
 use super::handover::{self, Copies};
 use super::load::{self, Loaded, Source};
 use super::logging::{self, LogHandle};
+use super::names;
 use super::open_files;
 use super::pidfile::Pidfile;
 use super::signals::Signals;
@@ -33,7 +34,7 @@ use crate::admin::view::{ConsoleView, PoolerState};
 use crate::client::auth::AuthContext;
 use crate::config::{self, Config};
 use crate::http::Health;
-use crate::net::dns::{Dns, Ttl};
+use crate::net::dns::Dns;
 use crate::net::listener::Bound;
 use crate::pool::Ledger;
 use crate::server::Peers;
@@ -216,16 +217,7 @@ impl Process {
             None => anyhow::bail!("BUG: a crew without workers"),
         };
         let controls = Controls::new(crew.clone());
-        let told = crew.clone();
-        let dns = Dns::system(dns_ttl(&terms.config), move |host, gone| {
-            let host: Arc<str> = Arc::from(host);
-            let gone: Arc<[_]> = gone.iter().map(|gone| gone.ip().to_canonical()).collect();
-            for worker in told.everyone() {
-                // A worker that has ended has no connections.
-                let gone = worker::Command::AddressesGone(host.clone(), gone.clone());
-                let _ = told.tell(worker, gone);
-            }
-        });
+        let dns = names::start(&terms.config, crew.clone());
         let shown = Arc::new(Shown {
             terms: Mutex::new(terms.clone()),
             averages: Mutex::new(Arc::new(Averages::new(Instant::now()))),
@@ -555,7 +547,7 @@ impl Process {
             tls,
         });
         warm(&terms);
-        self.shown.dns.set_ttl(dns_ttl(&terms.config));
+        self.shown.dns.set_ttl(names::ttl(&terms.config));
         *self
             .shown
             .terms
@@ -661,13 +653,6 @@ async fn finished(left: &mut Option<oneshot::Receiver<()>>) {
 fn lookups(config: &Config) -> Lookups {
     let size = config.general.auth_query_cache_size;
     Lookups::new(size, config.auth_query_cache_ttl())
-}
-
-fn dns_ttl(config: &Config) -> Ttl {
-    Ttl {
-        found: config.general.dns_max_ttl,
-        failed: config.general.dns_nxdomain_ttl,
-    }
 }
 
 /// Derives SCRAM keys ahead of the first logins, in the background.
