@@ -280,7 +280,7 @@ fn an_idle_connection_makes_room() {
 
 #[test]
 fn it_waits_its_turn_for_a_full_pool() {
-    let pooler = setup().pool_size(1).start();
+    let pooler = setup().one_worker().pool_size(1).start();
     let mut holder = pooler.login();
     holder.query("begin");
     let replicates = || {

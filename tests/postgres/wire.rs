@@ -591,24 +591,6 @@ fn requests_right_behind_the_startup_packet() {
 }
 
 #[test]
-fn replication_is_refused_by_name() {
-    let pooler = Setup::new().start();
-    for value in ["true", "database", "on", "1"] {
-        let parameters = [
-            ("user", "app"),
-            ("database", pooler.database.as_str()),
-            ("replication", value),
-        ];
-        let refused = RawClient::try_login_with(&pooler.address, &parameters, None);
-        let failure = refused.expect_err("refused");
-        assert_eq!(failure.sqlstate(), "0A000", "{failure:?}");
-        assert!(failure.message().contains("replication"), "{failure:?}");
-    }
-    let mut ordinary = pooler.login_with(&[("replication", "false")]);
-    assert_eq!(ordinary.value("select 1"), "1");
-}
-
-#[test]
 fn a_server_that_dies_within_a_row() {
     let mut cluster = Cluster::fresh();
     let pooler = Setup::with(&cluster).start();

@@ -29,7 +29,9 @@ struct Room(Rc<Pool>);
 
 impl Pool {
     /// Opens a connection for one client, with its startup parameters. Waits until
-    /// there is room for it, as other clients wait for a connection. Cancel safe.
+    /// there is room for it, in the order of all who wait on this worker: room that
+    /// is made here is taken here, although somebody on another worker may have
+    /// waited longer. Cancel safe.
     pub async fn dedicate(
         self: &Rc<Self>,
         replication: Replication,
