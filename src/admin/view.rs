@@ -127,7 +127,13 @@ fn databases(config: &Config, snapshot: &Snapshot, gates: &Gates) -> Vec<Databas
     let in_use = snapshot.pools.iter().map(|pool| pool.database.as_str());
     // `*` itself is none: its definition shows once somebody uses it.
     let stopped = gates.paused.iter().chain(&gates.disabled);
-    let names = listed.chain(in_use).chain(stopped.map(String::as_str));
+    // It is still there for some time without pools.
+    let past = snapshot.past.iter().map(|(name, _)| name.as_str());
+    let auto = past.filter(|name| config.is_auto_database(name));
+    let names = listed
+        .chain(in_use)
+        .chain(auto)
+        .chain(stopped.map(String::as_str));
     let names: BTreeSet<&str> = names.filter(|name| *name != "*").collect();
     names
         .into_iter()

@@ -50,8 +50,8 @@ pub use mistake::{LoadError, Mistake, Place};
 pub use networks::Networks;
 pub use objects::{DatabaseConfig, HostEntry, PeerConfig, UserConfig};
 pub use pool_config::{
-    AuthQuery, EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls,
-    TcpConfig,
+    AuthQuery, AutoDatabase, EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode,
+    Routing, ServerTls, TcpConfig,
 };
 pub use reference::{json_schema, sample_ini, sample_toml, settings_markdown};
 pub use rules::RuleEntry;

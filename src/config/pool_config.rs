@@ -100,6 +100,12 @@ pub(super) fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// A database that exists only by `*`, and when it is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoDatabase {
+    pub idle_timeout: Option<Duration>,
+}
+
 /// How users are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthQuery<'a> {
@@ -148,6 +154,11 @@ pub struct PoolConfig {
     /// `None`: no bound. Zero: each server connection serves one client only.
     pub server_lifetime: Option<Duration>,
     pub server_idle_timeout: Option<Duration>,
+    /// When an empty pool is forgotten.
+    pub pool_idle_timeout: Option<Duration>,
+    /// Of a database that exists only by `*`: when it is forgotten if all its
+    /// pools are empty.
+    pub auto_database: Option<AutoDatabase>,
     /// Retire a server connection after so many queries; 0 = never.
     pub server_max_queries: u64,
     pub server_connect_timeout: Option<Duration>,

@@ -11,8 +11,8 @@ use super::choice::{HostRole, LoadBalance, Reads, SslMode};
 use super::load::{Config, Source};
 use super::objects::DatabaseConfig;
 use super::pool_config::{
-    AuthQuery, EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode, Routing, ServerTls,
-    TcpConfig,
+    AuthQuery, AutoDatabase, EjectTime, Host, HostTerms, LocalSockets, PoolConfig, PoolMode,
+    Routing, ServerTls, TcpConfig,
 };
 use super::rules::RuleEntry;
 use super::settings::Settings;
@@ -134,6 +134,10 @@ impl Config {
             server_round_robin: general.server_round_robin,
             server_lifetime: Some(db.server_lifetime.unwrap_or(general.server_lifetime)),
             server_idle_timeout: general.server_idle_timeout.0,
+            pool_idle_timeout: general.pool_idle_timeout.0,
+            auto_database: self.is_auto_database(database).then_some(AutoDatabase {
+                idle_timeout: general.autodb_idle_timeout.0,
+            }),
             server_max_queries: general.server_max_queries,
             server_connect_timeout: general.server_connect_timeout.0,
             server_login_retry: general.server_login_retry,

@@ -103,10 +103,10 @@ table! {
                 "Client connections of a user; further ones are refused. 0 means no limit.";
             server_round_robin: bool = false, reload, built,
                 "Use the server connection that has been idle longest, not the one used last.";
-            autodb_idle_timeout: Duration = seconds(3600), reload, not_built,
-                "When an unused database that `*` has made is forgotten.";
+            autodb_idle_timeout: Timeout = Timeout::seconds(3600), reload, built,
+                "How long a database that `*` has made has neither clients nor server connections until it is forgotten, and its statistics with it; 0 means never. Not with `route_reads`.";
             pool_idle_timeout: Timeout = Timeout(None), reload, built,
-                "How long a pool is kept that has neither clients nor server connections; 0 means for ever. One whose statements are routed stays.";
+                "How long a pool has neither clients nor server connections until it is forgotten; 0 means never. Not with `route_reads`.";
         }
         "Replicas": {
             read_consistency: ReadConsistency = ReadConsistency::Session, reload, built,

@@ -88,6 +88,9 @@ impl Ledger {
             pages
                 .pools
                 .retain(|_, account| Arc::strong_count(account) > 1);
+            let used = |_: &Name, tally: &mut Arc<Tally>| Arc::strong_count(tally) > 1;
+            pages.databases.retain(used);
+            pages.users.retain(used);
             pages.sweep_at = 64.max(2 * pages.pools.len());
         }
         let account = pages.pools.entry(title.name.clone()).or_insert_with(|| {

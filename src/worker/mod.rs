@@ -15,7 +15,6 @@ mod snapshot;
 mod stop;
 mod terms;
 mod thread;
-mod tidy;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -24,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
-use tokio::sync::Notify;
 
 use alarms::Alarms;
 pub use census::{Admission, Census, Newcomer, Seat};
@@ -45,7 +43,6 @@ use crate::pool::Ledger;
 use crate::process::Handle;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Greetings, Pool, Topologies};
-use crate::stats::Totals;
 use crate::wire::build::Refusal;
 use crate::wire::cancel_key;
 
@@ -65,13 +62,10 @@ pub struct Worker {
     /// Clients by the [`place`] of what they were told for cancel requests.
     clients: RefCell<HashMap<u64, Rc<ClientInfo>>>,
     alarms: Alarms,
-    new_terms: Notify,
     /// Clients that are logging in, by number, for SHOW SOCKETS.
     logins: RefCell<HashMap<u64, Login>>,
     /// Clients of the console, for SHOW CLIENTS.
     consoles: RefCell<HashMap<u64, Rc<ClientInfo>>>,
-    /// Totals of pools that are gone, by database.
-    past: RefCell<Vec<(String, Totals)>>,
     /// Nobody but the console is let in any more at the Unix socket, which stays
     /// open for it. Who came by TCP came in time: those sockets are closed.
     turning_away: Cell<bool>,
@@ -104,10 +98,8 @@ impl Worker {
             view,
             clients: RefCell::default(),
             alarms: Alarms::default(),
-            new_terms: Notify::new(),
             consoles: RefCell::default(),
             logins: RefCell::default(),
-            past: RefCell::default(),
             turning_away: Cell::new(false),
             closed: Cell::new(false),
             suspended: Cell::new(false),
@@ -303,9 +295,6 @@ impl Worker {
             }
         }
         self.start_standing_pools();
-        for pool in &removed {
-            self.keep_totals(pool);
-        }
         for client in self.clients.borrow().values() {
             let pool = client.pool();
             if terms.config.database(client.database()).is_none() {
@@ -315,7 +304,6 @@ impl Worker {
                 client.order(Order::Drain);
             }
         }
-        self.new_terms.notify_one();
         self.watch_anew();
         self.end_outdated();
     }

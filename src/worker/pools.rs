@@ -10,7 +10,8 @@ use super::{Command, Crew, Gates, Local};
 use crate::config::PoolConfig;
 use crate::pool::{Ledger, PoolName, SharedBound, Title};
 use crate::server::login::Credential;
-use crate::server::{Family, Farewell, Greetings, Mail, Pool, Topologies, watch};
+use crate::server::{Family, Farewell, Greetings, Mail, Past, Pool, Topologies, watch};
+use crate::stats::Totals;
 
 /// By database and user.
 type Families = HashMap<(Arc<str>, Arc<str>), Rc<Family>>;
@@ -26,6 +27,8 @@ pub struct Pools {
     families: RefCell<Families>,
     all: RefCell<HashMap<PoolName, Rc<Pool>>>,
     gates: RefCell<Arc<Gates>>,
+    /// What is remembered of pools that are gone, by database.
+    past: RefCell<HashMap<Arc<str>, Past>>,
     /// What those are told who come when all pools are closed.
     closed: RefCell<Option<Arc<Farewell>>>,
 }
@@ -44,6 +47,7 @@ impl Pools {
             families: RefCell::default(),
             all: RefCell::default(),
             gates: RefCell::default(),
+            past: RefCell::default(),
             closed: RefCell::default(),
         })
     }
@@ -103,10 +107,12 @@ impl Pools {
             return pool;
         }
         let part = self.ledger.part(self.crew.number(), &title(&config));
+        let auto = config.auto_database.is_some();
+        let registered = auto.then(|| self.greetings.auto_databases.register(&config.database));
         let pool = Pool::start(
             config,
             credential,
-            (part, self.greetings.of(&key)),
+            (part, self.greetings.of(&key), registered),
             local.clone(),
             (Rc::downgrade(self), self.crew.clone()),
         );
@@ -116,6 +122,35 @@ impl Pools {
             pool.close(farewell);
         }
         pool
+    }
+
+    /// Ends a pool that nobody uses.
+    pub fn forget(&self, name: &PoolName) {
+        let gone = self.all.borrow_mut().remove(name);
+        if let Some(pool) = gone {
+            self.remember(&pool);
+        }
+    }
+
+    fn remember(&self, gone: &Pool) {
+        let new = gone.past();
+        let mut all = self.past.borrow_mut();
+        let past = all.entry(gone.config().database.clone()).or_default();
+        past.totals += new.totals;
+        past.until = new.until;
+    }
+
+    /// Totals of pools that are gone, by database. Those of databases that are
+    /// forgotten by `now` are dropped.
+    pub fn past(&self, now: Instant) -> Vec<(String, Totals)> {
+        let mut past = self.past.borrow_mut();
+        let here = self.all.borrow();
+        past.retain(|name, past| {
+            let over = past.until.is_some_and(|until| until <= now);
+            !over || here.keys().any(|pool| pool.database == *name)
+        });
+        let row = |(name, past): (&Arc<str>, &Past)| (name.to_string(), past.totals);
+        past.iter().map(row).collect()
     }
 
     /// Closes all pools, those as well that are still to be started for a login
@@ -148,23 +183,6 @@ impl Pools {
 
     pub fn each(&self) -> Vec<Rc<Pool>> {
         self.all.borrow().values().cloned().collect()
-    }
-
-    /// Forgets those that are not needed, and nobody has. Where statements are
-    /// routed, pools stay.
-    pub fn forget(&self, is_unused: impl Fn(&Pool) -> bool) -> Vec<Rc<Pool>> {
-        let mut gone = Vec::new();
-        self.all.borrow_mut().retain(|_, pool| {
-            let goes = is_unused(pool) && Rc::strong_count(pool) == 1;
-            if goes {
-                gone.push(pool.clone());
-            }
-            !goes
-        });
-        for pool in &gone {
-            pool.retire();
-        }
-        gone
     }
 
     /// Takes over new configurations; pools whose database is gone are closed,
@@ -215,6 +233,7 @@ impl Pools {
                 }
             });
         for pool in &gone {
+            self.remember(pool);
             pool.close(farewell);
         }
         gone

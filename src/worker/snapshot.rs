@@ -80,7 +80,7 @@ impl Worker {
             peers: Vec::new(),
             login_clients: 0,
             memory: self.memory(servers_count, pools_count),
-            past: self.past.borrow().clone(),
+            past: self.pools.past(now.instant),
         }
     }
 }

@@ -178,7 +178,6 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
     );
     worker.start_standing_pools();
     tokio::task::spawn_local(worker.clone().watch_limits());
-    tokio::task::spawn_local(worker.clone().forget_idle_pools());
     let (mut tcp, mut unix) = (Vec::new(), Vec::new());
     for bound in start.listeners {
         let listener = Listener::new(bound)?;

@@ -26,6 +26,7 @@ mod dns;
 mod drivers;
 mod error_texts;
 mod failover;
+mod forgotten;
 mod hba;
 mod host_lists;
 mod hostile;

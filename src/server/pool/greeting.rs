@@ -10,7 +10,7 @@ use std::time::Instant;
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
-use super::{Farewell, same_server};
+use super::{AutoDatabases, Farewell, same_server};
 use crate::config::{EjectTime, PoolConfig};
 use crate::flow::Params;
 use crate::net::tls::Connector;
@@ -23,12 +23,16 @@ const KNOWN_PARAMETERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 /// The greetings of all pools of the process. Locked at logins only.
 #[derive(Debug, Default)]
-pub struct Greetings(Mutex<HashMap<PoolName, Arc<Greeting>>>);
+pub struct Greetings {
+    by_pool: Mutex<HashMap<PoolName, Arc<Greeting>>>,
+    /// Which databases there are by `*`.
+    pub auto_databases: Arc<AutoDatabases>,
+}
 
 impl Greetings {
     /// A pool's, which the workers share.
     pub fn of(&self, pool: &PoolName) -> Arc<Greeting> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.by_pool.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(pool) {
             return known.clone();
         }

@@ -83,7 +83,8 @@ impl Pool {
         let retry = retry.filter(|&at| at > now);
         let retry = retry.filter(|_| self.lacks_connections() || self.is_ejected());
         let deadline = self.book.borrow().next_deadline(now);
-        [deadline, retry].into_iter().flatten().min()
+        let oblivion = self.forget_if_idle(now);
+        [deadline, retry, oblivion].into_iter().flatten().min()
     }
 
     /// True: at least one is gone.

@@ -7,6 +7,7 @@
 //! - `handover`: to other workers and from them;
 //! - `eject`: what becomes of reads while a replica lets nobody in;
 //! - `stop`: PAUSE, KILL and RECONNECT;
+//! - `oblivion`: what is forgotten when nobody has used it for long;
 //! - `greeting`: what clients are told at login.
 
 mod dedicated;
@@ -15,6 +16,7 @@ mod greeting;
 mod handover;
 mod lend;
 mod maintain;
+mod oblivion;
 mod open;
 mod stop;
 mod take_back;
@@ -24,7 +26,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::Notify;
@@ -45,6 +47,8 @@ pub use greeting::Greetings;
 use greeting::{Failure, Greeting};
 pub use handover::{Mail, Parcel};
 use maintain::Maintenance;
+pub use oblivion::Past;
+use oblivion::{AutoDatabases, Registered};
 pub(in crate::server) use open::OpenError;
 
 /// What a client is told that gets no server connection: a whole
@@ -85,6 +89,10 @@ pub struct Pool {
     without_socket: Cell<bool>,
     servers: RefCell<Slab<Rc<ServerInfo>>>,
     clients: Cell<usize>,
+    /// Since when there has been nothing here.
+    empty_since: Cell<Option<Instant>>,
+    /// If the database exists only by `*`.
+    _registered: Option<Registered>,
     /// Wakes the maintenance task, and when that wakes by itself.
     maintenance: RefCell<Waker>,
     armed: Cell<Option<Instant>>,
@@ -106,8 +114,6 @@ pub struct Pool {
     watched: Cell<bool>,
     /// Why nothing is opened any more.
     closing: RefCell<Option<Arc<Farewell>>>,
-    /// Since when it has been seen without clients and connections.
-    unused_since: Cell<Option<Instant>>,
 }
 
 impl Pool {
@@ -116,7 +122,7 @@ impl Pool {
     pub fn start(
         config: PoolConfig,
         credential: Credential,
-        (part, greeting): (Part, Arc<Greeting>),
+        (part, greeting, registered): (Part, Arc<Greeting>, Option<Registered>),
         local: Rc<Local>,
         (pools, crew): (Weak<Pools>, Crew),
     ) -> Rc<Pool> {
@@ -137,6 +143,8 @@ impl Pool {
             without_socket: Cell::new(false),
             servers: RefCell::new(Slab::new()),
             clients: Cell::new(0),
+            empty_since: Cell::new(None),
+            _registered: registered,
             maintenance: RefCell::new(Waker::noop().clone()),
             armed: Cell::new(None),
             family: RefCell::new(Weak::new()),
@@ -146,7 +154,6 @@ impl Pool {
             paused_changed: Notify::new(),
             watched: Cell::new(false),
             closing: RefCell::new(None),
-            unused_since: Cell::new(None),
         });
         tokio::task::spawn_local(Maintenance {
             pool: Rc::downgrade(&pool),
@@ -183,7 +190,8 @@ impl Pool {
         let kept = self.keeps_minimum();
         self.clients
             .set(self.clients.get().saturating_add_signed(change));
-        if self.keeps_minimum() != kept {
+        self.empty_since.set(None);
+        if self.keeps_minimum() != kept || self.clients.get() == 0 {
             self.wake();
         }
     }
@@ -329,24 +337,6 @@ impl Pool {
         self.wake();
     }
 
-    /// Whether no client and no connection was seen here for this time. To be asked
-    /// again and again: it only knows what it saw then.
-    pub fn is_unused(&self, now: Instant, time: Duration) -> bool {
-        let used = self.clients.get() > 0 || self.book.borrow().own() > 0;
-        if used || self.lacks_connections() {
-            self.unused_since.set(None);
-            return false;
-        }
-        let since = self.unused_since.get().unwrap_or(now);
-        self.unused_since.set(Some(since));
-        now.saturating_duration_since(since) >= time
-    }
-
-    /// Nobody has it any more: its task ends.
-    pub fn retire(&self) {
-        self.wake();
-    }
-
     /// No new connections; idle ones go now, others when released; who waits,
     /// or would, is told.
     pub fn close(&self, farewell: &Arc<Farewell>) {
@@ -424,6 +414,13 @@ fn limits(config: &PoolConfig) -> Limits {
         // Zero is not an age but "serve one client only".
         server_lifetime: config.server_lifetime.filter(|age| !age.is_zero()),
         round_robin: config.server_round_robin,
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // The maintenance task ends when it finds nothing to maintain.
+        self.wake();
     }
 }
 

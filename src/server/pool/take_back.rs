@@ -156,6 +156,10 @@ impl Pool {
     pub(super) fn after_close(self: &Rc<Self>) {
         let now = Instant::now();
         self.open_wanted(now);
+        if self.book.borrow().own() == 0 {
+            // It may be empty from now on.
+            self.wake();
+        }
         // The reserve may be open again to somebody who has waited less.
         self.arm(self.book.borrow().next_deadline(now));
         self.offer_room();
