@@ -150,12 +150,9 @@ fn of_fault(fault: ClientFault, config: &Config) -> Refusal {
             }
         }
         ClientFault::Type(_) => refusal("unknown pkt".to_owned()),
-        ClientFault::NoStatement | ClientFault::StatementExists => {
-            Refusal::fatal("08P01", fault.to_string())
-                .detail("A pgbouncer.ini keeps PgBouncer's way: the session ends.")
-                .hint("With a pgweir.toml it goes on after the server's own error.")
-        }
-        ClientFault::Broken(_) => Refusal::fatal("08P01", fault.to_string()),
+        ClientFault::Misuse(_) => Refusal::fatal("08P01", fault.to_string())
+            .detail("A pgbouncer.ini keeps PgBouncer's way: the session ends.")
+            .hint("With a pgweir.toml it goes on after the server's own error."),
         ClientFault::SimpleQuery => Refusal::fatal("08P01", fault.to_string())
             .hint("disable_pqexec allows the extended query protocol only."),
     }

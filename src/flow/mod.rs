@@ -28,7 +28,7 @@ pub use outlook::{Outlook, Setback};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
 pub use replies::OwnQuery;
-pub use session::{ClientFault, Front, Naming, Purpose, ROLE, Session, Stop, role_of};
+pub use session::{ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, role_of};
 pub use statements::{Statement, Statements, Text, Texts};
 
 use crate::config::Settings;

@@ -41,15 +41,27 @@ pub enum ClientFault {
     #[error("PQexec disallowed")]
     SimpleQuery,
     /// With [`Naming::TheClientsStrictly`].
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+}
+
+/// What is wrong with a message about a named statement, in PgBouncer's words. A
+/// type of its own, as every message of a client comes by a place for one: the
+/// smaller, the cheaper.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Misuse {
     #[error("prepared statement did not exist")]
-    NoStatement,
-    /// With [`Naming::TheClientsStrictly`].
+    Missing,
     #[error("prepared statement name is already in use")]
-    StatementExists,
-    /// With [`Naming::TheClientsStrictly`]: a message about a named statement
-    /// that cannot be read.
-    #[error("broken {0} packet")]
-    Broken(&'static str),
+    Taken,
+    #[error("broken Parse packet")]
+    BrokenParse,
+    #[error("broken Bind packet")]
+    BrokenBind,
+    #[error("broken Describe packet")]
+    BrokenDescribe,
+    #[error("broken Close packet")]
+    BrokenClose,
 }
 
 /// The first eight bytes, or less, of what is no message. Shown in hex.
@@ -209,8 +221,8 @@ impl Session {
 
     /// What comes of misusing the name of a statement, if that is not for the
     /// server to say.
-    fn punishment(&self, fault: ClientFault) -> Option<Step> {
-        (self.naming == Naming::TheClientsStrictly).then_some(Step::Fault(fault))
+    fn punishment(&self, misuse: Misuse) -> Option<Step> {
+        (self.naming == Naming::TheClientsStrictly).then_some(Step::Fault(misuse))
     }
 
     pub(super) fn statement_mode(&self) -> bool {
@@ -301,7 +313,7 @@ impl Session {
                 }
                 Step::NeedServer => return Ok((at, Stop::NeedServer)),
                 Step::Wait => return Ok((at, Stop::Wait)),
-                Step::Fault(fault) => return Err(fault),
+                Step::Fault(misuse) => return Err(misuse.into()),
             }
         }
     }
@@ -468,5 +480,5 @@ enum Step {
     Wait,
     NeedServer,
     /// The client has to go.
-    Fault(ClientFault),
+    Fault(Misuse),
 }

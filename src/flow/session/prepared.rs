@@ -8,7 +8,7 @@ use super::super::backend::Backend;
 use super::super::replies::{NamedUndo, Reply, Undo};
 use super::super::statements::Statement;
 use super::super::{Output, Shared};
-use super::{ClientFault, MISSING, Message, Session, Step};
+use super::{MISSING, Message, Misuse, Session, Step};
 use crate::stats::add;
 use crate::wire::names::{self, Target};
 use crate::wire::{HEADER_LEN, TxStatus, build};
@@ -39,7 +39,7 @@ impl Session {
         };
         let Some(view) = names::parse(body) else {
             // The server will refuse it.
-            let punishment = self.punishment(ClientFault::Broken("Parse"));
+            let punishment = self.punishment(Misuse::BrokenParse);
             return punishment.unwrap_or_else(|| plain(backend));
         };
         let manner = self.manner_of(view.definition);
@@ -61,7 +61,7 @@ impl Session {
         add(&shared.counters.client_parse_count, 1);
         let names = &mut self.names.get_or_insert_default().statements;
         if names.contains_key(view.name) {
-            if let Some(step) = self.punishment(ClientFault::StatementExists) {
+            if let Some(step) = self.punishment(Misuse::Taken) {
                 return step;
             }
             // The name is taken: the server finds its own name taken, and
@@ -129,7 +129,7 @@ impl Session {
             if message.body().is_none() {
                 return Step::Hold;
             }
-            let punishment = self.punishment(ClientFault::Broken("Bind"));
+            let punishment = self.punishment(Misuse::BrokenBind);
             return punishment.unwrap_or_else(|| plain(backend));
         };
         if view.statement.is_empty() {
@@ -151,7 +151,7 @@ impl Session {
                 None
             }
             None => {
-                if let Some(step) = self.punishment(ClientFault::NoStatement) {
+                if let Some(step) = self.punishment(Misuse::Missing) {
                     return step;
                 }
                 build::bind_front(out.own(), view.portal, MISSING, rest_len);
@@ -191,7 +191,7 @@ impl Session {
                             None
                         }
                         None => {
-                            if let Some(step) = self.punishment(ClientFault::NoStatement) {
+                            if let Some(step) = self.punishment(Misuse::Missing) {
                                 return step;
                             }
                             build::statement_message(out.own(), b'D', MISSING);
@@ -203,7 +203,7 @@ impl Session {
                 }
                 Some(Target::Portal(_)) => {}
                 None => {
-                    if let Some(step) = self.punishment(ClientFault::Broken("Describe")) {
+                    if let Some(step) = self.punishment(Misuse::BrokenDescribe) {
                         return step;
                     }
                 }
@@ -235,7 +235,7 @@ impl Session {
                 }
                 Some(Target::Portal(_)) => {}
                 None => {
-                    if let Some(step) = self.punishment(ClientFault::Broken("Close")) {
+                    if let Some(step) = self.punishment(Misuse::BrokenClose) {
                         return step;
                     }
                 }
