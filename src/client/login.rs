@@ -10,7 +10,7 @@ use tracing::info;
 use super::auth::{self, Authenticated, LoginError, authenticate_or_ask};
 use super::farewell::address;
 use super::identity::{self, Asked};
-use super::info::{ClientInfo, Party};
+use super::info::{CancelKey, ClientInfo, Party};
 use super::lookup::Account;
 use super::replication;
 use super::session::Client;
@@ -158,22 +158,12 @@ pub(super) async fn login(
         () = stream.closed() => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
     };
 
-    let (pid, key) = worker.new_cancel_key(startup.minor >= 2);
-    let mut out = Vec::new();
-    build::authentication_ok(&mut out);
-    for (name, value) in params.reported() {
-        build::parameter_status(&mut out, name, value);
-    }
-    build::backend_key_data(&mut out, pid, key.bytes());
-    greet(&mut out, general);
-    out.extend_from_slice(build::ready_for_query(TxStatus::Idle));
-    stream.write_all(&out).await?;
-
+    let cancel_key = welcome(stream, startup.minor, &params, worker).await?;
     add(&pool.counters.client_login_count, 1);
     let config = pool.config();
     let info = ClientInfo::new(
         id,
-        (pid, key),
+        cancel_key,
         Party::Client(admission, pool.clone()),
         stream,
         params.clone(),
@@ -297,8 +287,29 @@ async fn enter_console(
     Ok(Begun::Console(Box::new((who, info))))
 }
 
+/// Tells a client of this minor version that it may begin. Returns what it can
+/// cancel its requests by.
+pub(super) async fn welcome(
+    stream: &mut Stream,
+    minor: u16,
+    params: &Params,
+    worker: &Worker,
+) -> Result<(u32, CancelKey), Failure> {
+    let (pid, key) = worker.new_cancel_key(minor >= 2);
+    let mut out = Vec::new();
+    build::authentication_ok(&mut out);
+    for (name, value) in params.reported() {
+        build::parameter_status(&mut out, name, value);
+    }
+    build::backend_key_data(&mut out, pid, key.bytes());
+    greet(&mut out, &worker.terms().config.general);
+    out.extend_from_slice(build::ready_for_query(TxStatus::Idle));
+    stream.write_all(&out).await?;
+    Ok((pid, key))
+}
+
 /// The last thing before ReadyForQuery.
-pub(super) fn greet(out: &mut Vec<u8>, general: &Settings) {
+fn greet(out: &mut Vec<u8>, general: &Settings) {
     if let Some(message) = &general.login_notify_message {
         build::notice(out, "00000", message);
     }

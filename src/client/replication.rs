@@ -8,19 +8,16 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::io::AsyncWriteExt;
-
 use super::farewell::{End, Goodbye, Who, address};
 use super::info::{ClientInfo, Order, Party};
-use super::login::{greet, told};
+use super::login::{told, welcome};
 use super::startup::Failure;
 use crate::admin::snapshot::{ClientState, ServerState};
 use crate::config::Config;
 use crate::net::{Outgoing, Stream};
 use crate::server::{Dedicated, Pool};
 use crate::stats::add;
-use crate::wire::TxStatus;
-use crate::wire::build::{self, Refusal};
+use crate::wire::build::Refusal;
 use crate::wire::startup::{Replication, Startup};
 use crate::wire::walk::Walk;
 use crate::worker::{Admission, Worker};
@@ -94,22 +91,11 @@ impl Opened {
     ) -> Result<Welcomed, Failure> {
         let Opened { server, pool } = self;
         let params = server.backend.params().clone();
-        let (pid, key) = worker.new_cancel_key(minor >= 2);
-        let terms = worker.terms();
-        let general = &terms.config.general;
-        let mut out = Vec::new();
-        build::authentication_ok(&mut out);
-        for (name, value) in params.reported() {
-            build::parameter_status(&mut out, name, value);
-        }
-        build::backend_key_data(&mut out, pid, key.bytes());
-        greet(&mut out, general);
-        out.extend_from_slice(build::ready_for_query(TxStatus::Idle));
-        stream.write_all(&out).await?;
+        let cancel_key = welcome(stream, minor, &params, worker).await?;
         add(&pool.counters.client_login_count, 1);
         add(&pool.counters.server_assignment_count, 1);
         let party = Party::Client(admission, pool.clone());
-        let info = ClientInfo::new(id, (pid, key), party, stream, params);
+        let info = ClientInfo::new(id, cancel_key, party, stream, params);
         info.state.set(ClientState::Active);
         info.link.set(Some(server.info.clone()));
         server.info.link.set(Some(id));
