@@ -7,6 +7,7 @@
 mod chars;
 pub mod classify;
 pub mod digest;
+pub mod effects;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod keyword;

@@ -1,0 +1,119 @@
+//! What a text may leave behind in the session that runs it.
+//!
+//! The text alone is read: what a function or a trigger does shows only by what
+//! is found in the session afterwards. Where the text may mean either of two
+//! things, the one that leaves more is assumed.
+
+mod glance;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use glance::may_matter;
+
+use super::lexer::Dialect;
+
+bitflags::bitflags! {
+    /// Kinds of state that outlives its transaction and belongs to one session,
+    /// other than settings.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Features: u16 {
+        /// Tables, views, types and functions in `pg_temp`.
+        const TEMPORARY = 1;
+        /// `DECLARE ... WITH HOLD`.
+        const CURSOR = 1 << 1;
+        /// `pg_advisory_lock` and the like.
+        const ADVISORY_LOCK = 1 << 2;
+        /// `PREPARE`, in SQL.
+        const PREPARE = 1 << 3;
+        /// `LISTEN`.
+        const LISTEN = 1 << 4;
+        /// `SET SESSION AUTHORIZATION`.
+        const AUTHORIZATION = 1 << 5;
+        /// What `currval` and `lastval` refer to.
+        const SEQUENCE = 1 << 6;
+        /// `setseed`.
+        const SEED = 1 << 7;
+        /// It knows the number of the server's process.
+        const BACKEND_PID = 1 << 8;
+        /// A setting whose name the text does not tell.
+        const SETTING = 1 << 9;
+        /// `LOAD`.
+        const LIBRARY = 1 << 10;
+
+        /// What the server can be asked about.
+        const KNOWN_TO_SERVER = Self::TEMPORARY.bits()
+            | Self::CURSOR.bits()
+            | Self::ADVISORY_LOCK.bits()
+            | Self::PREPARE.bits()
+            | Self::LISTEN.bits()
+            | Self::AUTHORIZATION.bits();
+    }
+}
+
+impl Features {
+    /// What people call one of them.
+    pub fn label(self) -> &'static str {
+        match self {
+            Features::TEMPORARY => "temporary object",
+            Features::CURSOR => "cursor with hold",
+            Features::ADVISORY_LOCK => "advisory lock",
+            Features::PREPARE => "prepare",
+            Features::LISTEN => "listen",
+            Features::AUTHORIZATION => "session authorization",
+            Features::SEQUENCE => "currval",
+            Features::SEED => "setseed",
+            Features::BACKEND_PID => "pg_backend_pid",
+            Features::SETTING => "set_config",
+            Features::LIBRARY => "load",
+            _ => "several",
+        }
+    }
+}
+
+/// What the statements of a text may leave behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    pub leaves: Features,
+    /// It may take back something that an earlier text has left.
+    pub releases: bool,
+    /// Settings that get a value for the session, in lower case.
+    pub sets: Vec<Box<[u8]>>,
+    /// Settings that go back to their defaults.
+    pub resets: Vec<Box<[u8]>>,
+    /// All settings do: `RESET ALL`, `DISCARD ALL`.
+    pub resets_all: bool,
+    /// It may do anything: `DO`, `CALL`, or a text that cannot be read.
+    pub opaque: bool,
+    /// It begins or ends a transaction, or a part of one.
+    pub transaction: bool,
+    /// It changes what new sessions begin with: `ALTER ROLE ... SET`.
+    pub alters_defaults: bool,
+}
+
+impl Effects {
+    /// The effects of `text`, which holds no NUL; `None`: it has none.
+    pub fn of(text: &[u8], dialect: Dialect) -> Option<Box<Effects>> {
+        if !may_matter(text) {
+            return None;
+        }
+        let effects = read::effects(text, dialect);
+        effects.matters().then(|| Box::new(effects))
+    }
+
+    /// Those of a text of which only a part is known.
+    pub fn unknown() -> Effects {
+        Effects {
+            opaque: true,
+            ..Effects::default()
+        }
+    }
+
+    fn matters(&self) -> bool {
+        let nothing = Effects {
+            transaction: self.transaction,
+            ..Effects::default()
+        };
+        *self != nothing
+    }
+}

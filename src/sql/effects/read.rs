@@ -1,0 +1,299 @@
+//! Reads a text whose words matter.
+
+use super::{Effects, Features};
+use crate::sql::lexer::{Dialect, TokenKind};
+use crate::sql::statements::Statements;
+use crate::sql::tokens::{Token, Tokens};
+
+pub(super) fn effects(text: &[u8], dialect: Dialect) -> Effects {
+    let mut effects = Effects::default();
+    for statement in Statements::new(text, dialect) {
+        effects.opaque |= statement.broken;
+        let mut tokens = Tokens::new(statement.text, dialect);
+        begin(&mut effects, &mut tokens);
+        let mut all = Tokens::new(statement.text, dialect);
+        words(&mut effects, &mut all);
+    }
+    effects
+}
+
+/// What the first words of a statement say.
+fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
+    let Some(first) = tokens.advance() else {
+        return;
+    };
+    let is = |keyword: &str| first.is_word(keyword);
+    if is("set") {
+        set(effects, tokens);
+    } else if is("reset") {
+        reset(effects, tokens);
+    } else if is("discard") {
+        effects.releases = true;
+        effects.resets_all |= tokens.accept("all");
+    } else if is("prepare") {
+        match tokens.accept("transaction") {
+            true => effects.transaction = true,
+            false => effects.leaves |= Features::PREPARE,
+        }
+    } else if is("listen") {
+        effects.leaves |= Features::LISTEN;
+    } else if is("load") {
+        effects.leaves |= Features::LIBRARY;
+    } else if is("do") || is("call") {
+        effects.opaque = true;
+    } else if is("deallocate") || is("unlisten") || is("close") || is("drop") {
+        effects.releases = true;
+    } else if is("alter") && (tokens.accept("role") || is_user(tokens)) {
+        effects.alters_defaults |= has_word(tokens, &["set", "reset"]);
+    } else if [
+        "begin",
+        "start",
+        "commit",
+        "end",
+        "rollback",
+        "abort",
+        "savepoint",
+        "release",
+    ]
+    .iter()
+    .any(|word| is(word))
+    {
+        effects.transaction = true;
+    }
+}
+
+/// `ALTER USER` that is not `ALTER USER MAPPING`, or `ALTER DATABASE`.
+fn is_user(tokens: &mut Tokens<'_>) -> bool {
+    tokens.accept("database") || (tokens.accept("user") && !tokens.accept("mapping"))
+}
+
+fn has_word(tokens: &mut Tokens<'_>, wanted: &[&str]) -> bool {
+    while let Some(token) = tokens.advance() {
+        if wanted.iter().any(|word| token.is_word(word)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// `VariableSetStmt` of gram.y.
+fn set(effects: &mut Effects, tokens: &mut Tokens<'_>) {
+    if tokens.accept("local") {
+        return;
+    }
+    if tokens.accept("session") {
+        if tokens.accept("characteristics") {
+            for name in ["isolation", "read_only", "deferrable"] {
+                effects
+                    .sets
+                    .push(boxed(&format!("default_transaction_{name}")));
+            }
+            return;
+        }
+        if tokens.accept("authorization") {
+            effects.leaves |= Features::AUTHORIZATION;
+            // It takes the role back (miscinit.c, SetSessionAuthorization).
+            effects.resets.push(boxed("role"));
+            return;
+        }
+    }
+    let mut ahead = tokens.clone();
+    if ahead.accept("transaction") || ahead.accept("constraints") {
+        return;
+    }
+    let name: Box<[u8]> = if ahead.accept("time") && ahead.accept("zone") {
+        *tokens = ahead;
+        boxed("timezone")
+    } else if let Some(name) = short_form(tokens) {
+        boxed(name)
+    } else if let Some(name) = setting_name(tokens) {
+        if !tokens.accept("to") && !tokens.accept_symbol(b'=') && !tokens.accept("from") {
+            // A syntax error.
+            return;
+        }
+        name
+    } else {
+        effects.opaque = true;
+        return;
+    };
+    if &*name == b"seed" {
+        effects.leaves |= Features::SEED;
+        return;
+    }
+    let goes_back = tokens.accept("default") || (&*name == b"timezone" && tokens.accept("local"));
+    match goes_back {
+        true => effects.resets.push(name),
+        false => effects.sets.push(name),
+    }
+}
+
+/// Forms of SET that name a setting by another word, up to the value.
+fn short_form(tokens: &mut Tokens<'_>) -> Option<&'static str> {
+    const FORMS: [(&str, &str); 4] = [
+        ("names", "client_encoding"),
+        ("role", "role"),
+        ("schema", "search_path"),
+        ("xml", "xmloption"),
+    ];
+    let mut ahead = tokens.clone();
+    let (word, name) = FORMS.iter().find(|(word, _)| ahead.accept(word))?;
+    if *word == "xml" && !ahead.accept("option") {
+        return None;
+    }
+    // `SET role TO x` is a setting by its name.
+    if ahead.next_is(b'=') || ahead.clone().accept("to") {
+        return None;
+    }
+    // `SET NAMES` alone is the default.
+    if ahead.at_end() {
+        return None;
+    }
+    *tokens = ahead;
+    Some(name)
+}
+
+fn reset(effects: &mut Effects, tokens: &mut Tokens<'_>) {
+    let mut ahead = tokens.clone();
+    if ahead.accept("all") {
+        effects.resets_all = true;
+    } else if ahead.accept("session") && ahead.accept("authorization") {
+        effects.releases = true;
+        effects.resets.push(boxed("role"));
+    } else if tokens.clone().accept("time") {
+        effects.resets.push(boxed("timezone"));
+    } else if let Some(name) = setting_name(tokens) {
+        effects.resets.push(name);
+    } else {
+        effects.opaque = true;
+    }
+}
+
+/// The name of a setting, in lower case: it has no case, with quotes or without
+/// (guc.c, `guc_name_compare`).
+fn setting_name(tokens: &mut Tokens<'_>) -> Option<Box<[u8]>> {
+    let mut name = Vec::new();
+    loop {
+        let token = tokens.advance()?;
+        name.extend_from_slice(match token.kind {
+            TokenKind::Word => token.text,
+            TokenKind::QuotedIdent => token.text.strip_prefix(b"\"")?.strip_suffix(b"\"")?,
+            _ => return None,
+        });
+        if !tokens.accept_symbol(b'.') {
+            name.make_ascii_lowercase();
+            return Some(name.into());
+        }
+        name.push(b'.');
+    }
+}
+
+/// What stands anywhere in a statement.
+fn words(effects: &mut Effects, tokens: &mut Tokens<'_>) {
+    let (mut creates, mut updates) = (false, false);
+    let mut into = false;
+    while let Some(token) = tokens.advance() {
+        let is = |keyword: &str| token.is_word(keyword);
+        if is("create") {
+            creates = true;
+        } else if is("update") {
+            updates = true;
+        } else if is("temp") || is("temporary") {
+            // `SELECT ... INTO TEMP`; otherwise the name of a column.
+            if creates || into {
+                effects.leaves |= Features::TEMPORARY;
+            }
+        } else if is("hold") {
+            effects.leaves |= Features::CURSOR;
+        } else if is("execute") {
+            // The trigger's is none.
+            if !tokens
+                .peek()
+                .is_some_and(|next| next.is_word("function") || next.is_word("procedure"))
+            {
+                effects.leaves |= Features::PREPARE;
+            }
+        } else if token.kind == TokenKind::UnicodeIdent {
+            effects.opaque = true;
+        } else if token.is_name() {
+            name(effects, &token, tokens, updates);
+        }
+        into = is("into") || (into && (is("local") || is("global")));
+    }
+}
+
+/// A name that may be that of a function with an effect.
+fn name(effects: &mut Effects, token: &Token<'_>, tokens: &mut Tokens<'_>, updates: bool) {
+    let text = token.text;
+    let bare = text
+        .strip_prefix(b"\"")
+        .and_then(|text| text.strip_suffix(b"\""));
+    let text = bare.unwrap_or(text);
+    let is = |name: &str| text.eq_ignore_ascii_case(name.as_bytes());
+    let begins = |front: &str| {
+        let found = text.get(..front.len());
+        found.is_some_and(|found| found.eq_ignore_ascii_case(front.as_bytes()))
+    };
+    if begins("pg_temp") {
+        effects.leaves |= Features::TEMPORARY;
+    } else if is("pg_settings") {
+        // A rule makes an UPDATE of it a call of set_config.
+        if updates {
+            effects.leaves |= Features::SETTING;
+        }
+    } else if !tokens.next_is(b'(') {
+        // No function.
+    } else if begins("pg_advisory_xact") || begins("pg_try_advisory_xact") {
+        // Until the end of the transaction.
+    } else if begins("pg_advisory_unlock") {
+        effects.releases = true;
+    } else if begins("pg_advisory") || begins("pg_try_advisory") {
+        effects.leaves |= Features::ADVISORY_LOCK;
+    } else if is("currval") || is("lastval") {
+        effects.leaves |= Features::SEQUENCE;
+    } else if is("setseed") {
+        effects.leaves |= Features::SEED;
+    } else if is("pg_backend_pid") {
+        effects.leaves |= Features::BACKEND_PID;
+    } else if is("set_config") {
+        set_config(effects, tokens.clone());
+    }
+}
+
+/// The arguments of `set_config(name, value, is_local)`.
+fn set_config(effects: &mut Effects, mut tokens: Tokens<'_>) {
+    tokens.skip();
+    let name = tokens
+        .advance()
+        .filter(|token| token.kind == TokenKind::String);
+    let name = name.filter(|_| tokens.next_is(b','));
+    let mut depth = 0;
+    let mut last = None;
+    let mut count = 0;
+    while let Some(token) = tokens.advance() {
+        match token.kind {
+            TokenKind::Symbol(b'(' | b'[') => depth += 1,
+            TokenKind::Symbol(b')') if depth == 0 => break,
+            TokenKind::Symbol(b')' | b']') => depth -= 1,
+            TokenKind::Symbol(b',') if depth == 0 => count = 0,
+            _ => {}
+        }
+        count += 1;
+        last = Some(token);
+    }
+    // The last argument is one word.
+    let is_local = last.filter(|_| count == 2 && depth == 0);
+    if is_local.is_some_and(|token| token.is_word("true")) {
+        return;
+    }
+    let name = name.and_then(|name| name.text.strip_prefix(b"'")?.strip_suffix(b"'"));
+    match name {
+        Some(name) if !name.contains(&b'\'') => {
+            effects.sets.push(name.to_ascii_lowercase().into());
+        }
+        _ => effects.leaves |= Features::SETTING,
+    }
+}
+
+fn boxed(name: &str) -> Box<[u8]> {
+    name.as_bytes().into()
+}

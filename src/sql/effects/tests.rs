@@ -1,0 +1,227 @@
+use super::*;
+
+fn of(text: &str) -> Effects {
+    let effects = Effects::of(text.as_bytes(), Dialect::default());
+    effects.map(|effects| *effects).unwrap_or_default()
+}
+
+fn leaves(features: Features) -> Effects {
+    Effects {
+        leaves: features,
+        ..Effects::default()
+    }
+}
+
+fn sets(names: &[&str]) -> Effects {
+    Effects {
+        sets: names.iter().map(|name| name.as_bytes().into()).collect(),
+        ..Effects::default()
+    }
+}
+
+fn resets(names: &[&str]) -> Effects {
+    Effects {
+        resets: names.iter().map(|name| name.as_bytes().into()).collect(),
+        ..Effects::default()
+    }
+}
+
+#[test]
+fn most_texts_leave_nothing() {
+    for text in [
+        "",
+        ";",
+        "select 1",
+        "SELECT abalance FROM pgbench_accounts WHERE aid = 12345;",
+        "UPDATE t SET temp = 1, setting = 2 WHERE hold_ = 3",
+        "insert into drop_ values (1) returning id",
+        "-- set\nselect 1",
+        "/* reset; */ select 1",
+        "begin",
+        "commit; begin",
+        "select 'x' -- set a = 1",
+        "select * from t for update",
+        "with do as (select 1) select * from do",
+    ] {
+        assert_eq!(of(text), Effects::default(), "{text}");
+    }
+    // They only look so.
+    for text in [
+        "select temp from readings",
+        "select 'nextval'",
+        "create trigger t after insert on x execute function f()",
+        "alter table t add x int",
+        "set local work_mem = '1MB'",
+        "SET TRANSACTION READ ONLY",
+        "set constraints all deferred",
+        "select pg_advisory_xact_lock(1), pg_try_advisory_xact_lock(2)",
+        "select set_config('a.b', $1, TRUE)",
+        "prepare transaction 'x'",
+        "select setting from pg_settings",
+        "select currval from t",
+        "alter user mapping for bob server s options (set x 'y')",
+    ] {
+        assert_eq!(of(text), Effects::default(), "{text}");
+    }
+}
+
+#[test]
+fn settings() {
+    for (text, expected) in [
+        ("set work_mem = '1MB'", sets(&["work_mem"])),
+        ("/* a */ SET Work_Mem TO 5", sets(&["work_mem"])),
+        ("-- a\n set session \"My\".Own = 'x'", sets(&["my.own"])),
+        ("set search_path to a, b, \"C\"", sets(&["search_path"])),
+        ("SET TIME ZONE 'UTC'", sets(&["timezone"])),
+        (
+            "set time zone interval '1' hour to minute",
+            sets(&["timezone"]),
+        ),
+        ("set time zone local", resets(&["timezone"])),
+        ("set timezone to default", resets(&["timezone"])),
+        ("set names 'LATIN1'", sets(&["client_encoding"])),
+        ("set schema 'a'", sets(&["search_path"])),
+        ("set role bob", sets(&["role"])),
+        ("set session role to 'bob'", sets(&["role"])),
+        ("set role none", sets(&["role"])),
+        ("set xml option document", sets(&["xmloption"])),
+        ("set a from current", sets(&["a"])),
+        (
+            "set session characteristics as transaction read only",
+            sets(&[
+                "default_transaction_isolation",
+                "default_transaction_read_only",
+                "default_transaction_deferrable",
+            ]),
+        ),
+        ("reset work_mem", resets(&["work_mem"])),
+        ("RESET TIME ZONE", resets(&["timezone"])),
+        ("reset a.b", resets(&["a.b"])),
+        ("select set_config('A.b', 'x', false)", sets(&["a.b"])),
+        (
+            "select pg_catalog.set_config('a', f(1, (2)), FALSE), 2",
+            sets(&["a"]),
+        ),
+        ("select \"set_config\"('a', $1, $2)", sets(&["a"])),
+        (
+            "select set_config($1, $2, false)",
+            leaves(Features::SETTING),
+        ),
+        (
+            "select set_config('a' || b, c, not true)",
+            leaves(Features::SETTING),
+        ),
+        ("select set_config($1, $2, true)", Effects::default()),
+        (
+            "update pg_settings set setting = 'x' where name = 'y'",
+            leaves(Features::SETTING),
+        ),
+        ("set a = 1; select 2; set b = 3", sets(&["a", "b"])),
+    ] {
+        assert_eq!(of(text), expected, "{text}");
+    }
+    for text in ["reset all", "RESET ALL;", "select 1; /* x */ reset all"] {
+        let expected = Effects {
+            resets_all: true,
+            ..Effects::default()
+        };
+        assert_eq!(of(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn everything_else_that_stays() {
+    for (text, feature) in [
+        ("create temp table t (a int)", Features::TEMPORARY),
+        (
+            "CREATE OR REPLACE LOCAL TEMPORARY VIEW v AS SELECT 1",
+            Features::TEMPORARY,
+        ),
+        ("select * into temp t from u", Features::TEMPORARY),
+        ("select 1 into local temporary table t", Features::TEMPORARY),
+        (
+            "create function pg_temp.f() returns int as '1'",
+            Features::TEMPORARY,
+        ),
+        ("insert into pg_temp_3.t values (1)", Features::TEMPORARY),
+        ("declare c cursor with hold for select 1", Features::CURSOR),
+        ("select pg_advisory_lock(1)", Features::ADVISORY_LOCK),
+        (
+            "select pg_catalog.pg_try_advisory_lock_shared (1, 2)",
+            Features::ADVISORY_LOCK,
+        ),
+        ("prepare p as select 1", Features::PREPARE),
+        ("execute p(1)", Features::PREPARE),
+        ("explain analyze execute p", Features::PREPARE),
+        ("create table t as execute p", Features::PREPARE),
+        ("listen a", Features::LISTEN),
+        ("load 'auto_explain'", Features::LIBRARY),
+        ("select currval('s')", Features::SEQUENCE),
+        ("select LASTVAL()", Features::SEQUENCE),
+        ("select setseed(0.5)", Features::SEED),
+        ("set seed to 0.5", Features::SEED),
+        ("select pg_backend_pid()", Features::BACKEND_PID),
+    ] {
+        assert_eq!(of(text), leaves(feature), "{text}");
+    }
+    let authorization = Effects {
+        leaves: Features::AUTHORIZATION,
+        ..resets(&["role"])
+    };
+    assert_eq!(of("set session authorization bob"), authorization);
+}
+
+#[test]
+fn what_may_take_something_back() {
+    for text in [
+        "drop table t",
+        "deallocate p",
+        "close c",
+        "unlisten *",
+        "discard temp",
+        "select pg_advisory_unlock_all()",
+    ] {
+        let effects = of(text);
+        assert!(effects.releases, "{text}");
+        assert!(effects.leaves.is_empty() && !effects.resets_all, "{text}");
+    }
+    let reset = of("SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;");
+    assert!(reset.releases && reset.resets_all && !reset.transaction);
+    assert!(of("discard all").resets_all);
+    assert!(of("begin; reset all").transaction);
+}
+
+#[test]
+fn what_nobody_can_tell() {
+    for text in [
+        "do $$ begin perform set_config('a', 'b', false); end $$",
+        "call p()",
+        "set 'a' = 1",
+        "select set_config('a",
+        "select U&\"\\0073et_config\"('a', 'b', false)",
+        "/* /* */ */ call p()",
+    ] {
+        assert!(of(text).opaque, "{text}");
+    }
+}
+
+#[test]
+fn defaults_of_new_sessions() {
+    for text in [
+        "alter role bob set work_mem = '1MB'",
+        "ALTER USER bob IN DATABASE d RESET ALL",
+        "alter database d set timezone = 'UTC'",
+    ] {
+        assert!(of(text).alters_defaults, "{text}");
+    }
+    assert!(!of("alter role bob login").alters_defaults);
+}
+
+#[test]
+fn every_feature_has_a_label() {
+    let mut labels: Vec<_> = Features::all().iter().map(Features::label).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), Features::all().iter().count());
+    assert!(!labels.contains(&"several"));
+}
