@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgweir::config::PoolMode;
-use pgweir::flow::{Backend, Naming, Output, ParamTable, Params, Session, Shared, Statements};
+use pgweir::flow::{
+    Backend, Naming, Output, ParamTable, Params, Pins, Session, Shared, Statements,
+};
 use pgweir::stats::Counters;
 use pgweir::wire::Header;
 
@@ -67,6 +69,7 @@ struct Link {
     statements: Statements,
     params: ParamTable,
     counters: Counters,
+    pins: Pins,
     to_server: Vec<u8>,
     to_client: Vec<u8>,
 }
@@ -81,6 +84,7 @@ impl Default for Link {
             statements: Statements::default(),
             params,
             counters: Counters::default(),
+            pins: Pins::default(),
             to_server: Vec::new(),
             to_client: Vec::new(),
         }
@@ -94,6 +98,7 @@ impl Link {
             statements: &mut self.statements,
             params: &mut self.params,
             counters: &self.counters,
+            pins: &self.pins,
             bounds: Default::default(),
         };
         self.to_server.clear();

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::config::PoolMode;
 use crate::net::tls::Encryption;
 use crate::route::{Role, State};
+use crate::sql::effects::Features;
 use crate::stats::Totals;
 use crate::wire::startup::Replication;
 
@@ -71,6 +72,8 @@ pub struct SocketRow<S> {
     pub encryption: Option<Encryption>,
     pub application_name: String,
     pub prepared_statements: usize,
+    /// What the client keeps its server connection for.
+    pub pins: Features,
     /// The worker that has it.
     pub worker: usize,
     /// Bytes that have come and could not be dealt with yet.

@@ -174,7 +174,9 @@ pub(super) async fn login(
         Source::Toml | Source::CommandLine => Naming::TheClients,
     };
     Ok(Begun::Client(Box::new(Welcomed {
-        session: Session::new(config.pool_mode, naming, params).starting_with(role),
+        session: Session::new(config.pool_mode, naming, params)
+            .carrying(config.session_features)
+            .starting_with(role),
         info,
         pool,
     })))

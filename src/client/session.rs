@@ -315,6 +315,12 @@ impl Client {
             buffer.clear();
             let mut rest = rest_of(bytes, at);
             if let Hold::Linked(lease) = &self.hold
+                && lease.backend.is_taking_stock()
+            {
+                self.answers_first = true;
+                return Ok(at);
+            }
+            if let Hold::Linked(lease) = &self.hold
                 && lease.one_by_one
                 && !rest.is_empty()
             {
@@ -331,6 +337,7 @@ impl Client {
                 statements: &mut local.statements.borrow_mut(),
                 params: &mut local.params.borrow_mut(),
                 counters: &pool.counters,
+                pins: &pool.pins,
                 bounds: local.bounds.get(),
             };
             let mut server = match &mut self.hold {
@@ -451,6 +458,9 @@ impl Client {
         {
             match self.session.mode() {
                 PoolMode::Session => self.leave_outdated()?,
+                PoolMode::Transaction | PoolMode::Statement if self.keeps_server(cx)? => {
+                    self.leave_outdated()?;
+                }
                 PoolMode::Transaction | PoolMode::Statement => self.unlink(),
             }
         }
@@ -505,6 +515,7 @@ impl Client {
             statements: &mut local.statements.borrow_mut(),
             params: &mut local.params.borrow_mut(),
             counters: &pool.counters,
+            pins: &pool.pins,
             bounds: local.bounds.get(),
         };
         let session = Some(&mut self.session);

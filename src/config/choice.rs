@@ -241,6 +241,18 @@ choice! {
 }
 
 choice! {
+    /// What becomes of statements that leave something in their session.
+    SessionFeatures {
+        /// The client keeps its server connection as long as it is there.
+        Pin = "pin",
+        /// They are refused.
+        Error = "error",
+        /// They run, and what they leave is there for the next client.
+        Ignore = "ignore",
+    }
+}
+
+choice! {
     /// Which of several replicas gets a read.
     BalanceReads {
         /// The one where the fewest are under way or wait, by weight.

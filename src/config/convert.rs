@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::choice::LogFormat;
+use super::choice::{LogFormat, SessionFeatures};
 use super::key::{Status, Table};
 use super::load::{Config, Source};
 use super::settings::Settings;
@@ -24,6 +24,10 @@ impl Config {
             // The default depends on the kind of file.
             let format = toml_text(super::Choice::word(LogFormat::Pgbouncer));
             push_line(&mut text, &format!("log_format = {format}"));
+        }
+        if self.source == Source::Ini && self.general.session_features.is_none() {
+            let features = toml_text(super::Choice::word(SessionFeatures::Ignore));
+            push_line(&mut text, &format!("session_features = {features}"));
         }
         text += &keys(&self.general, &Settings::default());
         for (name, database) in &self.databases {

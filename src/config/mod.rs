@@ -40,7 +40,7 @@ pub use capacity::{Capacity, Demand, TooMuch};
 pub use check::CONSOLE;
 pub use choice::{
     AuthType, BalanceReads, Choice, HostRole, LoadBalance, LogFormat, LogLevel, ReadConsistency,
-    Reads, SslMode, SyslogFacility, WithoutReplica,
+    Reads, SessionFeatures, SslMode, SyslogFacility, WithoutReplica,
 };
 pub use descriptors::{Descriptors, TooFew};
 pub use diff::{Change, Changes, ObjectChanges};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::choice::{Choice, HostRole, LoadBalance, ReadConsistency, Reads, SslMode};
+use super::choice::{
+    Choice, HostRole, LoadBalance, ReadConsistency, Reads, SessionFeatures, SslMode,
+};
 use super::key::{Table, table};
 use super::pool_config::PoolMode;
 use super::rules::RuleEntry;
@@ -60,6 +62,10 @@ table! {
         "Pools": {
             pool_mode: Option<PoolMode> = None, reload, built,
                 "Instead of the global `pool_mode`.";
+            session_features: Option<SessionFeatures> = None, reload, built,
+                "Instead of the global `session_features`.";
+            max_pinned_connections: Option<u32> = None, reload, built,
+                "Instead of the global `max_pinned_connections`.";
             pool_size: Option<u32> = None, reload, built,
                 "Instead of `default_pool_size`.";
             min_pool_size: Option<u32> = None, reload, built,
@@ -108,6 +114,8 @@ table! {
         "Pools": {
             pool_mode: Option<PoolMode> = None, reload, built,
                 "Instead of the database's and the global `pool_mode`.";
+            session_features: Option<SessionFeatures> = None, reload, built,
+                "Instead of the database's and the global `session_features`.";
             pool_size: Option<u32> = None, reload, built,
                 "Instead of the database's `pool_size` and `default_pool_size`.";
             reserve_pool_size: Option<u32> = None, reload, built,

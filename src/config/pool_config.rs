@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::choice::{BalanceReads, HostRole, ReadConsistency, Reads, SslMode, WithoutReplica};
+use super::choice::{
+    BalanceReads, HostRole, ReadConsistency, Reads, SessionFeatures, SslMode, WithoutReplica,
+};
 use super::rules::RuleEntry;
 use crate::auth::Masked;
 use crate::pool::PoolName;
@@ -141,6 +143,8 @@ pub struct PoolConfig {
     /// says.
     pub password: Option<Masked>,
     pub pool_mode: PoolMode,
+    pub session_features: SessionFeatures,
+    pub max_pinned_connections: u32,
     pub pool_size: u32,
     pub min_pool_size: u32,
     /// Whether the database forces its user: with one, `min_pool_size` is kept

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::CONSOLE;
-use super::choice::{HostRole, LoadBalance, Reads, SslMode};
+use super::choice::{HostRole, LoadBalance, Reads, SessionFeatures, SslMode};
 use super::load::{Config, Source};
 use super::objects::DatabaseConfig;
 use super::pool_config::{
@@ -119,6 +119,22 @@ impl Config {
             dbname: db.dbname.clone().unwrap_or_else(|| database.to_owned()),
             password: db.password.clone().filter(|_| forced_user),
             pool_mode,
+            session_features: user
+                .session_features
+                .or(db.session_features)
+                .or(general.session_features)
+                .unwrap_or(match self.source {
+                    Source::Ini => SessionFeatures::Ignore,
+                    Source::Toml | Source::CommandLine => SessionFeatures::Pin,
+                }),
+            max_pinned_connections: match db
+                .max_pinned_connections
+                .unwrap_or(general.max_pinned_connections)
+            {
+                0 if pool_size == 0 => u32::MAX,
+                0 => (pool_size - 1).max(1),
+                most => most,
+            },
             pool_size,
             min_pool_size: db.min_pool_size.unwrap_or(general.min_pool_size),
             forced_user,

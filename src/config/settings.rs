@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choice::{
-    AuthType, BalanceReads, LogFormat, LogLevel, ReadConsistency, SslMode, SyslogFacility,
-    WithoutReplica,
+    AuthType, BalanceReads, LogFormat, LogLevel, ReadConsistency, SessionFeatures, SslMode,
+    SyslogFacility, WithoutReplica,
 };
 use super::key::table;
 use super::networks::Networks;
@@ -81,6 +81,10 @@ table! {
         "Pools": {
             pool_mode: PoolMode = PoolMode::Session, reload, built,
                 "When a server connection goes back to its pool: when the client leaves (`session`), after each transaction or after each statement.";
+            session_features: Option<SessionFeatures> = None, reload, built,
+                "What becomes of statements that leave something in their session (temporary tables, advisory locks, `LISTEN`, ...), other than in session mode: the client keeps its server connection as long as it is there (`pin`), they are refused (`error`), or the next client finds it (`ignore`). With `pin` and `error` each client has its own settings, whatever SET them. Unset means `pin`, in an ini `ignore`. Holds for clients that log in from now on.";
+            max_pinned_connections: u32 = 0, reload, built,
+                "How many server connections of a pool clients may keep for what they have left there; statements of further ones are refused. 0 means all but one.";
             max_client_conn: u32 = 100, reload, built,
                 "Client connections in all; further ones are refused. Each takes a file descriptor: a limit of open files that is too low is an error at start, in an ini a warning.";
             max_unauthenticated_connections: u32 = 0, reload, built,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod packed;
+mod stock;
 
 use std::rc::Rc;
 
@@ -9,10 +10,13 @@ use lru::LruCache;
 use thiserror::Error;
 
 use super::params::set_statement;
+use super::pins::Place;
 use super::replies::{OwnQuery, Replies, Reply};
 use super::session::MISSING;
 use super::statements::Statement;
+use super::traces::Traces;
 use super::{Outlook, Output, Params, Session, Shared};
+use crate::sql::effects::Features;
 use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
 
@@ -99,6 +103,11 @@ pub struct Backend {
     lost: bool,
     /// Of the present request.
     outlook: Outlook,
+    /// What the client may have left in the session since that was last known.
+    pub(super) traces: Option<Box<Traces>>,
+    /// What it has left there.
+    pins: Features,
+    place: Option<Place>,
     queries: u64,
 }
 
@@ -126,6 +135,9 @@ impl Backend {
             ending: false,
             lost: false,
             outlook: Outlook::Served,
+            traces: None,
+            pins: Features::empty(),
+            place: None,
             queries: 0,
         }
     }

@@ -1,7 +1,7 @@
 //! Body of the fuzz target for both halves of a link.
 
 use super::{
-    Backend, Naming, Output, ParamTable, Params, Release, Session, Shared, Statements, Stop,
+    Backend, Naming, Output, ParamTable, Params, Pins, Release, Session, Shared, Statements, Stop,
 };
 use crate::config::PoolMode;
 use crate::stats::Counters;
@@ -41,6 +41,7 @@ struct Link {
     statements: Statements,
     params: ParamTable,
     counters: Counters,
+    pins: Pins,
 }
 
 impl Link {
@@ -65,6 +66,7 @@ impl Link {
             statements: Statements::default(),
             params,
             counters: Counters::default(),
+            pins: Pins::default(),
         }
     }
 
@@ -81,6 +83,7 @@ impl Link {
                 statements: &mut self.statements,
                 params: &mut self.params,
                 counters: &self.counters,
+                pins: &self.pins,
                 bounds: Default::default(),
             };
             let mut to_client = Vec::new();
@@ -128,6 +131,7 @@ impl Link {
             statements: &mut self.statements,
             params: &mut self.params,
             counters: &self.counters,
+            pins: &self.pins,
             bounds: Default::default(),
         };
         let session = self.linked.then_some(&mut self.session);

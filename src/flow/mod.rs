@@ -16,9 +16,11 @@ pub mod fuzzing;
 mod outlook;
 mod output;
 mod params;
+mod pins;
 mod replies;
 mod session;
 mod statements;
+mod traces;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use backend::{Backend, Finding, PackedBackend, Release, ServerFault};
 pub use outlook::{Outlook, Setback};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
+pub use pins::Pins;
 pub use replies::OwnQuery;
 pub use session::{ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, role_of};
 pub use statements::{Statement, Statements, Text, Texts};
@@ -40,6 +43,7 @@ pub struct Shared<'a> {
     pub statements: &'a mut Statements,
     pub params: &'a mut ParamTable,
     pub counters: &'a Counters,
+    pub pins: &'a Pins,
     pub bounds: Bounds,
 }
 

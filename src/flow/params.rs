@@ -20,6 +20,9 @@ const FIXED: [&[u8]; 6] = [
     b"session_authorization",
 ];
 
+/// The setting that SET ROLE sets.
+pub(super) const ROLE: &[u8] = b"role";
+
 /// Whether a reported parameter says something about the server rather than
 /// the session.
 pub fn is_fixed(name: &[u8]) -> bool {
@@ -107,6 +110,18 @@ impl Params {
         reported.map(|p| (&*p.name, &*p.value))
     }
 
+    /// What only a client has asked for: name and value.
+    pub fn unreported(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let unreported = self.list.iter().filter(|p| !p.reported);
+        unreported.map(|p| (&*p.name, &*p.value))
+    }
+
+    /// Whether the server reports it.
+    pub fn is_reported(&self, name: &[u8]) -> bool {
+        let param = self.find(&name.to_ascii_lowercase());
+        param.is_ok_and(|at| self.list.get(at).is_some_and(|p| p.reported))
+    }
+
     /// Forgets everything that the server does not report: after `RESET ALL`
     /// and `DISCARD ALL` those have the server's own values.
     pub fn forget_unreported(&mut self) {
@@ -114,7 +129,8 @@ impl Params {
     }
 
     /// What to change in a session that has `self` so that it has `wanted`:
-    /// name and new value, `None` for the server's default.
+    /// name and new value, `None` for the server's default; in this order, as
+    /// the role may not be allowed to set the others.
     pub fn changes_to<'a>(&'a self, wanted: &'a Params) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
         let settable = |p: &&Param| !is_fixed(&p.key);
         let mut changes = Vec::new();
@@ -127,6 +143,11 @@ impl Params {
             if wanted.find(&param.key).is_err() {
                 changes.push((&*param.name, None));
             }
+        }
+        if !changes.is_empty() && (self.get(ROLE).is_some() || wanted.get(ROLE).is_some()) {
+            changes.retain(|(name, _)| !name.eq_ignore_ascii_case(ROLE));
+            changes.insert(0, (ROLE, None));
+            changes.extend(wanted.get(ROLE).map(|role| (ROLE, Some(role))));
         }
         changes
     }
@@ -276,6 +297,28 @@ mod tests {
         let (client, news) = client.with_fixed_of(&server);
         assert_eq!(client.get(b"SERVER_VERSION"), Some(&b"15"[..]));
         assert_eq!(news.len(), 1);
+    }
+
+    #[test]
+    fn other_settings_are_set_before_the_role() {
+        let sql = |from: &Params, to: &Params| {
+            let mut sql = Vec::new();
+            set_statement(&mut sql, &from.changes_to(to), b"UTF8");
+            String::from_utf8(sql)
+                .unwrap()
+                .replace("pg_catalog.set_config", "")
+        };
+        let bob = params(&[("role", "bob", false), ("work_mem", "1MB", false)]);
+        let eve = params(&[("role", "eve", false), ("a", "1", false)]);
+        assert_eq!(
+            sql(&bob, &eve),
+            "SELECT ('role', NULL, false), ('a', '1', false), ('work_mem', NULL, false), \
+             ('role', 'eve', false)"
+        );
+        assert_eq!(sql(&Params::default(), &eve).matches("role").count(), 2);
+        assert!(bob.changes_to(&bob).is_empty());
+        let none = params(&[("a", "1", false)]);
+        assert_eq!(sql(&eve, &none), "SELECT ('role', NULL, false)");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum OwnQuery {
     Housekeeping,
     /// Its answer is kept, see [`Finding`](super::Finding).
     LookUp,
+    /// What the client has left in the session.
+    Stock,
 }
 
 /// How to take back what a message changed for its client, names above all, if
@@ -123,6 +125,12 @@ impl Replies {
 
     pub fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Whether nothing is owed to a client.
+    pub fn are_own(&self) -> bool {
+        let mut queue = self.queue.iter();
+        queue.all(|reply| matches!(reply, Reply::Own { .. }))
     }
 
     pub fn front(&self) -> Option<&Reply> {

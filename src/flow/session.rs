@@ -1,9 +1,11 @@
 //! The client's half of a link.
 
+mod effects;
 mod own;
 mod prepared;
 mod request;
 mod role;
+mod terms;
 
 use std::fmt;
 use std::rc::Rc;
@@ -16,7 +18,7 @@ use super::backend::Backend;
 use super::replies::Reply;
 use super::statements::Statement;
 use super::{Output, Params, Shared};
-use crate::config::{PoolMode, Reads};
+use crate::config::{PoolMode, Reads, SessionFeatures};
 use crate::wire::names::{self, Target};
 use crate::wire::{FrontendTag, HEADER_LEN, Header, TxStatus, build};
 
@@ -24,6 +26,7 @@ pub use request::Purpose;
 pub use role::{ROLE, role_of};
 
 pub(super) use role::Role;
+use terms::Terms;
 
 /// Stands on the server for a statement that the client does not have, so
 /// that the server itself raises the error.
@@ -137,13 +140,14 @@ struct Names {
     portals: Vec<own::Portal>,
     /// There may be such statements.
     own: bool,
+    /// What its parameters were before it changed any.
+    start: Option<Rc<Params>>,
 }
 
 /// The pure half of a client's connection.
 #[derive(Debug)]
 pub struct Session {
-    mode: PoolMode,
-    naming: Naming,
+    terms: Terms,
     /// Its request was refused here: what follows is discarded up to Sync.
     skipping: bool,
     role: Role,
@@ -163,8 +167,7 @@ impl Session {
             PoolMode::Transaction | PoolMode::Statement => naming,
         };
         Session {
-            mode,
-            naming,
+            terms: Terms::new(mode, naming, SessionFeatures::Ignore),
             skipping: false,
             role: Role::default(),
             rest: 0,
@@ -182,13 +185,22 @@ impl Session {
         }
     }
 
+    /// What becomes of statements that leave something in the session.
+    pub fn carrying(self, features: SessionFeatures) -> Self {
+        let Session { terms, .. } = self;
+        Session {
+            terms: Terms::new(terms.mode(), terms.naming(), features),
+            ..self
+        }
+    }
+
     /// What it has set `pgweir.role` to; `None`: nothing.
     pub fn role(&self) -> Option<Reads> {
         self.role.get()
     }
 
     pub fn mode(&self) -> PoolMode {
-        self.mode
+        self.terms.mode()
     }
 
     pub fn params(&self) -> &Rc<Params> {
@@ -216,21 +228,27 @@ impl Session {
 
     /// Whether named statements are followed over server connections.
     fn follows(&self) -> bool {
-        self.naming != Naming::TheServers
+        self.terms.naming() != Naming::TheServers
     }
 
     /// What comes of misusing the name of a statement, if that is not for the
     /// server to say.
     fn punishment(&self, misuse: Misuse) -> Option<Step> {
-        (self.naming == Naming::TheClientsStrictly).then_some(Step::Fault(misuse))
+        (self.terms.naming() == Naming::TheClientsStrictly).then_some(Step::Fault(misuse))
     }
 
     pub(super) fn statement_mode(&self) -> bool {
-        self.mode == PoolMode::Statement
+        self.mode() == PoolMode::Statement
     }
 
     pub(super) fn forget_statements(&mut self) {
-        self.names = None;
+        self.names = self.names.take().and_then(|names| {
+            let start = names.start?;
+            Some(Box::new(Names {
+                start: Some(start),
+                ..Names::default()
+            }))
+        });
     }
 
     /// Walks what the client sent. `backend` is the server connection that it
@@ -412,6 +430,10 @@ impl Session {
             // Anything else makes the server fail the COPY, and is used up by
             // that (copyfromparse.c, CopyGetData).
             return Step::Pass;
+        }
+        let watched = matches!(message.tag, FrontendTag::Query | FrontendTag::FunctionCall);
+        if watched && let Some(step) = self.watch(&message, backend, out, shared) {
+            return step;
         }
         let extended = match message.tag {
             FrontendTag::Query => {

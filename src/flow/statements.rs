@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::sql::Encoding;
+use crate::sql::effects::Effects;
+use crate::sql::{Dialect, Encoding};
+use crate::wire::names;
 
 /// A statement: its query text and the types that the client declared.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Text {
     pub server_name: Box<[u8]>,
     /// Body of a Parse message after the name.
     pub definition: Box<[u8]>,
+    /// What it may leave in the session that runs it.
+    pub effects: Option<Box<Effects>>,
     /// What else its meaning depends on, see [`Statements::intern`].
     manner: Box<[u8]>,
     hash: u64,
@@ -73,6 +77,7 @@ impl Texts {
             id: table.last_id,
             server_name: format!("pgweir_{}", table.last_id).into_bytes().into(),
             definition: definition.into(),
+            effects: effects(definition, manner),
             manner: manner.into(),
             hash,
         });
@@ -81,6 +86,21 @@ impl Texts {
             .insert_unique(hash, text.clone(), |text| text.hash);
         text
     }
+}
+
+fn effects(definition: &[u8], manner: &[u8]) -> Option<Box<Effects>> {
+    let (text, _) = names::split_nul(definition)?;
+    let escapes = manner.contains(&b'\\');
+    let encoding: Vec<u8> = manner.iter().copied().filter(|&b| b != b'\\').collect();
+    let encoding = match encoding.is_empty() {
+        true => Encoding::AsciiSafe,
+        false => Encoding::of_client_encoding(&encoding),
+    };
+    let dialect = Dialect {
+        standard_conforming_strings: !escapes,
+        encoding,
+    };
+    Effects::of(text, dialect)
 }
 
 /// A text as one worker has it: cloned without an atomic operation.

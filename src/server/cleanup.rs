@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::lease::Server;
 use super::pool::Pool;
 use crate::flow::{Finding, Output, OwnQuery, Params, Release, ServerFault, Shared, error_fields};
-use crate::worker::Local;
+use crate::sql::effects::Features;
 
 /// PgBouncer's words for a server that has closed a connection.
 const CRASHED: &str = "server conn crashed?";
@@ -25,6 +25,8 @@ pub enum CleanupError {
     Fault(#[from] ServerFault),
     #[error("server closed the connection")]
     Closed,
+    #[error("after DISCARD ALL there is still: {0}")]
+    Remains(String),
     /// `body` is that of the ErrorResponse.
     #[error("{query:?} failed: {}", error_fields::summary(body))]
     Query { query: String, body: Vec<u8> },
@@ -84,6 +86,25 @@ pub async fn run(server: &mut Server, pool: &Pool, query: &str) -> Result<(), Cl
     send(server, &out).await?;
     settle(server, pool).await?;
     check(server, query)
+}
+
+/// Takes away whatever its last client has left in the session, and has the
+/// server confirm it.
+pub async fn wipe(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> {
+    run(server, pool, "DISCARD ALL").await?;
+    let mut out = Vec::new();
+    with_shared(pool, |shared| server.backend.search(&mut out, shared));
+    send(server, &out).await?;
+    settle(server, pool).await?;
+    let left = server.backend.pins();
+    server.info.pins.set(left);
+    match left.is_empty() {
+        true => Ok(()),
+        false => {
+            let labels: Vec<_> = left.iter().map(Features::label).collect();
+            Err(CleanupError::Remains(labels.join(", ")))
+        }
+    }
 }
 
 /// Runs a query with one parameter for what it finds. Neither text may contain
@@ -191,8 +212,7 @@ fn poll_discard(
     pool: &Pool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), CleanupError>> {
-    let local = pool.local();
-    let mut buffer = local.read_buffer.borrow_mut();
+    let mut buffer = pool.local().read_buffer.borrow_mut();
     let read = ready!(server.stream.poll_read_some(cx, &mut buffer));
     if matches!(read, Ok(0) | Err(_)) {
         server.backend.set_lost();
@@ -205,26 +225,27 @@ fn poll_discard(
         .input
         .extend_from_slice(buffer.get(..n).unwrap_or_default());
     let input = std::mem::take(&mut server.input);
-    let taken = discard(server, &input, pool, local)?;
+    let taken = discard(server, &input, pool)?;
     server.input = input.get(taken..).unwrap_or_default().to_vec();
     Poll::Ready(Ok(()))
 }
 
-fn discard(
-    server: &mut Server,
-    input: &[u8],
-    pool: &Pool,
-    local: &Local,
-) -> Result<usize, ServerFault> {
+fn discard(server: &mut Server, input: &[u8], pool: &Pool) -> Result<usize, ServerFault> {
     let mut nowhere = Vec::new();
-    let mut shared = Shared {
+    let mut out = Output::new(input, &mut nowhere);
+    let backend = &mut server.backend;
+    with_shared(pool, |shared| {
+        backend.from_server(None, input, &mut out, shared)
+    })
+}
+
+fn with_shared<T>(pool: &Pool, work: impl FnOnce(&mut Shared<'_>) -> T) -> T {
+    let local = pool.local();
+    work(&mut Shared {
         statements: &mut local.statements.borrow_mut(),
         params: &mut local.params.borrow_mut(),
         counters: &pool.counters,
+        pins: &pool.pins,
         bounds: local.bounds.get(),
-    };
-    let mut out = Output::new(input, &mut nowhere);
-    server
-        .backend
-        .from_server(None, input, &mut out, &mut shared)
+    })
 }

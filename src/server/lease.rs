@@ -16,6 +16,7 @@ use crate::config::Host;
 use crate::flow::Backend;
 use crate::net::tls::{Connector, Encryption};
 use crate::net::{Outgoing, PeerAddr, Stream};
+use crate::sql::effects::Features;
 use crate::wire::startup::Replication;
 
 /// A connection to PostgreSQL that has logged in.
@@ -102,6 +103,8 @@ pub struct ServerInfo {
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
     pub prepared_statements: Cell<usize>,
+    /// What its client keeps it for.
+    pub pins: Cell<Features>,
     /// Cancel requests for it that are under way. Until they are over nobody
     /// else may have the connection: a late one would hit the wrong query.
     pub cancels: Cell<u32>,

@@ -68,6 +68,25 @@ pub fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((bytes.get(..nul)?, bytes.get(nul + 1..)?))
 }
 
+/// The columns of a DataRow that has two; `None` is NULL.
+pub fn two_columns(body: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let rest = body.strip_prefix(&[0, 2])?;
+    let (first, rest) = column(rest)?;
+    let (second, rest) = column(rest)?;
+    rest.is_empty().then_some((first?, second))
+}
+
+fn column(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    match i32::from_be_bytes(*length) {
+        -1 => Some((None, rest)),
+        length => {
+            let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            Some((Some(value), rest))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +109,20 @@ mod tests {
         assert_eq!((view.portal, view.statement), (&b"p"[..], &b"s1"[..]));
         assert_eq!(view.rest, 5);
         assert_eq!(bind(b"p\0s1"), None);
+    }
+
+    #[test]
+    fn rows_of_two_columns() {
+        let row = b"\0\x02\0\0\0\x01a\xff\xff\xff\xff";
+        assert_eq!(two_columns(row), Some((&b"a"[..], None)));
+        assert_eq!(
+            two_columns(b"\0\x02\0\0\0\0\0\0\0\x01b"),
+            Some((&b""[..], Some(&b"b"[..])))
+        );
+        for cut in 0..row.len() {
+            assert_eq!(two_columns(&row[..cut]), None, "cut at {cut}");
+        }
+        assert_eq!(two_columns(b"\0\x02\x7f\xff\xff\xffa"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::admin::snapshot::{ClientState, SocketRow};
 use crate::net::{PeerAddr, Stream};
+use crate::sql::effects::Features;
 
 /// What is known of one.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl Login {
             encryption: None,
             application_name: String::new(),
             prepared_statements: 0,
+            pins: Features::empty(),
             worker,
             held: 0,
             unsent: 0,

@@ -13,6 +13,7 @@ use crate::config::{Host, PoolConfig};
 use crate::flow::Params;
 use crate::route::{Member, Needs, State};
 use crate::server::{Family, Pool, Server, ServerInfo};
+use crate::sql::effects::Features;
 
 impl Worker {
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -239,6 +240,9 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
             _ => Duration::ZERO,
         },
         close_needed: false,
+        pins: link
+            .as_ref()
+            .map_or(Features::empty(), |server| server.pins.get()),
         link: link.map(|server| server.id),
         remote_pid: info.peer_pid,
         encryption: info.encryption,
@@ -278,6 +282,7 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         encryption: info.encryption,
         application_name: String::new(),
         prepared_statements: info.prepared_statements.get(),
+        pins: info.pins.get(),
         worker,
         held: 0,
         unsent: 0,

@@ -80,7 +80,7 @@ fn with_the_longer_key_of_protocol_3_2() {
 fn of_an_idle_client_hits_nobody() {
     let pooler = Setup::new().pool_size(1).start();
     let mut idle = pooler.login();
-    let backend = idle.value("select pg_backend_pid()");
+    let backend = idle.value("select pid from pg_backend_pid() as pid");
     let mut busy = pooler.login();
     busy.send(&Frontend::new().query("select pg_backend_pid() from pg_sleep(0.5)"));
     expect_sleeping(&pooler, 1);

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::replicas::{self, Trio};
 use crate::support::{Frontend, Pooler, RawClient, Setup, eventually};
 
-const PID: &str = "select pg_backend_pid()";
+const PID: &str = "select pid from pg_backend_pid() as pid";
 /// Long enough for an answer that must not come.
 const WHILE: Duration = Duration::from_millis(200);
 

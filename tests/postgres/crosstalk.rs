@@ -206,12 +206,15 @@ impl<'a> Worker<'a> {
         assert_eq!(self.client.query("begin").status(), 'T');
         self.client
             .query(&format!("insert into t values ('{tag}')"));
-        let pid = self.client.value("select pg_backend_pid()");
+        let pid = self.client.value("select pid from pg_backend_pid() as pid");
         let seen = self
             .client
             .query(&format!("select tag from t where tag = '{tag}'"));
         assert_eq!(seen.column(), [tag]);
-        assert_eq!(self.client.value("select pg_backend_pid()"), pid);
+        assert_eq!(
+            self.client.value("select pid from pg_backend_pid() as pid"),
+            pid
+        );
         let end = ["commit", "rollback"][self.random.random_range(0..2)];
         assert_eq!(self.client.query(end).status(), 'I');
         let seen = self

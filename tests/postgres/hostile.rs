@@ -18,7 +18,7 @@ impl Witness {
         let pooler = setup.start();
         let mut client = pooler.login();
         client.query("begin");
-        let backend = client.value("select pg_backend_pid()");
+        let backend = client.value("select pid from pg_backend_pid() as pid");
         Witness {
             pooler,
             client,
@@ -29,7 +29,7 @@ impl Witness {
     /// The witness's transaction goes on, and others are served.
     #[track_caller]
     fn notices_nothing(&mut self) {
-        let answer = self.client.query("select pg_backend_pid()");
+        let answer = self.client.query("select pid from pg_backend_pid() as pid");
         assert_eq!(answer.value(), self.backend);
         assert_eq!(answer.status(), 'T');
         assert_eq!(self.pooler.login().value("select 42"), "42");

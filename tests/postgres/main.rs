@@ -51,6 +51,7 @@ mod replication;
 mod restart;
 mod restrictions;
 mod routed_programs;
+mod session_state;
 mod signals;
 mod sockets;
 mod split;

@@ -143,7 +143,9 @@ fn memory_is_given_back() {
 fn requests_behind_a_long_query() {
     let (pooler, before) = warm();
     let mut client = pooler.login();
-    let pid = client.query("begin; select pg_backend_pid()").value();
+    let pid = client
+        .query("begin; select pid from pg_backend_pid() as pid")
+        .value();
     client.send(&Frontend::new().query("select pg_sleep(600)"));
     let closes = Frontend::new().close(b'S', "a").bytes.repeat(8 << 20);
     std::thread::scope(|scope| {

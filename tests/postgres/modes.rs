@@ -2,7 +2,7 @@
 
 use crate::support::{Frontend, RawClient, Setup, eventually};
 
-const PID: &str = "select pg_backend_pid()";
+const PID: &str = "select pid from pg_backend_pid() as pid";
 
 #[test]
 fn session_keeps_everything() {
@@ -118,6 +118,7 @@ fn transaction_begun_in_a_pipeline() {
 fn transaction_with_server_reset_query_always() {
     let setup = Setup::new()
         .pool_size(1)
+        .set("session_features", "ignore")
         .set("server_reset_query_always", true);
     let pooler = setup.start();
     let mut client = pooler.login();

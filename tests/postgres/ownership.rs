@@ -4,7 +4,7 @@
 
 use crate::support::{Frontend, Pooler, RawClient, Setup, eventually};
 
-const PID: &str = "select pg_backend_pid()";
+const PID: &str = "select pid from pg_backend_pid() as pid";
 
 /// A pool of one connection, a table, and a client which has used both.
 struct Scene {
@@ -38,7 +38,7 @@ impl Scene {
         drop(client);
         let mut next = pooler.login();
         // Whatever the dead client had asked for must not be answered here.
-        let answer = next.query("select 'next', pg_backend_pid()");
+        let answer = next.query("select 'next', pid from pg_backend_pid() as pid");
         assert_eq!(
             answer.rows(),
             [[Some("next".to_owned()), Some(pid.clone())]]

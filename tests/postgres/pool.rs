@@ -19,7 +19,7 @@ fn holds(pooler: &Pooler) -> RawClient {
     client
 }
 
-const PID: &str = "select pg_backend_pid()";
+const PID: &str = "select pid from pg_backend_pid() as pid";
 
 #[test]
 fn pool_size_is_exact() {

@@ -39,7 +39,7 @@ fn named_over_several_transactions() {
     let pooler = restless(Setup::new());
     let mut client = pooler.login();
     let parse = Frontend::new()
-        .parse("s", "select $1::text, pg_backend_pid()")
+        .parse("s", "select $1::text, pid from pg_backend_pid() as pid")
         .sync();
     assert_eq!(client.exchange(&parse).tags(), "1Z");
     let mut pids = BTreeSet::new();

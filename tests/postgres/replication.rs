@@ -359,7 +359,7 @@ fn a_new_configuration_ends_it() {
 fn both_ends_end_together() {
     let pooler = setup().start();
     let mut client = logical(&pooler);
-    let pid = client.value("select pg_backend_pid()");
+    let pid = client.value("select pid from pg_backend_pid() as pid");
     let mut admin = pooler.admin();
     admin.query(&format!("select pg_terminate_backend({pid})"));
     let last = client.read_to_end();

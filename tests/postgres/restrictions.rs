@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Failure, Frontend, Pooler, RawClient, Setup, eventually};
 
-const PID: &str = "select pg_backend_pid()";
+const PID: &str = "select pid from pg_backend_pid() as pid";
 
 #[track_caller]
 fn end_of(client: &mut RawClient) -> Failure {

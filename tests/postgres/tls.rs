@@ -615,7 +615,7 @@ fn certificates_are_replaced_whole_or_not_at_all() {
 fn server_connections_are_renewed_if_their_tls_changes() {
     let mut pooler = towards_server(Setup::with(cluster()), "prefer", "ca.crt").start();
     let mut client = pooler.login();
-    let pid = |client: &mut RawClient| client.value("select pg_backend_pid()");
+    let pid = |client: &mut RawClient| client.value("select pid from pg_backend_pid() as pid");
     let first = pid(&mut client);
     pooler.signal(Signal::SIGHUP);
     eventually("reloads", 1, || {

@@ -232,7 +232,7 @@ fn databases_have_tls_of_their_own() {
         .database("distrusted", "server_tls_ca_file", &*file("other-ca.crt"));
     let mut pooler = setup.start();
     let login = |database: &str| RawClient::login(&pooler.address, "app", database);
-    let pid = "select pg_backend_pid()";
+    let pid = "select pid from pg_backend_pid() as pid";
     let mut plain = login(&pooler.database);
     let mut encrypted = login("encrypted");
     assert_eq!(plain.value(sql), "f");

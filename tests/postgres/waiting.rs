@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Cluster, Failure, Frontend, Pooler, RawClient, Setup, eventually, secs};
 
-const PID: &str = "select pg_backend_pid()";
+const PID: &str = "select pid from pg_backend_pid() as pid";
 
 /// A client that has asked for a transaction; it waits if none is to be had.
 fn asks(pooler: &Pooler) -> RawClient {

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Frontend, Pooler, RawClient, Setup, eventually, secs};
 
-const PID: &str = "select pg_backend_pid()";
+const PID: &str = "select pid from pg_backend_pid() as pid";
 
 fn workers(number: i32) -> Setup {
     Setup::new().set("workers", number)
@@ -101,7 +101,7 @@ fn a_statement_is_prepared_once_wherever_its_clients_are() {
     let pooler = workers(3).pool_size(1).start();
     let mut clients: Vec<_> = (0..3).map(|_| pooler.login()).collect();
     for client in &mut clients {
-        let parse = Frontend::new().parse("s", "select $1::text, pg_backend_pid()");
+        let parse = Frontend::new().parse("s", "select $1::text, pid from pg_backend_pid() as pid");
         assert_eq!(client.exchange(&parse.sync()).tags(), "1Z");
     }
     for round in 0..20 {

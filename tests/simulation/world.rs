@@ -12,7 +12,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use pgweir::config::PoolMode;
-use pgweir::flow::{Backend, ParamTable, Params, Release, Session, Statements};
+use pgweir::flow::{Backend, ParamTable, Params, Pins, Release, Session, Statements};
 use pgweir::pool::{Book, Ledger, Limits, PoolName, Ticket, Title};
 use pgweir::stats::Counters;
 use rand::rngs::StdRng;
@@ -119,6 +119,7 @@ pub struct World {
     statements: Statements,
     params: ParamTable,
     counters: Counters,
+    pins: Pins,
     pub last_events: VecDeque<(usize, Event)>,
 }
 
@@ -166,6 +167,7 @@ impl World {
             statements: Statements::default(),
             params: ParamTable::default(),
             counters: Counters::default(),
+            pins: Pins::default(),
             last_events: VecDeque::new(),
         }
     }

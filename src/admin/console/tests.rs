@@ -9,6 +9,7 @@ use super::*;
 use crate::admin::snapshot::{ClientState, SocketRow};
 use crate::admin::view::PoolerState;
 use crate::process;
+use crate::sql::effects::Features;
 use crate::stats::Averages;
 
 type Served = JoinHandle<io::Result<&'static str>>;
@@ -346,6 +347,7 @@ fn socket(id: u64) -> SocketRow<ClientState> {
         encryption: None,
         application_name: String::new(),
         prepared_statements: 0,
+        pins: Features::empty(),
         worker: 0,
         held: 0,
         unsent: 0,

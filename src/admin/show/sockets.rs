@@ -5,9 +5,10 @@ use std::time::SystemTime;
 use crate::admin::snapshot::{ClientState, ServerState, Snapshot, SocketRow};
 use crate::admin::table::Type::{Int4, Text};
 use crate::admin::table::{Column, Table, Value, row};
+use crate::sql::effects::Features;
 use crate::wire::startup::Replication;
 
-/// Those of SHOW CLIENTS and SHOW SERVERS, then those of the other two.
+/// Those of SHOW SERVERS, then those of SHOW SOCKETS and SHOW ACTIVE_SOCKETS.
 const COLUMNS: [Column; 28] = [
     ("type", Text),
     ("user", Text),
@@ -39,8 +40,19 @@ const COLUMNS: [Column; 28] = [
     ("send_avail", Int4),
 ];
 
-/// How many of them SHOW CLIENTS and SHOW SERVERS have.
+/// How many of them SHOW SERVERS has.
 const PLAIN: usize = 21;
+
+/// Those of SHOW CLIENTS: PgBouncer has no `pin_reason`.
+const OF_CLIENTS: [Column; PLAIN + 1] = {
+    let mut columns = [("pin_reason", Text); PLAIN + 1];
+    let mut at = 0;
+    while at < PLAIN {
+        columns[at] = COLUMNS[at];
+        at += 1;
+    }
+    columns
+};
 
 /// Clients that have logged in, the console's among them, and cancel requests.
 pub fn clients(snapshot: &Snapshot) -> Table<'_> {
@@ -55,12 +67,21 @@ pub fn clients(snapshot: &Snapshot) -> Table<'_> {
         ClientState::Active => "active",
         ClientState::Idle => "idle",
     };
+    let with_reason = |row| {
+        let mut values = socket_row("C", word(row), PLAIN, row);
+        values.extend(row![pin_reason(row.pins)]);
+        values
+    };
     Table {
-        columns: &COLUMNS[..PLAIN],
-        rows: rows
-            .map(|row| socket_row("C", word(row), PLAIN, row))
-            .collect(),
+        columns: &OF_CLIENTS,
+        rows: rows.map(with_reason).collect(),
     }
+}
+
+/// What keeps a client at its server connection.
+fn pin_reason(pins: Features) -> String {
+    let labels: Vec<_> = pins.iter().map(Features::label).collect();
+    labels.join(", ")
 }
 
 /// Server connections in every state.

@@ -11,6 +11,7 @@ use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
 use crate::config::PoolMode;
 use crate::net::dns::DnsHost;
 use crate::route::State;
+use crate::sql::effects::Features;
 use crate::stats::{Averages, Totals};
 
 /// Names with PgBouncer's type letters: s text, i int4, q int8, N numeric.
@@ -37,7 +38,8 @@ fn columns_are_pgbouncers() {
         type,user,database,replication,state,addr,port,local_addr,local_port,connect_time,\
         request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,application_name,\
         prepared_statements,id";
-    assert_eq!(columns(Show::Clients), sockets);
+    let clients = sockets.replacen(' ', "s ", 1) + ",pin_reason";
+    assert_eq!(columns(Show::Clients), clients);
     assert_eq!(columns(Show::Servers), sockets);
     let more = "ssssssisissiiississiiiiiiiii \
         type,user,database,replication,state,addr,port,local_addr,local_port,connect_time,\
@@ -138,13 +140,13 @@ fn clients_and_servers() {
         rows,
         [
             "C|alice|app|none|active|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|0|0|0|0x2|0xb|0||psql|3|2",
+             2026-11-20 21:43:12 UTC|0|0|0|0x2|0xb|0||psql|3|2|advisory lock, listen",
             "C|bob|app|none|waiting|unix|6432|unix|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|7|250000|0|0x3||0||psql|3|3",
+             2026-11-20 21:43:12 UTC|7|250000|0|0x3||0||psql|3|3|",
             "C|(nouser)|(nodb)|none|active_cancel_req|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|0|0|0|0x6||0||psql|3|6",
+             2026-11-20 21:43:12 UTC|0|0|0|0x6||0||psql|3|6|",
             "C|root|pgbouncer|none|idle|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|0|0|0|0x80000004||0||psql|3|4",
+             2026-11-20 21:43:12 UTC|0|0|0|0x80000004||0||psql|3|4|",
         ]
     );
     let rows = printed(Show::Servers);
@@ -345,6 +347,7 @@ fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
         encryption: None,
         application_name: "psql".to_owned(),
         prepared_statements: 3,
+        pins: Features::empty(),
         worker: 0,
         held: 0,
         unsent: 0,
@@ -375,6 +378,7 @@ fn snapshot() -> Snapshot {
         link: Some(11),
         held: 17,
         unsent: 4000,
+        pins: Features::ADVISORY_LOCK | Features::LISTEN,
         ..socket(2, "alice", "app", ClientState::Active)
     };
     let server = SocketRow {

@@ -8,7 +8,7 @@ use super::{Client, Hold, gone};
 use crate::admin::snapshot::ClientState;
 use crate::client::farewell::End;
 use crate::config::PoolMode;
-use crate::flow::{Outlook, Release, Setback};
+use crate::flow::{Outlook, Release, Setback, Shared};
 use crate::server::{Again, Course, Farewell, Lease, Way};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
@@ -151,6 +151,43 @@ impl Client {
         self.input = request;
         self.answers_first = false;
         self.input_due = true;
+    }
+
+    /// Whether the server connection stays the client's when its transaction has
+    /// ended: for what it has left there, or until that is known.
+    pub(super) fn keeps_server(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Hold::Linked(lease) = &mut self.hold else {
+            return Ok(false);
+        };
+        let server = &mut **lease;
+        if !server.backend.is_marked() {
+            return Ok(false);
+        }
+        let (mut question, mut to_client) = (Vec::new(), Vec::new());
+        let local = self.pool.local();
+        let mut shared = Shared {
+            statements: &mut local.statements.borrow_mut(),
+            params: &mut local.params.borrow_mut(),
+            counters: &self.pool.counters,
+            pins: &self.pool.pins,
+            bounds: local.bounds.get(),
+        };
+        let session = Some(&mut self.session);
+        server
+            .backend
+            .take_stock(session, &mut question, &mut to_client, &mut shared);
+        if !question.is_empty() {
+            // If the server has gone, reading from it tells why.
+            let _ = server.output.write(&mut server.stream, cx, &question);
+        }
+        server.info.pins.set(server.backend.pins());
+        let keeps = server.backend.is_marked();
+        if !to_client.is_empty() {
+            self.output
+                .write(&mut self.stream, cx, &to_client)
+                .map_err(gone)?;
+        }
+        Ok(keeps)
     }
 
     /// Gives the server connection back.

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::{ini, load_files, toml};
-use crate::config::{Capacity, Change, Source};
+use crate::config::{Capacity, Change, SessionFeatures, Source};
 
 #[test]
 fn a_reload_tells_what_it_changes() {
@@ -79,11 +79,13 @@ b.ob = pool_size=1 pool_mode=statement
     assert_eq!(again.source, Source::Toml);
     assert_eq!(again.log_format(), config.log_format());
     again.general.log_format = None;
+    again.general.session_features = None;
     let mut general = config.general.clone();
     general.dns_zone_check_period = Default::default();
     assert_eq!(again.general, general);
     assert_eq!(again.databases, config.databases);
     assert_eq!(again.users, config.users);
+    again.general.session_features = Some(SessionFeatures::Ignore);
     for (database, user) in [("forced", "x"), ("my db", "b.ob"), ("other", "y")] {
         assert_eq!(again.pool(database, user), config.pool(database, user));
     }

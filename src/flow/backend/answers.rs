@@ -119,7 +119,7 @@ impl Backend {
                 let Some(status) = body.first().and_then(|&b| TxStatus::from_byte(b)) else {
                     return Ok(None);
                 };
-                let deliver = self.ready(status, &mut session)?;
+                let deliver = self.ready(status, &mut session, shared)?;
                 if matches!(deliver, Some(Deliver::Forward)) {
                     self.served();
                     add(&shared.counters.query_count, 1);
@@ -145,11 +145,16 @@ impl Backend {
     }
 
     fn find(&mut self, tag: BackendTag, body: &[u8]) {
+        let most = if self.is_taking_stock() {
+            usize::MAX
+        } else {
+            2
+        };
         match (&mut self.finding, tag) {
             (Some(finding), BackendTag::RowDescription) => {
                 finding.columns = body.first_chunk().map(|count| u16::from_be_bytes(*count));
             }
-            (Some(finding), BackendTag::DataRow) if finding.rows.len() < 2 => {
+            (Some(finding), BackendTag::DataRow) if finding.rows.len() < most => {
                 finding.rows.push(body.to_vec());
             }
             _ => {}
@@ -234,6 +239,7 @@ impl Backend {
         &mut self,
         status: TxStatus,
         session: &mut Option<&mut Session>,
+        shared: &mut Shared<'_>,
     ) -> Result<Option<Deliver>, ServerFault> {
         if self.ambiguous > 0
             && !matches!(self.replies.front(), Some(Reply::Sync | Reply::Own { .. }))
@@ -286,6 +292,13 @@ impl Backend {
                         }
                         Ok(Some(Deliver::Swallow))
                     }
+                    (OwnQuery::Stock, error) => {
+                        let finding = self.finding.take().filter(|_| error.is_none());
+                        let mut to_client = Vec::new();
+                        let session = session.as_deref_mut();
+                        self.conclude(finding.as_deref(), session, &mut to_client, shared);
+                        Ok(Some(Deliver::Instead(to_client)))
+                    }
                 }
             }
             _ => Ok(None),
@@ -310,6 +323,9 @@ impl Backend {
         }
         if self.outlook == Outlook::Open {
             self.outlook = Outlook::of_error(body);
+        }
+        if let Some(traces) = &mut self.traces {
+            traces.fail();
         }
         self.copy_in = false;
         self.ambiguous = std::mem::take(&mut self.syncs_ignored);
@@ -417,9 +433,14 @@ impl Backend {
         let (statements, settings) = match body {
             b"DISCARD ALL\0" => (true, true),
             b"DEALLOCATE ALL\0" => (true, false),
+            // The server is asked.
+            b"RESET\0" if self.traces.is_some() => return,
             b"RESET\0" => (false, true),
             _ => return,
         };
+        if statements && settings {
+            self.all_discarded();
+        }
         if statements {
             self.prepared.clear();
             if let Some(session) = session {

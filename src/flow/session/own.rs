@@ -62,7 +62,7 @@ impl Session {
         };
         // In session mode a server connection is one client's, settings and all.
         may_be
-            && self.mode != PoolMode::Session
+            && self.mode() != PoolMode::Session
             && (self.follows() || message.tag == FrontendTag::Query)
     }
 
@@ -338,7 +338,7 @@ impl Link<'_, '_> {
 }
 
 /// Lets the server's transaction fail with this error.
-fn fail(backend: &mut Backend, error: &Refusal, out: &mut Output<'_>) {
+pub(super) fn fail(backend: &mut Backend, error: &Refusal, out: &mut Output<'_>) {
     let mut message = Vec::new();
     error.encode(&mut message);
     // There is no such portal.

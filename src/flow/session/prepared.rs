@@ -31,12 +31,17 @@ impl Session {
             });
             Step::Pass
         };
-        if !self.follows() {
+        if !self.follows() && !self.carries() {
             return plain(backend);
         }
         let Some(body) = message.body() else {
             return Step::Hold;
         };
+        if !self.follows() {
+            // Which statement is bound later is not known.
+            let step = self.watch_parse(body, backend, out, shared);
+            return step.unwrap_or_else(|| plain(backend));
+        }
         let Some(view) = names::parse(body) else {
             // The server will refuse it.
             let punishment = self.punishment(Misuse::BrokenParse);
@@ -136,11 +141,21 @@ impl Session {
             if backend.replies.unnamed_in_doubt() {
                 return Step::Wait;
             }
+            let unnamed = self.unnamed.clone();
+            if let Some(step) = self.watch_bind(unnamed, backend, out, shared) {
+                return step;
+            }
             self.have_unnamed(backend, out);
             return plain(backend);
         }
         if backend.replies.names_in_doubt() {
             return Step::Wait;
+        }
+        if self.carries() {
+            let named = self.named(view.statement).cloned();
+            if let Some(step) = self.watch_bind(named, backend, out, shared) {
+                return step;
+            }
         }
         let rest_len = message.total - HEADER_LEN - view.rest;
         let known = self.named(view.statement);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::messages::*;
 use crate::flow::{
-    Backend, Finding, Output, ParamTable, Release, ServerFault, Shared, Statements, Texts,
+    Backend, Finding, Output, ParamTable, Pins, Release, ServerFault, Shared, Statements, Texts,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -36,6 +36,7 @@ fn feed(backend: &mut Backend, bytes: &[u8], at_once: usize) -> Result<(), Serve
             statements: &mut statements,
             params: &mut ParamTable::default(),
             counters: &counters,
+            pins: &Pins::default(),
             bounds: Default::default(),
         };
         let mut out = Output::new(&input, &mut sent);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::messages::*;
 use crate::config::PoolMode;
-use crate::flow::{Backend, Naming, Output, Params, Purpose, Session, Shared, Statements};
+use crate::flow::{Backend, Naming, Output, Params, Pins, Purpose, Session, Shared, Statements};
 use crate::stats::Counters;
 use crate::wire::HEADER_LEN;
 
@@ -39,6 +39,7 @@ fn exchange(session: &mut Session, send: &[Bytes], answer: &[Bytes]) {
         statements: &mut statements,
         params: &mut params,
         counters: &counters,
+        pins: &Pins::default(),
         bounds: Default::default(),
     };
     let mut backend = Backend::new(session.params().clone(), 100);
@@ -407,6 +408,7 @@ fn the_rest_of_a_long_message_belongs_to_its_request() {
         statements: &mut statements,
         params: &mut params,
         counters: &counters,
+        pins: &Pins::default(),
         bounds: Default::default(),
     };
     let mut buffer = Vec::new();

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::messages::Bytes;
 use crate::config::PoolMode;
 use crate::flow::{
-    Backend, Naming, Output, ParamTable, Params, Release, ServerFault, Session, Shared, Statements,
-    Stop,
+    Backend, Naming, Output, ParamTable, Params, Pins, Release, ServerFault, Session, Shared,
+    Statements, Stop,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -245,6 +245,7 @@ struct World {
     statements: Statements,
     params: ParamTable,
     counters: Counters,
+    pins: Pins,
     place: String,
 }
 
@@ -281,6 +282,7 @@ impl World {
             statements: Statements::default(),
             params,
             counters: Counters::default(),
+            pins: Pins::default(),
             place: String::new(),
         }
     }
@@ -388,6 +390,7 @@ impl World {
                 statements: &mut self.statements,
                 params: &mut self.params,
                 counters: &self.counters,
+                pins: &self.pins,
                 bounds: Default::default(),
             };
             let mut server = client.holds.map(|at| &mut self.servers[at]);
@@ -431,6 +434,7 @@ impl World {
             statements: &mut self.statements,
             params: &mut self.params,
             counters: &self.counters,
+            pins: &self.pins,
             bounds: Default::default(),
         };
         let linked = client.holds == Some(at);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -47,6 +47,8 @@ impl Greetings {
 pub struct Greeting {
     told: Mutex<Vec<Told>>,
     credential: Mutex<Credential>,
+    /// How many connections their clients keep ([`Pins`](crate::flow::Pins)).
+    pub pinned: Arc<AtomicU32>,
     /// Connections whose opening began in an earlier one are obsolete.
     generation: AtomicU64,
     /// Whether there is a `failure`: those who wait need no lock to see that

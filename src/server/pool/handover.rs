@@ -24,6 +24,7 @@ use crate::net::{Detached, Outgoing};
 use crate::pool::{Passage, PoolName, SharedBound};
 use crate::server::lease::{Attempt, Server, ServerInfo};
 use crate::server::login::BackendKey;
+use crate::sql::effects::Features;
 use crate::stats::add;
 use crate::worker::Command;
 
@@ -190,6 +191,7 @@ impl Pool {
             replication: None,
             read_only,
             generation,
+            pins: Cell::new(Features::empty()),
             prepared_statements: Cell::new(backend.prepared_statements()),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),

@@ -32,7 +32,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::config::PoolConfig;
-use crate::flow::Params;
+use crate::flow::{Params, Pins};
 use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
 use crate::route::Role;
@@ -76,6 +76,7 @@ impl Farewell {
 /// The pool of one database and user, on one worker.
 pub struct Pool {
     pub counters: Counters,
+    pub pins: Pins,
     local: Rc<Local>,
     pools: Weak<Pools>,
     crew: Crew,
@@ -130,6 +131,7 @@ impl Pool {
         greeting.begin_with(credential);
         let pool = Rc::new(Pool {
             counters: Counters::default(),
+            pins: Pins::new(greeting.pinned.clone(), config.max_pinned_connections),
             local,
             pools,
             crew,
@@ -324,6 +326,7 @@ impl Pool {
     /// A new configuration. Connections that were opened under other terms are
     /// closed as they are released.
     pub fn reconfigure(&self, config: PoolConfig) {
+        self.pins.set_most(config.max_pinned_connections);
         let old = self.config.replace(Rc::new(config));
         let new = self.config.borrow().clone();
         self.book.borrow_mut().set_limits(self.limits());

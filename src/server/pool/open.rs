@@ -23,6 +23,7 @@ use crate::server::lease::{Attempt, Server, ServerInfo};
 use crate::server::login::{Credential, LoggedIn};
 use crate::server::login_error::ServerLoginError;
 use crate::server::{cleanup, dial, login};
+use crate::sql::effects::Features;
 use crate::stats::add;
 use crate::wire::build::Refusal;
 use crate::wire::startup::Replication;
@@ -194,6 +195,7 @@ impl Pool {
             silent: Cell::new(false),
             link: Cell::new(None),
             prepared_statements: Cell::new(0),
+            pins: Cell::new(Features::empty()),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),
         });

@@ -46,7 +46,8 @@ impl Pool {
         let reset =
             !config.server_reset_query.is_empty() && (session || config.server_reset_query_always);
         drop(config);
-        if dirty || reset || server.info.cancels.get() > 0 {
+        let marked = server.backend.is_marked();
+        if dirty || reset || marked || server.info.cancels.get() > 0 {
             self.spawn_cleanup(server, dirty, reset, let_finish);
         } else {
             self.reuse(server);
@@ -208,6 +209,9 @@ impl Pool {
             Box::pin(async move {
                 if dirty {
                     cleanup::resynchronise(server, &pool, let_finish).await?;
+                }
+                if server.backend.is_marked() {
+                    cleanup::wipe(server, &pool).await?;
                 }
                 if reset {
                     let query = pool.config().server_reset_query.clone();

@@ -189,12 +189,15 @@ fn setting_name(tokens: &mut Tokens<'_>) -> Option<Box<[u8]>> {
 
 /// What stands anywhere in a statement.
 fn words(effects: &mut Effects, tokens: &mut Tokens<'_>) {
-    let (mut creates, mut updates) = (false, false);
+    let (mut creates, mut updates, mut from) = (false, false, false);
     let mut into = false;
+    let before = effects.leaves;
     while let Some(token) = tokens.advance() {
         let is = |keyword: &str| token.is_word(keyword);
         if is("create") {
             creates = true;
+        } else if is("from") {
+            from = true;
         } else if is("update") {
             updates = true;
         } else if is("temp") || is("temporary") {
@@ -218,6 +221,10 @@ fn words(effects: &mut Effects, tokens: &mut Tokens<'_>) {
             name(effects, &token, tokens, updates);
         }
         into = is("into") || (into && (is("local") || is("global")));
+    }
+    if from {
+        // It is compared with something, rather than told to the client.
+        effects.leaves -= Features::BACKEND_PID - before;
     }
 }
 

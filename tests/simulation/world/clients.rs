@@ -50,6 +50,7 @@ impl World {
                 statements: &mut self.statements,
                 params: &mut self.params,
                 counters: &self.counters,
+                pins: &self.pins,
                 bounds: Default::default(),
             };
             let mut server = match client.hold {

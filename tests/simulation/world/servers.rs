@@ -20,6 +20,7 @@ impl World {
             statements: &mut self.statements,
             params: &mut self.params,
             counters: &self.counters,
+            pins: &self.pins,
             bounds: Default::default(),
         };
         let mut client = server.client.map(|i| &mut self.clients[i]);

@@ -1,0 +1,121 @@
+//! What the client has left in the server session, once its transaction is over.
+
+use super::Backend;
+use crate::flow::pins::Place;
+use crate::flow::replies::OwnQuery;
+use crate::flow::{Finding, Session, Shared, is_fixed};
+use crate::sql::effects::{Effects, Features};
+use crate::wire::{TxStatus, build};
+
+impl Backend {
+    /// What ties its client to it.
+    pub fn pins(&self) -> Features {
+        self.pins
+    }
+
+    /// Whether another client might find something of this one's there.
+    #[inline]
+    pub fn is_marked(&self) -> bool {
+        self.traces.is_some() || !self.pins.is_empty()
+    }
+
+    /// The server is being asked; its client's next message waits for the answer.
+    pub fn is_taking_stock(&self) -> bool {
+        self.traces.as_ref().is_some_and(|traces| traces.asked)
+    }
+
+    pub(in crate::flow) fn may_be_pinned(&self) -> bool {
+        self.traces.is_some() || !self.pins.is_empty()
+    }
+
+    /// In no transaction, and nothing of its client's is under way.
+    pub(in crate::flow) fn is_at_rest(&self) -> bool {
+        self.status == TxStatus::Idle && !self.unsynced && self.replies.are_own()
+    }
+
+    pub(in crate::flow) fn has_place(&self) -> bool {
+        self.place.is_some()
+    }
+
+    pub(in crate::flow) fn keep_place(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// To be called when a transaction has ended and nothing is owed: appends the
+    /// question what is left of it to `out`. Where there is nothing to ask,
+    /// [`Backend::is_marked`] tells at once.
+    pub fn take_stock(
+        &mut self,
+        session: Option<&mut Session>,
+        out: &mut Vec<u8>,
+        to_client: &mut Vec<u8>,
+        shared: &mut Shared<'_>,
+    ) {
+        let Some(traces) = self.traces.as_mut().filter(|traces| !traces.asked) else {
+            return;
+        };
+        let Some(question) = traces.question(&self.params, self.pins) else {
+            return self.conclude(None, session, to_client, shared);
+        };
+        traces.asked = true;
+        self.finding = Some(Box::default());
+        self.own_query(OwnQuery::Stock, &question, out);
+    }
+
+    /// Whoever had it has gone: asks about everything that can be there.
+    pub fn search(&mut self, out: &mut Vec<u8>, shared: &mut Shared<'_>) {
+        let traces = self.traces.get_or_insert_default();
+        traces.add(&Effects::unknown(), true);
+        self.take_stock(None, out, &mut Vec::new(), shared);
+    }
+
+    /// The answer has come, or will not come.
+    pub(super) fn conclude(
+        &mut self,
+        finding: Option<&Finding>,
+        session: Option<&mut Session>,
+        to_client: &mut Vec<u8>,
+        shared: &mut Shared<'_>,
+    ) {
+        let Some(traces) = self.traces.take() else {
+            return;
+        };
+        if traces.asked && finding.is_none() {
+            return self.pin(traces.feared() | Features::SETTING, shared);
+        }
+        let stock = traces.conclude(&self.params, finding);
+        self.params = shared.params.intern(stock.params.clone());
+        if let Some(session) = session {
+            let mine = match session.start() {
+                Some(start) => stock.of_client(start),
+                None => stock.params.clone(),
+            };
+            for (name, value) in mine.reported().filter(|(name, _)| !is_fixed(name)) {
+                if stock.params.get(name) != Some(value) {
+                    build::parameter_status(to_client, name, value);
+                }
+            }
+            session.params = shared.params.intern(mine);
+        }
+        self.pins -= traces.settles(self.pins);
+        self.pin(traces.unasked() | stock.found, shared);
+    }
+
+    fn pin(&mut self, features: Features, shared: &mut Shared<'_>) {
+        self.pins |= features;
+        if self.pins.is_empty() {
+            self.place = None;
+        } else if self.place.is_none() {
+            self.place = Some(shared.pins.squeeze_in());
+        }
+    }
+
+    /// `DISCARD ALL` has run.
+    pub(super) fn all_discarded(&mut self) {
+        // What a library has changed stays.
+        self.pins &= Features::LIBRARY;
+        if self.pins.is_empty() {
+            self.place = None;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Statements that leave something in the session: what they leave is noted on
+//! the server connection, which is asked about it when the transaction is over;
+//! and they are refused where they may not.
+
+use std::rc::Rc;
+
+use super::super::backend::Backend;
+use super::super::statements::Statement;
+use super::super::{Output, Shared};
+use super::own::fail;
+use super::{Message, Session, Step};
+use crate::config::SessionFeatures;
+use crate::sql::effects::{Effects, Features, may_matter};
+use crate::sql::{Dialect, Encoding};
+use crate::wire::build::{self, Refusal};
+use crate::wire::{FrontendTag, names};
+
+/// Functions of large objects, whose descriptors end with the transaction
+/// (pg_proc.dat).
+const LARGE_OBJECT_FUNCTIONS: [u32; 13] = [
+    715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
+];
+
+impl Session {
+    /// Whether what statements leave in the session is carried, and so followed.
+    #[inline]
+    pub(super) fn carries(&self) -> bool {
+        self.terms.carries()
+    }
+
+    /// A simple query or a function call is about to be forwarded. `Some`: it is
+    /// not.
+    #[inline]
+    pub(super) fn watch(
+        &mut self,
+        message: &Message<'_>,
+        backend: &mut Backend,
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Step> {
+        if !self.carries() {
+            return None;
+        }
+        let Some(body) = message.body() else {
+            return self.note(&Effects::unknown(), message.tag, backend, out, shared);
+        };
+        if message.tag == FrontendTag::FunctionCall {
+            let function = body.first_chunk().map(|oid| u32::from_be_bytes(*oid));
+            if function.is_some_and(|oid| LARGE_OBJECT_FUNCTIONS.contains(&oid)) {
+                return None;
+            }
+            return self.note(&Effects::unknown(), message.tag, backend, out, shared);
+        }
+        if !may_matter(body) {
+            return None;
+        }
+        let (text, _) = names::split_nul(body)?;
+        let effects = Effects::of(text, self.dialect())?;
+        self.note(&effects, message.tag, backend, out, shared)
+    }
+
+    /// A Parse is about to be forwarded, and its statement not to be followed.
+    pub(super) fn watch_parse(
+        &mut self,
+        body: &[u8],
+        backend: &mut Backend,
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Step> {
+        let view = names::parse(body)?;
+        let (text, _) = names::split_nul(view.definition)?;
+        let effects = Effects::of(text, self.dialect())?;
+        self.note(&effects, FrontendTag::Parse, backend, out, shared)
+    }
+
+    /// A Bind of this statement is about to be forwarded.
+    #[inline]
+    pub(super) fn watch_bind(
+        &mut self,
+        statement: Option<Rc<Statement>>,
+        backend: &mut Backend,
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Step> {
+        if !self.carries() {
+            return None;
+        }
+        let statement = statement?;
+        let effects = statement.effects.as_deref()?;
+        self.note(effects, FrontendTag::Bind, backend, out, shared)
+    }
+
+    /// How the present settings have texts read.
+    fn dialect(&self) -> Dialect {
+        let encoding = self.params.get(b"client_encoding").unwrap_or(b"UTF8");
+        Dialect {
+            standard_conforming_strings: self.params.get(b"standard_conforming_strings")
+                != Some(b"off"),
+            encoding: Encoding::of_client_encoding(encoding),
+        }
+    }
+
+    /// A text with these effects is about to run. `Some`: it may not.
+    pub(super) fn note(
+        &mut self,
+        effects: &Effects,
+        tag: FrontendTag,
+        backend: &mut Backend,
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Step> {
+        if effects.releases && !effects.resets_all && !backend.may_be_pinned() {
+            let mut rest = effects.clone();
+            rest.releases = false;
+            if rest == Effects::default() {
+                return None;
+            }
+        }
+        if let Err(refusal) = self.admit(effects.leaves, backend, shared) {
+            return Some(refuse(&refusal, tag, backend, out));
+        }
+        let start = &mut self.names.get_or_insert_default().start;
+        start.get_or_insert_with(|| self.params.clone());
+        let alone = backend.is_at_rest();
+        let traces = backend.traces.get_or_insert_default();
+        traces.add(effects, alone);
+        None
+    }
+
+    /// Whether a statement may leave this.
+    fn admit(
+        &self,
+        leaves: Features,
+        backend: &mut Backend,
+        shared: &mut Shared<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(feature) = leaves.iter().next().filter(|_| !backend.has_place()) else {
+            return Ok(());
+        };
+        let name = feature.label();
+        let refusal = |message: String| Refusal::error("0A000", message);
+        if self.terms.features() == SessionFeatures::Error {
+            return Err(refusal(format!("session feature not allowed: {name}"))
+                .detail(
+                    "session_features = error, and what this statement leaves belongs to one \
+                         server connection.",
+                )
+                .hint(
+                    "Use pool_mode = session or session_features = pin for this database or user.",
+                ));
+        }
+        match shared.pins.take() {
+            Some(place) => {
+                backend.keep_place(place);
+                Ok(())
+            }
+            None => {
+                let most = shared.pins.most();
+                Err(refusal(format!("no place left for a session feature: {name}"))
+                    .detail(&format!(
+                        "max_pinned_connections = {most}, and as many clients of this pool keep \
+                         their server connections for what they have left there."
+                    ))
+                    .hint("SHOW CLIENTS tells which and why (pin_reason)."))
+            }
+        }
+    }
+
+    /// What its session began with, once it has changed anything.
+    pub(in crate::flow) fn start(&self) -> Option<&super::Params> {
+        self.names.as_ref()?.start.as_deref()
+    }
+}
+
+/// Has the server's transaction fail with this error in place of the statement.
+fn refuse(
+    refusal: &Refusal,
+    tag: FrontendTag,
+    backend: &mut Backend,
+    out: &mut Output<'_>,
+) -> Step {
+    fail(backend, refusal, out);
+    if matches!(tag, FrontendTag::Query | FrontendTag::FunctionCall) {
+        out.own().extend_from_slice(build::SYNC);
+        backend.expect_sync();
+    } else {
+        backend.unsynced = true;
+    }
+    Step::Done
+}

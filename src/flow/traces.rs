@@ -1,0 +1,283 @@
+//! What a client's texts may have left in its server session, and how the
+//! server is asked about it.
+//!
+//! The answer of the server decides, not what pgweir makes of the texts: a
+//! transaction may have failed or been rolled back, and functions do things
+//! that no text shows. Only where nothing of that can be the outcome is known
+//! without a question.
+
+use std::collections::BTreeSet;
+
+use super::backend::Finding;
+use super::params::{Params, ROLE, is_fixed};
+use crate::sql::effects::{Effects, Features};
+use crate::sql::{Encoding, quote_literal};
+use crate::wire::names;
+
+type Names = BTreeSet<Box<[u8]>>;
+
+/// What the texts since the last answer may have left.
+#[derive(Debug, Default)]
+pub(super) struct Traces {
+    leaves: Features,
+    releases: bool,
+    sets: Names,
+    resets: Names,
+    resets_all: bool,
+    opaque: bool,
+    /// What has come of it is more than the texts say.
+    uncertain: bool,
+    /// The question is on its way.
+    pub asked: bool,
+}
+
+impl Traces {
+    /// A text with these effects is about to run; `alone`: in no transaction that
+    /// was begun before, and nothing is under way.
+    pub fn add(&mut self, effects: &Effects, alone: bool) {
+        self.leaves |= effects.leaves;
+        self.releases |= effects.releases;
+        self.sets.extend(effects.sets.iter().cloned());
+        self.resets.extend(effects.resets.iter().cloned());
+        self.resets_all |= effects.resets_all;
+        self.opaque |= effects.opaque;
+        self.uncertain |= !alone || effects.transaction;
+    }
+
+    /// Something failed, so that other texts may not have run.
+    pub fn fail(&mut self) {
+        self.uncertain = true;
+    }
+
+    /// What may be there beside what the server can be asked about.
+    pub fn unasked(&self) -> Features {
+        self.leaves - Features::KNOWN_TO_SERVER
+    }
+
+    /// What may be there if the server does not answer.
+    pub fn feared(&self) -> Features {
+        match self.opaque {
+            true => self.leaves | Features::KNOWN_TO_SERVER,
+            false => self.leaves,
+        }
+    }
+
+    /// Whether all settings are back at their defaults, without a question.
+    pub fn is_plain_reset(&self) -> bool {
+        self.resets_all
+            && !self.uncertain
+            && !self.opaque
+            && self.sets.is_empty()
+            && !self.leaves.contains(Features::SETTING)
+    }
+
+    fn wants_list(&self) -> bool {
+        self.opaque
+            || self.leaves.contains(Features::SETTING)
+            || !self.resets.is_empty()
+            || (self.resets_all && !self.is_plain_reset())
+    }
+
+    /// What the server's answer tells of, if it was there before.
+    pub fn settles(&self, pins: Features) -> Features {
+        match self.is_plain_reset() {
+            true => self.asks(pins) | Features::SETTING,
+            false => self.asks(pins),
+        }
+    }
+
+    /// The features to ask about; `pins`: those that were found before.
+    fn asks(&self, pins: Features) -> Features {
+        let mut asks = self.leaves;
+        if self.opaque {
+            asks = Features::all();
+        }
+        if self.releases {
+            asks |= pins;
+        }
+        asks & Features::KNOWN_TO_SERVER
+    }
+
+    /// The query that finds out, `None` if nothing needs to be found out. `known`:
+    /// the parameters of the server session as far as they are known.
+    pub fn question(&self, known: &Params, pins: Features) -> Option<Vec<u8>> {
+        let mut rows: Vec<Vec<u8>> = Vec::new();
+        let mut names: BTreeSet<&[u8]> = BTreeSet::new();
+        names.extend(self.sets.iter().chain(&self.resets).map(|name| &**name));
+        if self.wants_list() {
+            let unlisted = known.unreported().map(|(name, _)| name);
+            names.extend(unlisted.filter(|name| is_unlisted(name)));
+        }
+        for name in names {
+            rows.extend(setting_row(name));
+        }
+        for feature in self.asks(pins).iter() {
+            rows.push(feature_row(feature));
+        }
+        let list: &[u8] = b"SELECT name, pg_catalog.current_setting(name, true) \
+            FROM pg_catalog.pg_settings WHERE source = 'session'";
+        let mut query = Vec::new();
+        if !rows.is_empty() {
+            query.extend_from_slice(b"VALUES ");
+            query.extend_from_slice(&rows.join(&b", "[..]));
+        }
+        if self.wants_list() {
+            let between: &[u8] = if rows.is_empty() { b"" } else { b" UNION ALL " };
+            query.extend_from_slice(between);
+            query.extend_from_slice(list);
+        }
+        (!query.is_empty()).then_some(query)
+    }
+
+    /// What is there now. `known` as in [`Traces::question`]; `finding`: the
+    /// answer, if there was a question.
+    pub fn conclude(&self, known: &Params, finding: Option<&Finding>) -> Stock {
+        let rows = finding.map(|finding| &*finding.rows).unwrap_or_default();
+        let rows: Vec<Row<'_>> = rows
+            .iter()
+            .filter_map(|row| names::two_columns(row))
+            .collect();
+        let mut found = Features::empty();
+        let mut there = known.clone();
+        let complete = self.wants_list() || self.is_plain_reset();
+        let listed = |name: &[u8]| {
+            let mut rows = rows.iter();
+            rows.any(|(key, _)| key.eq_ignore_ascii_case(name))
+        };
+        if complete {
+            for (name, _) in known.unreported() {
+                // RESET ALL leaves the role alone (guc_tables.c, GUC_NO_RESET_ALL).
+                let is_told = match self.is_plain_reset() {
+                    true => !name.eq_ignore_ascii_case(ROLE),
+                    false => !is_unlisted(name),
+                };
+                if is_told && !listed(name) {
+                    there.remove(name);
+                }
+            }
+        }
+        for (key, value) in &rows {
+            match *key {
+                [b'#', bit @ ..] => {
+                    let bit = std::str::from_utf8(bit)
+                        .ok()
+                        .and_then(|bit| bit.parse().ok());
+                    if *value == Some(b"true") {
+                        found |= Features::from_bits_truncate(bit.unwrap_or(0));
+                    }
+                }
+                [b'=', name @ ..] if complete && !is_unlisted(name) => {}
+                [b'=', name @ ..] | name => note(&mut there, name, *value),
+            }
+        }
+        Stock {
+            changed: complete.then(|| self.changed(&rows, &there)),
+            params: there,
+            found,
+        }
+    }
+
+    /// The settings that have a value of the session's own.
+    fn changed(&self, rows: &[Row<'_>], there: &Params) -> Names {
+        let listed = rows.iter().map(|(name, _)| *name);
+        let unlisted = there.unreported().map(|(name, _)| name);
+        let names = listed.chain(unlisted.filter(|name| is_unlisted(name)));
+        names.map(|name| name.to_ascii_lowercase().into()).collect()
+    }
+}
+
+/// A row of the answer.
+type Row<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// What was found out about a server session.
+#[derive(Debug)]
+pub(super) struct Stock {
+    /// The parameters that it has.
+    pub params: Params,
+    pub found: Features,
+    /// All settings that have a value of the session's own, if that is known: the
+    /// others have their defaults.
+    changed: Option<Names>,
+}
+
+impl Stock {
+    /// What its client is to have, which may be more: the values that it began with
+    /// are its defaults.
+    pub fn of_client(&self, start: &Params) -> Params {
+        let mut mine = self.params.clone();
+        if let Some(changed) = &self.changed {
+            for (name, value) in start.iter().filter(|(name, _)| !is_fixed(name)) {
+                if !changed.contains(&*name.to_ascii_lowercase()) && mine.get(name) != Some(value) {
+                    mine.set(name, value, false);
+                }
+            }
+        }
+        mine
+    }
+}
+
+/// A value of the session; what is no value of its own is left out.
+fn note(params: &mut Params, name: &[u8], value: Option<&[u8]>) {
+    let none = match value {
+        None => true,
+        // What is left of an application's setting that has been reset.
+        Some(b"") => name.contains(&b'.'),
+        Some(value) => name.eq_ignore_ascii_case(ROLE) && value == b"none",
+    };
+    if params.is_reported(name) {
+        // The server says so itself.
+    } else if none {
+        params.remove(name);
+    } else {
+        params.set(name, value.unwrap_or_default(), false);
+    }
+}
+
+/// Whether no list of the server shows it: the role, and settings of applications.
+fn is_unlisted(name: &[u8]) -> bool {
+    name.contains(&b'.') || name.eq_ignore_ascii_case(ROLE)
+}
+
+/// `('=name', its value)`; `None` for a name that no setting has.
+fn setting_row(name: &[u8]) -> Option<Vec<u8>> {
+    let name = std::str::from_utf8(name)
+        .ok()
+        .filter(|name| name.is_ascii())?;
+    let mut row = b"('=".to_vec();
+    let mut literal = Vec::new();
+    quote_literal(name, Encoding::AsciiSafe, &mut literal).ok()?;
+    // What needs more than quotes is no setting's name.
+    let inside = literal.strip_prefix(b"'")?;
+    row.extend_from_slice(inside);
+    row.extend_from_slice(b", pg_catalog.current_setting(");
+    row.extend_from_slice(&literal);
+    row.extend_from_slice(b", true))");
+    Some(row)
+}
+
+/// `('#bit', whether it is there)`
+fn feature_row(feature: Features) -> Vec<u8> {
+    let there = match feature {
+        Features::TEMPORARY => {
+            "EXISTS (SELECT FROM pg_catalog.pg_depend \
+             WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+             AND refobjid = pg_catalog.pg_my_temp_schema())"
+        }
+        Features::CURSOR => "EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)",
+        Features::ADVISORY_LOCK => {
+            "EXISTS (SELECT FROM pg_catalog.pg_locks \
+             WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"
+        }
+        Features::PREPARE => {
+            "EXISTS (SELECT FROM pg_catalog.pg_prepared_statements \
+             WHERE from_sql OR name !~ '^pgweir_[0-9]+$')"
+        }
+        Features::LISTEN => "EXISTS (SELECT FROM pg_catalog.pg_listening_channels())",
+        Features::AUTHORIZATION => {
+            "(SELECT usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) \
+             <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user)"
+        }
+        _ => "true",
+    };
+    format!("('#{}', ({there})::pg_catalog.text)", feature.bits()).into_bytes()
+}
