@@ -108,6 +108,7 @@ pub struct Backend {
     /// What it has left there.
     pins: Features,
     place: Option<Place>,
+    alters_defaults: bool,
     queries: u64,
 }
 
@@ -138,6 +139,7 @@ impl Backend {
             traces: None,
             pins: Features::empty(),
             place: None,
+            alters_defaults: false,
             queries: 0,
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Traces {
     resets: Names,
     resets_all: bool,
     opaque: bool,
+    /// New sessions may begin otherwise than this one did.
+    pub alters_defaults: bool,
     /// What has come of it is more than the texts say.
     uncertain: bool,
     /// The question is on its way.
@@ -41,6 +43,7 @@ impl Traces {
         self.resets.extend(effects.resets.iter().cloned());
         self.resets_all |= effects.resets_all;
         self.opaque |= effects.opaque;
+        self.alters_defaults |= effects.alters_defaults;
         self.uncertain |= !alone || effects.transaction;
     }
 
@@ -167,6 +170,12 @@ impl Traces {
                     }
                 }
                 [b'=', name @ ..] if complete && !is_unlisted(name) => {}
+                // It exists from now on, if with nothing in it.
+                [b'=', name @ ..] if self.sets.contains(name) && name.contains(&b'.') => {
+                    if let Some(value) = value {
+                        there.set(name, value, false);
+                    }
+                }
                 [b'=', name @ ..] | name => note(&mut there, name, *value),
             }
         }

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -119,7 +118,6 @@ pub enum ControlError {
 pub struct Controls {
     crew: Crew,
     gates: Arc<watch::Sender<Arc<Gates>>>,
-    generation: Arc<AtomicU64>,
 }
 
 impl Controls {
@@ -127,7 +125,6 @@ impl Controls {
         Controls {
             crew,
             gates: Arc::new(watch::Sender::default()),
-            generation: Arc::default(),
         }
     }
 
@@ -197,7 +194,7 @@ impl Controls {
                     }
                 }
                 Control::Reconnect(_) => {
-                    let generation = controls.generation.fetch_add(1, Ordering::Relaxed) + 1;
+                    let generation = controls.crew.new_generation();
                     let renew = |done| Command::Reconnect(name.clone(), generation, done);
                     all(controls.ask(renew)).await;
                 }

@@ -1,6 +1,7 @@
 //! How the threads of the process speak to the workers, and these to each other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -11,6 +12,7 @@ use super::Command;
 pub struct Crew {
     number: usize,
     mailboxes: Arc<[mpsc::UnboundedSender<Command>]>,
+    generation: Arc<AtomicU64>,
 }
 
 /// Where a worker's mail comes in.
@@ -23,9 +25,14 @@ impl Crew {
         let (senders, mailboxes): (Vec<_>, Vec<_>) =
             (0..size.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let senders: Arc<[_]> = senders.into();
+        let generation = Arc::default();
         let view = |(number, mailbox)| {
-            let mailboxes = senders.clone();
-            (Crew { number, mailboxes }, mailbox)
+            let crew = Crew {
+                number,
+                mailboxes: senders.clone(),
+                generation: Arc::clone(&generation),
+            };
+            (crew, mailbox)
         };
         mailboxes.into_iter().enumerate().map(view).collect()
     }
@@ -66,6 +73,12 @@ impl Crew {
         // So many bytes are this worker's, at least four.
         let own = (0xff - number) / size + 1;
         pid & !0xff | (number + pid % own * size)
+    }
+
+    /// A generation of server connections that is newer than all there are, for
+    /// [`Command::Reconnect`].
+    pub fn new_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Sends to a worker. What was sent to one that has ended comes back.

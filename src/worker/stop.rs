@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Gates, Worker};
+use tokio::sync::oneshot;
+
+use super::{Command, Gates, Worker};
 use crate::client::Order;
 use crate::server::Farewell;
 use crate::wire::build::Refusal;
@@ -49,6 +51,19 @@ impl Worker {
         }
         self.terms().lookups.forget_all();
         self.end_outdated();
+    }
+
+    /// All workers close their server connections as they are released, and open
+    /// new ones.
+    pub fn renew_all_servers(&self) {
+        let generation = self.crew.new_generation();
+        for worker in self.crew.everyone() {
+            // Nobody waits for the answer, and who has ended has none.
+            let (done, _) = oneshot::channel();
+            let _ = self
+                .crew
+                .tell(worker, Command::Reconnect(None, generation, done));
+        }
     }
 
     /// Connections to addresses that a name of a host does not have any more end

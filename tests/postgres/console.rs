@@ -44,7 +44,7 @@ fn columns_are_pgbouncers() {
     client.query("select 1");
     let mut console = pooler.console();
     for (command, columns) in [
-        ("SHOW CLIENTS", SOCKETS),
+        ("SHOW CLIENTS", &*format!("{SOCKETS},pin_reason")),
         ("SHOW SERVERS", SOCKETS),
         ("SHOW POOLS", POOLS),
         ("SHOW DATABASES", DATABASES),

@@ -183,6 +183,31 @@ fn a_role_follows_its_client() {
 }
 
 #[test]
+fn an_empty_setting_is_set_nevertheless() {
+    let pooler = Setup::new()
+        .pool_size(1)
+        .set("session_features", "pin")
+        .start();
+    let (mut first, mut second) = (pooler.login(), pooler.login());
+    first.query("set app.empty = ''");
+    second.query("set app.other = 'x'");
+    pooler.console().query("reconnect");
+    assert_eq!(first.value("select current_setting('app.empty') = ''"), "t");
+}
+
+#[test]
+fn changed_defaults_of_a_role_hold_for_the_next_login() {
+    let pooler = Setup::new().set("session_features", "pin").start();
+    let database = pooler.direct().value("select current_database()");
+    let mut client = pooler.login();
+    let alter = format!("alter role app in database \"{database}\" set work_mem = '3MB'");
+    client.query(&alter);
+    eventually("work_mem", "3MB".to_owned(), || {
+        pooler.login().value("show work_mem")
+    });
+}
+
+#[test]
 fn what_a_client_leaves_is_its_own_until_it_is_gone() {
     for (leave, look, expected, release, reason) in [
         (

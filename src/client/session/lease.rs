@@ -182,6 +182,9 @@ impl Client {
         }
         server.info.pins.set(server.backend.pins());
         let keeps = server.backend.is_marked();
+        if server.backend.take_alters_defaults() {
+            self.worker.renew_all_servers();
+        }
         if !to_client.is_empty() {
             self.output
                 .write(&mut self.stream, cx, &to_client)

@@ -62,6 +62,12 @@ impl Backend {
         self.own_query(OwnQuery::Stock, &question, out);
     }
 
+    /// Whether its client has changed what new sessions begin with, since this was
+    /// last asked.
+    pub fn take_alters_defaults(&mut self) -> bool {
+        std::mem::take(&mut self.alters_defaults)
+    }
+
     /// Whoever had it has gone: asks about everything that can be there.
     pub fn search(&mut self, out: &mut Vec<u8>, shared: &mut Shared<'_>) {
         let traces = self.traces.get_or_insert_default();
@@ -80,6 +86,7 @@ impl Backend {
         let Some(traces) = self.traces.take() else {
             return;
         };
+        self.alters_defaults |= traces.alters_defaults;
         if traces.asked && finding.is_none() {
             return self.pin(traces.feared() | Features::SETTING, shared);
         }

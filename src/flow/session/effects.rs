@@ -157,7 +157,7 @@ impl Session {
             None => {
                 let most = shared.pins.most();
                 Err(refusal(format!("no place left for a session feature: {name}"))
-                    .detail(&format!(
+                    .detail(format!(
                         "max_pinned_connections = {most}, and as many clients of this pool keep \
                          their server connections for what they have left there."
                     ))
