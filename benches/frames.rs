@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgweir::config::PoolMode;
 use pgweir::flow::{
-    Backend, Naming, Output, ParamTable, Params, Pins, Session, Shared, Statements,
+    Backend, Naming, Output, ParamTable, Params, Pins, Session, Shared, Statements, Watchlist,
 };
 use pgweir::stats::Counters;
 use pgweir::wire::Header;
@@ -70,6 +70,7 @@ struct Link {
     params: ParamTable,
     counters: Counters,
     pins: Pins,
+    suspects: Watchlist,
     to_server: Vec<u8>,
     to_client: Vec<u8>,
 }
@@ -85,6 +86,7 @@ impl Default for Link {
             params,
             counters: Counters::default(),
             pins: Pins::default(),
+            suspects: Watchlist::default(),
             to_server: Vec::new(),
             to_client: Vec::new(),
         }
@@ -99,6 +101,7 @@ impl Link {
             params: &mut self.params,
             counters: &self.counters,
             pins: &self.pins,
+            suspects: &self.suspects,
             bounds: Default::default(),
         };
         self.to_server.clear();

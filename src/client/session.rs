@@ -338,6 +338,7 @@ impl Client {
                 params: &mut local.params.borrow_mut(),
                 counters: &pool.counters,
                 pins: &pool.pins,
+                suspects: &pool.suspects,
                 bounds: local.bounds.get(),
             };
             let mut server = match &mut self.hold {
@@ -516,6 +517,7 @@ impl Client {
             params: &mut local.params.borrow_mut(),
             counters: &pool.counters,
             pins: &pool.pins,
+            suspects: &pool.suspects,
             bounds: local.bounds.get(),
         };
         let session = Some(&mut self.session);

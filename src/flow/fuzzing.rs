@@ -2,6 +2,7 @@
 
 use super::{
     Backend, Naming, Output, ParamTable, Params, Pins, Release, Session, Shared, Statements, Stop,
+    Watchlist,
 };
 use crate::config::PoolMode;
 use crate::stats::Counters;
@@ -42,6 +43,7 @@ struct Link {
     params: ParamTable,
     counters: Counters,
     pins: Pins,
+    suspects: Watchlist,
 }
 
 impl Link {
@@ -67,6 +69,7 @@ impl Link {
             params,
             counters: Counters::default(),
             pins: Pins::default(),
+            suspects: Watchlist::default(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Link {
                 params: &mut self.params,
                 counters: &self.counters,
                 pins: &self.pins,
+                suspects: &self.suspects,
                 bounds: Default::default(),
             };
             let mut to_client = Vec::new();
@@ -132,6 +136,7 @@ impl Link {
             params: &mut self.params,
             counters: &self.counters,
             pins: &self.pins,
+            suspects: &self.suspects,
             bounds: Default::default(),
         };
         let session = self.linked.then_some(&mut self.session);

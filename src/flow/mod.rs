@@ -21,6 +21,7 @@ mod replies;
 mod session;
 mod statements;
 mod traces;
+mod watchlist;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use pins::Pins;
 pub use replies::OwnQuery;
 pub use session::{ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, role_of};
 pub use statements::{Statement, Statements, Text, Texts};
+pub use watchlist::{LatestSuspects, Watchlist};
 
 use crate::config::Settings;
 use crate::stats::Counters;
@@ -44,6 +46,7 @@ pub struct Shared<'a> {
     pub params: &'a mut ParamTable,
     pub counters: &'a Counters,
     pub pins: &'a Pins,
+    pub suspects: &'a Watchlist,
     pub bounds: Bounds,
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use super::backend::Finding;
 use super::params::{Params, ROLE, is_fixed};
-use crate::sql::effects::{Effects, Features};
+use crate::sql::effects::{Effects, Features, SUSPECTS, Suspects};
 use crate::sql::{Encoding, quote_literal};
 use crate::wire::names;
 
@@ -25,6 +25,8 @@ pub(super) struct Traces {
     resets: Names,
     resets_all: bool,
     opaque: bool,
+    /// There may be other suspects now.
+    alters_code: bool,
     /// New sessions may begin otherwise than this one did.
     pub alters_defaults: bool,
     /// What has come of it is more than the texts say.
@@ -43,8 +45,17 @@ impl Traces {
         self.resets.extend(effects.resets.iter().cloned());
         self.resets_all |= effects.resets_all;
         self.opaque |= effects.opaque;
+        self.alters_code |= effects.alters_code;
         self.alters_defaults |= effects.alters_defaults;
         self.uncertain |= !alone || effects.transaction;
+    }
+
+    /// The suspects are not known.
+    pub fn of_suspects() -> Traces {
+        Traces {
+            alters_code: true,
+            ..Traces::default()
+        }
     }
 
     /// Something failed, so that other texts may not have run.
@@ -59,9 +70,11 @@ impl Traces {
 
     /// What may be there if the server does not answer.
     pub fn feared(&self) -> Features {
-        match self.opaque {
-            true => self.leaves | Features::KNOWN_TO_SERVER,
-            false => self.leaves,
+        let sets = self.resets_all || !self.sets.is_empty() || !self.resets.is_empty();
+        match (self.opaque, sets) {
+            (true, _) => Features::KNOWN_TO_SERVER | Features::SETTING | self.leaves,
+            (false, true) => Features::SETTING | self.leaves,
+            (false, false) => self.leaves,
         }
     }
 
@@ -72,6 +85,11 @@ impl Traces {
             && !self.opaque
             && self.sets.is_empty()
             && !self.leaves.contains(Features::SETTING)
+    }
+
+    /// Whether the answer has all of the database's suspects.
+    pub fn asks_for_suspects(&self) -> bool {
+        self.alters_code
     }
 
     fn wants_list(&self) -> bool {
@@ -103,10 +121,13 @@ impl Traces {
 
     /// The query that finds out, `None` if nothing needs to be found out. `known`:
     /// the parameters of the server session as far as they are known.
-    pub fn question(&self, known: &Params, pins: Features) -> Option<Vec<u8>> {
+    pub fn question(&self, known: &Params, pins: Features, suspects: &Suspects) -> Option<Vec<u8>> {
         let mut rows: Vec<Vec<u8>> = Vec::new();
         let mut names: BTreeSet<&[u8]> = BTreeSet::new();
         names.extend(self.sets.iter().chain(&self.resets).map(|name| &**name));
+        if self.opaque {
+            names.extend(suspects.settings().iter().map(|name| &**name));
+        }
         if self.wants_list() {
             let unlisted = known.unreported().map(|(name, _)| name);
             names.extend(unlisted.filter(|name| is_unlisted(name)));
@@ -128,6 +149,15 @@ impl Traces {
             let between: &[u8] = if rows.is_empty() { b"" } else { b" UNION ALL " };
             query.extend_from_slice(between);
             query.extend_from_slice(list);
+        }
+        if self.asks_for_suspects() {
+            let between: &[u8] = if query.is_empty() {
+                b""
+            } else {
+                b" UNION ALL "
+            };
+            query.extend_from_slice(between);
+            query.extend_from_slice(format!("SELECT * FROM ({SUSPECTS}) suspects").as_bytes());
         }
         (!query.is_empty()).then_some(query)
     }
@@ -161,6 +191,7 @@ impl Traces {
         }
         for (key, value) in &rows {
             match *key {
+                [b'!' | b'%', ..] => {}
                 [b'#', bit @ ..] => {
                     let bit = std::str::from_utf8(bit)
                         .ok()

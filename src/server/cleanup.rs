@@ -107,6 +107,15 @@ pub async fn wipe(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> 
     }
 }
 
+/// Finds out what leaves something in sessions unseen.
+pub async fn look_for_suspects(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> {
+    let mut out = Vec::new();
+    let backend = &mut server.backend;
+    with_shared(pool, |shared| backend.look_for_suspects(&mut out, shared));
+    send(server, &out).await?;
+    settle(server, pool).await
+}
+
 /// Runs a query with one parameter for what it finds. Neither text may contain
 /// NUL.
 pub async fn look_up(
@@ -246,6 +255,7 @@ fn with_shared<T>(pool: &Pool, work: impl FnOnce(&mut Shared<'_>) -> T) -> T {
         params: &mut local.params.borrow_mut(),
         counters: &pool.counters,
         pins: &pool.pins,
+        suspects: &pool.suspects,
         bounds: local.bounds.get(),
     })
 }

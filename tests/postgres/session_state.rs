@@ -308,6 +308,53 @@ fn what_a_client_leaves_is_its_own_until_it_is_gone() {
 }
 
 #[test]
+fn functions_triggers_and_views_hide_nothing() {
+    let pooler = Setup::new()
+        .one_worker()
+        .pool_size(2)
+        .set("session_features", "pin")
+        .start();
+    let mut maker = pooler.login();
+    maker.query(
+        "create function hidden(text) returns text language sql
+             as $$ select set_config('app.hidden', $1, false) $$;
+         create function outer_one(text) returns text language sql as 'select hidden($1)';
+         create function temporary_one() returns int language plpgsql
+             as $$ begin create temp table t as select 7 as a; return 1; end $$;
+         create function locks() returns trigger language plpgsql
+             as $$ begin perform pg_advisory_lock(7); return new; end $$;
+         create table locked (a int);
+         create trigger locks before insert on locked for each row execute function locks();
+         create table by_default (a text default hidden('default'));
+         create view seen as select set_config('app.hidden', 'view', false) as a;
+         create view seen_through as select * from seen",
+    );
+    let (mut client, mut others) = (pooler.login(), [pooler.login()]);
+    for (text, value) in [
+        ("select outer_one('function')", "function"),
+        ("insert into by_default default values", "default"),
+        ("select * from seen_through", "view"),
+    ] {
+        client.query("set app.hidden = 'before'");
+        client.query(text);
+        for _ in 0..3 {
+            shuffle(&mut others);
+            assert_eq!(client.value("show app.hidden"), value, "{text}");
+            let theirs =
+                others[0].value("select coalesce(current_setting('app.hidden', true), '')");
+            assert_eq!(theirs, "", "{text}");
+        }
+    }
+    client.exchange(&Frontend::new().run("select temporary_one()", &[]).sync());
+    expect_pin(&pooler, "temporary object");
+    assert_eq!(client.value("select a from t"), "7");
+    client.query("drop table t");
+    eventually("no pin", Vec::<String>::new(), || pins(&pooler));
+    client.query("insert into locked values (1)");
+    expect_pin(&pooler, "advisory lock");
+}
+
+#[test]
 fn who_it_has_become_is_undone() {
     let cluster = Cluster::fresh();
     let pooler = Setup::with(&cluster)

@@ -12,7 +12,7 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use pgweir::config::PoolMode;
-use pgweir::flow::{Backend, ParamTable, Params, Pins, Release, Session, Statements};
+use pgweir::flow::{Backend, ParamTable, Params, Pins, Release, Session, Statements, Watchlist};
 use pgweir::pool::{Book, Ledger, Limits, PoolName, Ticket, Title};
 use pgweir::stats::Counters;
 use rand::rngs::StdRng;
@@ -120,6 +120,7 @@ pub struct World {
     params: ParamTable,
     counters: Counters,
     pins: Pins,
+    suspects: Watchlist,
     pub last_events: VecDeque<(usize, Event)>,
 }
 
@@ -168,6 +169,7 @@ impl World {
             params: ParamTable::default(),
             counters: Counters::default(),
             pins: Pins::default(),
+            suspects: Watchlist::default(),
             last_events: VecDeque::new(),
         }
     }

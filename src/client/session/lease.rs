@@ -170,6 +170,7 @@ impl Client {
             params: &mut local.params.borrow_mut(),
             counters: &self.pool.counters,
             pins: &self.pool.pins,
+            suspects: &self.pool.suspects,
             bounds: local.bounds.get(),
         };
         let session = Some(&mut self.session);

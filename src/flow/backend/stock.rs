@@ -3,9 +3,10 @@
 use super::Backend;
 use crate::flow::pins::Place;
 use crate::flow::replies::OwnQuery;
+use crate::flow::traces::Traces;
 use crate::flow::{Finding, Session, Shared, is_fixed};
-use crate::sql::effects::{Effects, Features};
-use crate::wire::{TxStatus, build};
+use crate::sql::effects::{Effects, Features, Suspects};
+use crate::wire::{TxStatus, build, names};
 
 impl Backend {
     /// What ties its client to it.
@@ -54,12 +55,20 @@ impl Backend {
         let Some(traces) = self.traces.as_mut().filter(|traces| !traces.asked) else {
             return;
         };
-        let Some(question) = traces.question(&self.params, self.pins) else {
+        let Some(question) = traces.question(&self.params, self.pins, &shared.suspects.suspects())
+        else {
             return self.conclude(None, session, to_client, shared);
         };
         traces.asked = true;
         self.finding = Some(Box::default());
         self.own_query(OwnQuery::Stock, &question, out);
+    }
+
+    /// Appends the question which functions and relations leave something in the
+    /// session of whoever uses them ([`Watchlist`](crate::flow::Watchlist)).
+    pub fn look_for_suspects(&mut self, out: &mut Vec<u8>, shared: &mut Shared<'_>) {
+        self.traces = Some(Box::new(Traces::of_suspects()));
+        self.take_stock(None, out, &mut Vec::new(), shared);
     }
 
     /// Whether its client has changed what new sessions begin with, since this was
@@ -88,7 +97,16 @@ impl Backend {
         };
         self.alters_defaults |= traces.alters_defaults;
         if traces.asked && finding.is_none() {
-            return self.pin(traces.feared() | Features::SETTING, shared);
+            return self.pin(traces.feared(), shared);
+        }
+        if let Some(finding) = finding.filter(|_| traces.asks_for_suspects()) {
+            let mut suspects = Suspects::default();
+            for row in &finding.rows {
+                if let Some((name, _)) = names::two_columns(row) {
+                    suspects.add(name);
+                }
+            }
+            shared.suspects.replace(suspects);
         }
         let stock = traces.conclude(&self.params, finding);
         self.params = shared.params.intern(stock.params.clone());

@@ -51,11 +51,17 @@ impl Session {
             }
             return self.note(&Effects::unknown(), message.tag, backend, out, shared);
         }
-        if !may_matter(body) {
+        let suspect = shared.suspects.suspects().are_in(body);
+        if !suspect && !may_matter(body) {
             return None;
         }
         let (text, _) = names::split_nul(body)?;
-        let effects = Effects::of(text, self.dialect())?;
+        let effects = Effects::of(text, self.dialect());
+        let mut effects = effects.map_or_else(Effects::default, |effects| *effects);
+        effects.opaque |= suspect;
+        if effects == Effects::default() {
+            return None;
+        }
         self.note(&effects, message.tag, backend, out, shared)
     }
 
@@ -86,6 +92,11 @@ impl Session {
             return None;
         }
         let statement = statement?;
+        if shared.suspects.suspects().are_in(&statement.definition) {
+            let mut effects = statement.effects.as_deref().cloned().unwrap_or_default();
+            effects.opaque = true;
+            return self.note(&effects, FrontendTag::Bind, backend, out, shared);
+        }
         let effects = statement.effects.as_deref()?;
         self.note(effects, FrontendTag::Bind, backend, out, shared)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::messages::*;
 use crate::flow::{
     Backend, Finding, Output, ParamTable, Pins, Release, ServerFault, Shared, Statements, Texts,
+    Watchlist,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -37,6 +38,7 @@ fn feed(backend: &mut Backend, bytes: &[u8], at_once: usize) -> Result<(), Serve
             params: &mut ParamTable::default(),
             counters: &counters,
             pins: &Pins::default(),
+            suspects: &Watchlist::default(),
             bounds: Default::default(),
         };
         let mut out = Output::new(&input, &mut sent);

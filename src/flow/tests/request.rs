@@ -10,7 +10,9 @@ use proptest::prelude::*;
 
 use super::messages::*;
 use crate::config::PoolMode;
-use crate::flow::{Backend, Naming, Output, Params, Pins, Purpose, Session, Shared, Statements};
+use crate::flow::{
+    Backend, Naming, Output, Params, Pins, Purpose, Session, Shared, Statements, Watchlist,
+};
 use crate::stats::Counters;
 use crate::wire::HEADER_LEN;
 
@@ -40,6 +42,7 @@ fn exchange(session: &mut Session, send: &[Bytes], answer: &[Bytes]) {
         params: &mut params,
         counters: &counters,
         pins: &Pins::default(),
+        suspects: &Watchlist::default(),
         bounds: Default::default(),
     };
     let mut backend = Backend::new(session.params().clone(), 100);
@@ -409,6 +412,7 @@ fn the_rest_of_a_long_message_belongs_to_its_request() {
         params: &mut params,
         counters: &counters,
         pins: &Pins::default(),
+        suspects: &Watchlist::default(),
         bounds: Default::default(),
     };
     let mut buffer = Vec::new();

@@ -6,7 +6,7 @@ use super::messages::Bytes;
 use crate::config::PoolMode;
 use crate::flow::{
     Backend, Naming, Output, ParamTable, Params, Pins, Release, ServerFault, Session, Shared,
-    Statements, Stop,
+    Statements, Stop, Watchlist,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -246,6 +246,7 @@ struct World {
     params: ParamTable,
     counters: Counters,
     pins: Pins,
+    suspects: Watchlist,
     place: String,
 }
 
@@ -283,6 +284,7 @@ impl World {
             params,
             counters: Counters::default(),
             pins: Pins::default(),
+            suspects: Watchlist::default(),
             place: String::new(),
         }
     }
@@ -391,6 +393,7 @@ impl World {
                 params: &mut self.params,
                 counters: &self.counters,
                 pins: &self.pins,
+                suspects: &self.suspects,
                 bounds: Default::default(),
             };
             let mut server = client.holds.map(|at| &mut self.servers[at]);
@@ -435,6 +438,7 @@ impl World {
             params: &mut self.params,
             counters: &self.counters,
             pins: &self.pins,
+            suspects: &self.suspects,
             bounds: Default::default(),
         };
         let linked = client.holds == Some(at);

@@ -12,7 +12,7 @@ use lru::LruCache;
 
 use super::{AutoDatabases, Farewell, same_server};
 use crate::config::{EjectTime, PoolConfig};
-use crate::flow::Params;
+use crate::flow::{LatestSuspects, Params};
 use crate::net::tls::Connector;
 use crate::pool::PoolName;
 use crate::route::Backoff;
@@ -49,6 +49,8 @@ pub struct Greeting {
     credential: Mutex<Credential>,
     /// How many connections their clients keep ([`Pins`](crate::flow::Pins)).
     pub pinned: Arc<AtomicU32>,
+    /// What runs unseen in its database.
+    pub suspects: Arc<LatestSuspects>,
     /// Connections whose opening began in an earlier one are obsolete.
     generation: AtomicU64,
     /// Whether there is a `failure`: those who wait need no lock to see that

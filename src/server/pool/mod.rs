@@ -32,7 +32,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::config::PoolConfig;
-use crate::flow::{Params, Pins};
+use crate::flow::{Params, Pins, Watchlist};
 use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
 use crate::route::Role;
@@ -77,6 +77,9 @@ impl Farewell {
 pub struct Pool {
     pub counters: Counters,
     pub pins: Pins,
+    pub suspects: Watchlist,
+    /// When its database was last asked for them.
+    suspects_asked: Cell<Option<Instant>>,
     local: Rc<Local>,
     pools: Weak<Pools>,
     crew: Crew,
@@ -132,6 +135,8 @@ impl Pool {
         let pool = Rc::new(Pool {
             counters: Counters::default(),
             pins: Pins::new(greeting.pinned.clone(), config.max_pinned_connections),
+            suspects: Watchlist::new(greeting.suspects.clone()),
+            suspects_asked: Cell::new(None),
             local,
             pools,
             crew,

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::take_back::Pace;
 use super::{Failure, Farewell, Pool};
 use crate::admin::snapshot::ServerState;
-use crate::config::{Host, PoolConfig};
+use crate::config::{Host, PoolConfig, PoolMode, SessionFeatures};
 use crate::flow::{Backend, Params};
 use crate::net::tls::Connector;
 use crate::net::{Outgoing, PeerAddr, Stream};
@@ -27,6 +27,9 @@ use crate::sql::effects::Features;
 use crate::stats::add;
 use crate::wire::build::Refusal;
 use crate::wire::startup::Replication;
+
+/// How old may be what is known of suspects when a connection is opened.
+const SUSPECTS_KEPT: Duration = Duration::from_secs(60);
 
 impl Pool {
     pub(super) fn keeps_minimum(&self) -> bool {
@@ -310,31 +313,45 @@ async fn open(pool: Rc<Pool>) {
     };
     let server = pool.admit(&config, connector, opened, (read_only, generation));
     pool.book.borrow_mut().opened();
-    match &config.connect_query {
-        None => pool.reuse(server),
-        // An error in it is logged, and the connection used all the same, as
-        // in PgBouncer.
-        Some(query) => {
-            let query = query.clone();
-            pool.housekeeping(server, Pace::Quick, move |pool, server| {
-                Box::pin(async move {
-                    match cleanup::run(server, &pool, &query).await {
-                        Err(error @ cleanup::CleanupError::Query { .. }) => {
-                            let conn = pool.log_server(&server.info);
-                            warn!(%conn, reason = %error, "connect_query failed");
-                            Ok(())
-                        }
-                        other => other,
-                    }
-                })
-            });
-        }
-    }
+    prepare(&pool, server, Instant::now());
     // The server lets us in: the others that are wanted need not come one by
     // one. And more than min_pool_size may now be idle for too long.
     let now = Instant::now();
     pool.open_wanted(now);
     pool.arm(pool.book.borrow().next_deadline(now));
+}
+
+/// What is to be done on a new connection before it is used.
+fn prepare(pool: &Rc<Pool>, server: Box<Server>, now: Instant) {
+    let config = pool.config();
+    let carries =
+        config.session_features != SessionFeatures::Ignore && config.pool_mode != PoolMode::Session;
+    let asked = pool.suspects_asked.get();
+    let due = carries && asked.is_none_or(|asked| now - asked >= SUSPECTS_KEPT);
+    if due {
+        pool.suspects_asked.set(Some(now));
+    } else if config.connect_query.is_none() {
+        return pool.reuse(server);
+    }
+    pool.housekeeping(server, Pace::Quick, move |pool, server| {
+        Box::pin(async move {
+            if let Some(query) = &config.connect_query {
+                match cleanup::run(server, &pool, query).await {
+                    // It is logged, and the connection used all the same, as in
+                    // PgBouncer.
+                    Err(error @ cleanup::CleanupError::Query { .. }) => {
+                        let conn = pool.log_server(&server.info);
+                        warn!(%conn, reason = %error, "connect_query failed");
+                    }
+                    other => other?,
+                }
+            }
+            match due {
+                true => cleanup::look_for_suspects(server, &pool).await,
+                false => Ok(()),
+            }
+        })
+    });
 }
 
 /// A connection that is in no list yet.

@@ -57,7 +57,7 @@ fn in_front(word: &[u8]) -> bool {
         3 => is(b"set"),
         4 => is(b"call") || is(b"load") || is(b"drop"),
         5 => is(b"reset") || is(b"close") || is(b"alter"),
-        6 => is(b"listen"),
+        6 => is(b"listen") || is(b"create"),
         7 => is(b"discard") || is(b"prepare"),
         8 => is(b"unlisten"),
         10 => is(b"deallocate"),

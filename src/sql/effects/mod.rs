@@ -6,10 +6,12 @@
 
 mod glance;
 mod read;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
 pub use glance::may_matter;
+pub use suspects::{QUERY as SUSPECTS, Suspects};
 
 use super::lexer::Dialect;
 
@@ -87,6 +89,9 @@ pub struct Effects {
     pub opaque: bool,
     /// It begins or ends a transaction, or a part of one.
     pub transaction: bool,
+    /// It may add to what has effects without saying so, or take from it:
+    /// functions, triggers, views.
+    pub alters_code: bool,
     /// It changes what new sessions begin with: `ALTER ROLE ... SET`.
     pub alters_defaults: bool,
 }

@@ -43,6 +43,8 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
         effects.opaque = true;
     } else if is("deallocate") || is("unlisten") || is("close") || is("drop") {
         effects.releases = true;
+    } else if is("create") && makes_code(tokens) {
+        effects.alters_code = true;
     } else if is("alter") && (tokens.accept("role") || is_user(tokens)) {
         effects.alters_defaults |= has_word(tokens, &["set", "reset"]);
     } else if [
@@ -60,6 +62,15 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     {
         effects.transaction = true;
     }
+}
+
+/// `CREATE` of what may run a function unseen.
+fn makes_code(tokens: &mut Tokens<'_>) -> bool {
+    const CODE: [&str; 6] = ["function", "procedure", "trigger", "view", "rule", "event"];
+    for qualifier in ["or", "replace", "constraint", "materialized", "recursive"] {
+        tokens.accept(qualifier);
+    }
+    CODE.iter().any(|word| tokens.accept(word))
 }
 
 /// `ALTER USER` that is not `ALTER USER MAPPING`, or `ALTER DATABASE`.

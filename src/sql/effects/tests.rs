@@ -49,7 +49,6 @@ fn most_texts_leave_nothing() {
     for text in [
         "select temp from readings",
         "select 'nextval'",
-        "create trigger t after insert on x execute function f()",
         "alter table t add x int",
         "set local work_mem = '1MB'",
         "SET TRANSACTION READ ONLY",
@@ -140,10 +139,7 @@ fn everything_else_that_stays() {
         ),
         ("select * into temp t from u", Features::TEMPORARY),
         ("select 1 into local temporary table t", Features::TEMPORARY),
-        (
-            "create function pg_temp.f() returns int as '1'",
-            Features::TEMPORARY,
-        ),
+        ("create type pg_temp.f as (a int)", Features::TEMPORARY),
         ("insert into pg_temp_3.t values (1)", Features::TEMPORARY),
         ("declare c cursor with hold for select 1", Features::CURSOR),
         ("select pg_advisory_lock(1)", Features::ADVISORY_LOCK),
@@ -216,6 +212,19 @@ fn defaults_of_new_sessions() {
         assert!(of(text).alters_defaults, "{text}");
     }
     assert!(!of("alter role bob login").alters_defaults);
+}
+
+#[test]
+fn code_that_others_run() {
+    for text in [
+        "create function f() returns int language sql as 'select 1'",
+        "CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC END",
+        "create constraint trigger t after insert on u execute function f()",
+        "create or replace view v as select 1",
+    ] {
+        assert!(of(text).alters_code, "{text}");
+    }
+    assert!(!of("create table function_ (a int)").alters_code);
 }
 
 #[test]

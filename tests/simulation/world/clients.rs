@@ -51,6 +51,7 @@ impl World {
                 params: &mut self.params,
                 counters: &self.counters,
                 pins: &self.pins,
+                suspects: &self.suspects,
                 bounds: Default::default(),
             };
             let mut server = match client.hold {

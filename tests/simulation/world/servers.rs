@@ -21,6 +21,7 @@ impl World {
             params: &mut self.params,
             counters: &self.counters,
             pins: &self.pins,
+            suspects: &self.suspects,
             bounds: Default::default(),
         };
         let mut client = server.client.map(|i| &mut self.clients[i]);

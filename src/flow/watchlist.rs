@@ -1,0 +1,69 @@
+//! A database's suspects as all workers know them.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::sql::effects::Suspects;
+
+/// The last answer, for all workers.
+#[derive(Debug, Default)]
+pub struct LatestSuspects {
+    version: AtomicU32,
+    suspects: Mutex<Arc<Suspects>>,
+}
+
+/// One worker's view of it: nothing is locked unless there is a new answer.
+#[derive(Debug, Default)]
+pub struct Watchlist {
+    latest: Arc<LatestSuspects>,
+    seen: Cell<u32>,
+    suspects: RefCell<Arc<Suspects>>,
+}
+
+impl Watchlist {
+    pub fn new(latest: Arc<LatestSuspects>) -> Watchlist {
+        Watchlist {
+            latest,
+            ..Watchlist::default()
+        }
+    }
+
+    /// What the database has answered last.
+    #[inline]
+    pub fn suspects(&self) -> std::cell::Ref<'_, Arc<Suspects>> {
+        let version = self.latest.version.load(Ordering::Acquire);
+        if self.seen.replace(version) != version {
+            let suspects = self.latest.suspects.lock();
+            let suspects = suspects.unwrap_or_else(PoisonError::into_inner);
+            self.suspects.replace(suspects.clone());
+        }
+        self.suspects.borrow()
+    }
+
+    /// It has answered.
+    pub(super) fn replace(&self, suspects: Suspects) {
+        let latest = self.latest.suspects.lock();
+        *latest.unwrap_or_else(PoisonError::into_inner) = Arc::new(suspects);
+        self.latest.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_known_to_all_workers() {
+        let latest = Arc::new(LatestSuspects::default());
+        let here = Watchlist::new(latest.clone());
+        let there = Watchlist::new(latest);
+        assert!(!there.suspects().are_in(b"f()"));
+        let mut suspects = Suspects::default();
+        suspects.add(b"!f");
+        here.replace(suspects);
+        assert!(there.suspects().are_in(b"f()") && here.suspects().are_in(b"f()"));
+        here.replace(Suspects::default());
+        assert!(!there.suspects().are_in(b"f()"));
+    }
+}
