@@ -1,3 +1,7 @@
+use std::sync::Arc;
+
+use super::Ldap;
+
 /// How clients prove who they are: the values of `auth_type` that need nothing
 /// but the connection itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,5 +35,26 @@ impl Method {
         [Any, Trust, Plain, Md5, ScramSha256]
             .into_iter()
             .find(|method| method.as_str() == word)
+    }
+}
+
+/// Who is asked whether a password is right, where we know none ourselves: the
+/// values `pam` and `ldap` of `auth_type`. The client sends its password in clear
+/// text, as with [`Method::Plain`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// This machine's Pluggable Authentication Modules.
+    Pam,
+    /// A directory server.
+    Ldap(Arc<Ldap>),
+}
+
+impl Authority {
+    /// Its name in messages.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Authority::Pam => "PAM",
+            Authority::Ldap(_) => "LDAP",
+        }
     }
 }
