@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::Method;
 use super::ident::{IdentMap, IdentMaps};
+use super::ldap::LdapProblem;
+use super::{Authority, Method};
 
 mod parse;
 #[cfg(test)]
@@ -34,6 +35,8 @@ pub enum Demand {
     Reject,
     /// What it knows.
     Ask(Method),
+    /// A password that somebody else checks.
+    Entrust(Authority),
     /// To be the user of that name on this machine, or one whom the map names.
     Peer(Option<Arc<IdentMap>>),
     /// A certificate in this name, or in one that the map names.
@@ -87,6 +90,10 @@ pub enum HbaProblem {
     NoMethod,
     #[error("unknown method `{0}`")]
     Method(String),
+    #[error("{0}: this pgweir was built without it; build with --features {0}")]
+    Feature(&'static str),
+    #[error(transparent)]
+    Ldap(#[from] LdapProblem),
     #[error("peer is for local lines only")]
     PeerByTcp,
     #[error("cert is for hostssl and host lines only")]

@@ -17,6 +17,15 @@ use crate::net::message_io::{FrameError, read_frame};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::HashingError;
 
+mod entrust;
+#[cfg(feature = "ldap")]
+mod ldap;
+#[cfg(feature = "pam")]
+mod pam;
+
+use entrust::Askers;
+pub use entrust::entrust;
+
 /// Longest body of a password message (`PG_MAX_AUTH_TOKEN_LENGTH` in
 /// src/include/libpq/auth.h).
 const MAX_PASSWORD_MESSAGE: usize = 65_535;
@@ -28,6 +37,8 @@ pub struct AuthContext {
     seed: Zeroizing<[u8; 32]>,
     scram_iterations: u32,
     usual_kind: SecretKind,
+    /// Threads that wait for PAM and LDAP servers.
+    askers: Askers,
 }
 
 /// What the client's proof has left in our hands, for logging in to servers.
@@ -73,6 +84,7 @@ impl AuthContext {
             seed: Zeroizing::new(rand::random()),
             scram_iterations: scram_iterations.max(1),
             usual_kind,
+            askers: Askers::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 use nix::unistd::{Uid, User, geteuid};
 
 use super::auth::{LoginError, Refusal};
-use crate::auth::{Demand, IdentMap, Method, Visitor};
+use crate::auth::{Authority, Demand, IdentMap, Method, Visitor};
 use crate::config::Source;
 use crate::net::{PeerAddr, Stream};
 use crate::wire::startup::Replication;
@@ -28,15 +28,14 @@ pub struct Asked<'a> {
     pub replication: Option<Replication>,
 }
 
-/// How to ask this client, by `auth_type` or by the rule that fits it.
-/// `known`: the user exists. Who has proved its name already is asked nothing:
-/// [`Method::Trust`].
-pub async fn method(
-    stream: &Stream,
-    asked: Asked<'_>,
-    known: bool,
-    terms: &Terms,
-) -> Result<Method, LoginError> {
+/// How a client is to prove its name.
+pub enum Proof {
+    Ask(Method),
+    Entrust(Authority),
+}
+
+/// What is demanded of this client, by `auth_type` or by the rule that fits it.
+pub fn demand(stream: &Stream, asked: Asked<'_>, terms: &Terms) -> Option<(Demand, usize)> {
     let Asked {
         database,
         user,
@@ -53,7 +52,20 @@ pub async fn method(
         // With a database it is a rule for databases that counts.
         replication: replication == Some(Replication::Physical),
     };
-    let Some((demand, rule)) = terms.demand(&visitor) else {
+    terms.demand(&visitor)
+}
+
+/// How this client is to do that. `known`: the user exists. Who has proved its
+/// name already is asked nothing: [`Method::Trust`].
+pub async fn proof(
+    stream: &Stream,
+    user: &str,
+    known: bool,
+    demand: Option<(Demand, usize)>,
+    terms: &Terms,
+) -> Result<Proof, LoginError> {
+    let trust = Proof::Ask(Method::Trust);
+    let Some((demand, rule)) = demand else {
         return Err(refuse(
             terms,
             "no authentication method is found",
@@ -62,7 +74,8 @@ pub async fn method(
         ));
     };
     match demand {
-        Demand::Ask(method) => Ok(method),
+        Demand::Ask(method) => Ok(Proof::Ask(method)),
+        Demand::Entrust(authority) => Ok(Proof::Entrust(authority)),
         Demand::Reject => Err(refuse(
             terms,
             "login rejected",
@@ -72,7 +85,7 @@ pub async fn method(
         Demand::Peer(map) => {
             let hashing = terms.auth.keys().hashing();
             match system_user(stream, hashing).await {
-                Some(name) if known && may_be(&name, user, map.as_deref()) => Ok(Method::Trust),
+                Some(name) if known && may_be(&name, user, map.as_deref()) => Ok(trust),
                 name => Err(refuse(
                     terms,
                     "unix socket login rejected",
@@ -82,7 +95,7 @@ pub async fn method(
             }
         }
         Demand::Cert(map) => match stream.peer_common_name() {
-            Some(name) if known && may_be(&name, user, map.as_deref()) => Ok(Method::Trust),
+            Some(name) if known && may_be(&name, user, map.as_deref()) => Ok(trust),
             name => Err(refuse(
                 terms,
                 "certificate authentication failed",

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tracing::info;
 
-use super::auth::{self, Authenticated, LoginError, authenticate_or_ask};
+use super::auth::{self, Authenticated, LoginError, authenticate_or_ask, entrust};
 use super::farewell::address;
-use super::identity::{self, Asked};
+use super::identity::{self, Asked, Proof};
 use super::info::{CancelKey, ClientInfo, Party};
 use super::lookup::Account;
 use super::replication;
@@ -17,7 +17,7 @@ use super::session::Client;
 use super::startup::{Arrival, Begun, Failure};
 use crate::admin::console::{self, Identity};
 use crate::admin::{self, Access};
-use crate::auth::Method;
+use crate::auth::{Demand, Method};
 use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Settings, Source};
 use crate::flow::{Naming, Params, ROLE, Session, error_fields, role_of};
 use crate::net::{PeerAddr, Stream};
@@ -218,13 +218,22 @@ async fn prove(
 ) -> Result<(Authenticated, Option<Found>), Failure> {
     let terms = worker.terms();
     let user = asked.user;
-    let account = Account::of((asked.database, user), stream, worker).await?;
+    let demand = identity::demand(stream, asked, &terms);
+    let account = match demand {
+        // What somebody else checks need not be known here.
+        Some((Demand::Entrust(_), _)) => Account::default(),
+        _ => Account::of((asked.database, user), stream, worker).await?,
+    };
     let (secret, context) = (account.secret(), account.context(&terms.auth));
     let again = async || account.again().await;
     let proof = async {
-        let method = identity::method(stream, asked, secret.is_some(), &terms).await?;
-        let binding = end_point.as_deref();
-        authenticate_or_ask(stream, user, method, secret, &context, binding, again).await
+        match identity::proof(stream, user, secret.is_some(), demand, &terms).await? {
+            Proof::Entrust(authority) => entrust(stream, user, authority, &terms).await,
+            Proof::Ask(method) => {
+                let binding = end_point.as_deref();
+                authenticate_or_ask(stream, user, method, secret, &context, binding, again).await
+            }
+        }
     };
     let authenticated = proof.await.map_err(|error| match error {
         LoginError::Gone(error) => Failure::Gone(error),

@@ -21,6 +21,7 @@ use crate::worker::lookups::{Answer, Found, LookupError, Question};
 use crate::worker::{Terms, Worker};
 
 /// What is known of somebody who logs in.
+#[derive(Default)]
 pub(super) struct Account {
     listed: Option<Secret>,
     found: Option<Found>,
@@ -52,9 +53,7 @@ impl Account {
         let Some(question) = question else {
             return Ok(Account {
                 listed,
-                found: None,
-                lookup: None,
-                renewed: OnceCell::new(),
+                ..Account::default()
             });
         };
         let begun = Instant::now();

@@ -111,6 +111,19 @@ impl Check<'_> {
             let message = format!("auth_type={} is not built yet", general.auth_type.word());
             self.mistake(section, "auth_type", message);
         }
+        if let Some(feature) = general.auth_type.missing_feature() {
+            let word = general.auth_type.word();
+            let message = format!(
+                "auth_type={word}: this pgweir was built without it; build with --features {feature}"
+            );
+            self.mistake(section, "auth_type", message);
+        } else if general.auth_type == AuthType::Ldap && general.auth_ldap_options.is_none() {
+            self.mistake(
+                section,
+                "auth_type",
+                "auth_type=ldap needs auth_ldap_options",
+            );
+        }
         if general.workers as usize > MAX_WORKERS {
             self.mistake(
                 section,
@@ -201,7 +214,8 @@ impl Check<'_> {
         let users = &self.draft.users;
         let mut databases = self.draft.databases.values();
         let known = match general.auth_type {
-            AuthType::Any => true,
+            // Somebody else may know them, by a rule as well.
+            AuthType::Any | AuthType::Ldap | AuthType::Pam | AuthType::Hba => true,
             _ if general.auth_user.is_some() || databases.any(|db| db.auth_user.is_some()) => true,
             AuthType::Trust => general.auth_file.is_some() || !users.is_empty(),
             _ => general.auth_file.is_some() || users.values().any(|user| user.password.is_some()),

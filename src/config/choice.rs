@@ -101,9 +101,22 @@ choice! {
         Cert = "cert",
         /// Rules of `auth_hba_file`.
         Hba = "hba",
+        /// Password in clear text, which a directory server checks.
         Ldap = "ldap",
+        /// Password in clear text, which this machine's modules check.
         Pam = "pam",
-        ; not built: Ldap, Pam
+    }
+}
+
+impl AuthType {
+    /// The cargo feature that this binary would need for it, and was built
+    /// without.
+    pub fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            AuthType::Ldap if !cfg!(feature = "ldap") => Some("ldap"),
+            AuthType::Pam if !cfg!(feature = "pam") => Some("pam"),
+            _ => None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod hba;
 mod ini;
 mod key;
+mod ldap;
 mod load;
 mod mistake;
 mod nearest;
@@ -45,6 +46,7 @@ pub use choice::{
 pub use descriptors::{Descriptors, TooFew};
 pub use diff::{Change, Changes, ObjectChanges};
 pub use key::{Key, Status, Table};
+pub use ldap::LdapOptions;
 pub use load::{Config, Inputs, Source};
 pub use mistake::{LoadError, Mistake, Place};
 pub use networks::Networks;

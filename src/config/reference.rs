@@ -31,7 +31,7 @@ pgweir reads its own `pgweir.toml`, or a `pgbouncer.ini` as it is. Names are the
 - The `user` and `password` of a database are for the server. Clients log in as the users of `[users.NAME]` and `auth_file`.
 - All mistakes in a file are reported at once, each with its line; nothing starts, and a reload changes nothing, until there are none. `pgweir check FILE` does only that.
 - *Reload* says whether RELOAD or SIGHUP applies a new value; where it does not, the old one is kept, and a warning says so.
-- A setting of PgBouncer that is not built yet is refused in TOML. In an ini it has no effect, and one line at start says so if it is set to something else than PgBouncer's default. It is refused there too where ignoring it would open a door: `auth_type` `ldap` and `pam`.
+- A setting of PgBouncer that is not built yet is refused in TOML. In an ini it has no effect, and one line at start says so if it is set to something else than PgBouncer's default. It is refused there too where ignoring it would open a door: `auth_type` `ldap` and `pam` in a pgweir built without these features.
 ";
 
 /// The text of docs/settings.md.

@@ -88,7 +88,7 @@ mod tests {
         for (key, value, text) in [
             ("default_pool_size", "x", "default_pool_size"),
             ("default_pool_sise", "1", "default_pool_size"),
-            ("auth_ldap_options", "x", "not built yet"),
+            ("auth_ldap_options", "x", "expected option=value"),
             ("auth_type", "hba", "auth_type=hba needs auth_hba_file"),
             ("workers", "100000", "workers"),
         ] {

@@ -8,6 +8,7 @@ use super::choice::{
     SyslogFacility, WithoutReplica,
 };
 use super::key::table;
+use super::ldap::LdapOptions;
 use super::networks::Networks;
 use super::pool_config::PoolMode;
 use super::tls::{Spelled, Tls12Ciphers, Tls13Ciphers, TlsCurve, TlsVersions};
@@ -166,7 +167,7 @@ table! {
         }
         "Authentication": {
             auth_type: AuthType = AuthType::Md5, reload, built,
-                "How clients prove who they are: `trust`, `plain`, `md5` (SCRAM for users with a SCRAM verifier), `scram-sha-256`, `cert` (the common name of the certificate), `hba` (by the rules of `auth_hba_file`), or `any` (nobody is asked; needs databases with a forced user). `ldap` and `pam` are not built yet.";
+                "How clients prove who they are: `trust`, `plain`, `md5` (SCRAM for users with a SCRAM verifier), `scram-sha-256`, `cert` (the common name of the certificate), `hba` (by the rules of `auth_hba_file`), or `any` (nobody is asked; needs databases with a forced user). `ldap` and `pam` take a password in clear text to a directory server or to this machine's PAM; see [Rules for clients](hba.md).";
             auth_file: Option<PathBuf> = None, reload, built,
                 "File with a line `\"user\" \"secret\"` for each user; the secret is a password, an md5 hash or a SCRAM verifier.";
             auth_hba_file: Option<PathBuf> = None, reload, built,
@@ -183,8 +184,8 @@ table! {
                 "So many answers of `auth_query` are kept; 0 keeps none.";
             auth_query_cache_ttl: Option<Timeout> = None, reload, built,
                 "How long an answer is used; 0 means that every login asks anew, unset means 2 s, and 0 in an ini. After a change an old password works for that long, and a new one is asked for again (with SCRAM the client has to try again). RELOAD and RECONNECT forget all answers.";
-            auth_ldap_options: Option<String> = None, reload, not_built,
-                "Options for auth_type=ldap.";
+            auth_ldap_options: Option<LdapOptions> = None, reload, built,
+                "Options for auth_type=ldap, as pg_hba.conf has them: `ldapserver=... ldapbasedn=\"dc=example, dc=net\"`, or `ldapurl=...`.";
             scram_iterations: u32 = 4096, reload, built,
                 "Iterations for SCRAM verifiers that are made from plain passwords.";
             admin_users: Vec<String> = Vec::new(), reload, built,

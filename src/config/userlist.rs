@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::choice::AuthType;
 use super::load::{Config, Source};
 use super::mistake::{Mistake, Place};
-use crate::auth::{Masked, Method, Secret, UserList};
+use super::settings::Settings;
+use crate::auth::{Authority, Masked, Method, Secret, UserList};
 
 impl Config {
     /// The users of `auth_file`, overridden by those that have a password in
@@ -53,8 +54,23 @@ fn auth_file(path: &Path, read: &dyn Fn(&Path) -> io::Result<String>) -> (UserLi
 }
 
 impl AuthType {
-    /// How to ask every client; `None`: it depends, or is not built.
+    /// How to ask every client; `None`: it depends, or somebody else checks it
+    /// ([`Settings::authority`]).
     pub fn method(self) -> Option<Method> {
         Method::parse(super::Choice::word(self))
+    }
+}
+
+impl Settings {
+    /// Who checks passwords in our place.
+    pub fn authority(&self) -> Option<Authority> {
+        match self.auth_type {
+            AuthType::Pam => Some(Authority::Pam),
+            AuthType::Ldap => {
+                let options = self.auth_ldap_options.as_ref()?;
+                Some(Authority::Ldap(options.ldap.clone()))
+            }
+            _ => None,
+        }
     }
 }

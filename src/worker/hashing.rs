@@ -1,4 +1,5 @@
-//! Threads for slow hashing (PBKDF2), so that it never delays an I/O loop.
+//! Threads for what would delay an I/O loop: slow hashing (PBKDF2), or asking
+//! somebody who may not answer (PAM, LDAP).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -26,18 +27,28 @@ impl Hashing {
     /// Starts `threads` threads with a common queue of at most `queue` jobs, both
     /// at least 1.
     pub fn start(threads: usize, queue: usize) -> io::Result<Hashing> {
+        Hashing::named("hashing", threads, queue)
+    }
+
+    /// The same under a name of their own, of 12 bytes at most.
+    pub fn named(name: &str, threads: usize, queue: usize) -> io::Result<Hashing> {
         let (jobs, receiver) = mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads.max(1) {
             let receiver = Arc::clone(&receiver);
             thread::Builder::new()
-                .name(format!("hashing-{number}"))
+                .name(format!("{name}-{number}"))
                 .spawn(move || serve(&receiver))?;
         }
         Ok(Hashing {
             jobs,
             room: Arc::new(Semaphore::new(queue.max(1))),
         })
+    }
+
+    /// Whether the next caller waits for room in the queue.
+    pub fn is_full(&self) -> bool {
+        self.room.available_permits() == 0
     }
 
     /// Runs `work` on one of the threads. Jobs are served in the order in which
@@ -117,7 +128,7 @@ mod tests {
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(hashing.room.available_permits(), 0);
+        assert!(hashing.is_full());
         // One in the queue and one that waits for room.
         for gone in [3, 1] {
             let job = jobs.remove(gone);

@@ -33,13 +33,14 @@ impl Terms {
     /// What is demanded of a client, and the line of `auth_hba_file` that says
     /// so, or 0; `None`: no line is for it.
     pub fn demand(&self, visitor: &Visitor<'_>) -> Option<(Demand, usize)> {
-        let auth_type = self.config.general.auth_type;
-        match auth_type {
+        let general = &self.config.general;
+        match general.auth_type {
             AuthType::Hba => {
                 let (demand, line) = self.hba.demand(visitor)?;
                 Some((demand.clone(), line))
             }
             AuthType::Cert => Some((Demand::Cert(None), 0)),
+            AuthType::Ldap | AuthType::Pam => Some((Demand::Entrust(general.authority()?), 0)),
             other => Some((Demand::Ask(other.method()?), 0)),
         }
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use super::{Demand, Hba, HbaError, HbaProblem, Names, Network, Origin, Rule};
-use crate::auth::Method;
 use crate::auth::ident::{IdentMap, IdentMaps};
+use crate::auth::ldap::LdapProblem;
 use crate::auth::tokens::{OpenQuote, Token, tokens};
+use crate::auth::{Authority, Ldap, Method};
 
 use HbaProblem as Problem;
 
@@ -199,7 +200,9 @@ impl Line {
                 return Err(Problem::CertWithoutTls);
             }
             ("cert", _) => Demand::Cert(self.map(maps)?),
-            ("any" | "ident" | "gss" | "sspi" | "ldap" | "radius" | "pam" | "bsd", _) => {
+            ("ldap", _) if !cfg!(feature = "ldap") => return Err(Problem::Feature("ldap")),
+            ("ldap", _) => Demand::Entrust(Authority::Ldap(Arc::new(self.ldap()?))),
+            ("any" | "ident" | "gss" | "sspi" | "radius" | "pam" | "bsd", _) => {
                 return Err(Problem::Unsupported(word));
             }
             _ => return Err(Problem::Method(word)),
@@ -208,6 +211,21 @@ impl Line {
             None => Ok(demand),
             Some(token) => Err(Problem::Option(text(&token).unwrap_or(",").to_owned())),
         }
+    }
+
+    /// `option=value` up to the end of the line, the value or all of it in quotes.
+    fn ldap(&mut self) -> Result<Ldap, Problem> {
+        let mut options = Vec::new();
+        while let Some(token) = self.tokens.next() {
+            let word = text(&token).unwrap_or(",");
+            let (name, value) = word.split_once('=').ok_or(LdapProblem::NoValue)?;
+            let quoted = self.tokens.next_if(|next| {
+                value.is_empty() && matches!((&token, next), (Token::Word(_), Token::Quoted(_)))
+            });
+            let value = quoted.as_ref().and_then(text).unwrap_or(value);
+            options.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(Ldap::from_options(options)?)
     }
 
     /// `map=name`

@@ -52,6 +52,7 @@ fn visit(rules: &Hba, who: &str) -> String {
             let word = match demand {
                 Demand::Reject => "reject",
                 Demand::Ask(method) => method.as_str(),
+                Demand::Entrust(authority) => authority.as_str(),
                 Demand::Peer(_) => "peer",
                 Demand::Cert(_) => "cert",
             };
@@ -255,7 +256,7 @@ fn every_mistake_is_named_with_its_place() {
         ("local all all", "expected a method"),
         ("local all all \"trust\"", "expected a method"),
         ("local all all md4", "unknown method `md4`"),
-        ("local all all ldap ldapserver=x", "`ldap` is not supported"),
+        ("local all all pam", "`pam` is not supported"),
         ("local all all any", "`any` is not supported"),
         ("host all all all peer", "peer is for local lines only"),
         (
@@ -302,4 +303,14 @@ proptest! {
         let _ = Hba::parse(&text, Path::new("hba"), &maps(), &read);
         let _ = IdentMaps::parse(&text);
     }
+}
+
+#[cfg(not(feature = "ldap"))]
+#[test]
+fn ldap_is_refused_where_it_was_not_built() {
+    let errors = parse(&[("/etc/pg/hba", "local all all ldap ldapserver=x\n")]).unwrap_err();
+    assert_eq!(
+        errors[0].problem.to_string(),
+        "ldap: this pgweir was built without it; build with --features ldap"
+    );
 }

@@ -27,7 +27,7 @@ listen_port = 70000
 log_stats = yes
 pool_mode = transactional
 server_lifetime = 30s
-auth_type = ldap
+auth_type = hba
 client_tls_sslmode = require
 server_tls_sslmode = verify-full
 workers = 65
@@ -49,7 +49,7 @@ p.ini:16: `listen_port`: 70000 is out of range: 0 to 65535
 p.ini:17: `log_stats`: `yes` is not a boolean: write 1 or 0
 p.ini:18: `pool_mode`: unknown value `transactional`, did you mean `transaction`?
 p.ini:19: `server_lifetime`: `30s` is not a number of seconds
-p.ini:20: auth_type=ldap is not built yet
+p.ini:20: auth_type=hba needs auth_hba_file
 p.ini:21: client_tls_sslmode=require needs client_tls_key_file and client_tls_cert_file
 p.ini:22: server_tls_sslmode=verify-full needs server_tls_ca_file
 p.ini:23: workers=65: there can be 64 at most
@@ -140,15 +140,14 @@ fn a_missing_file_is_named() {
 #[test]
 fn what_is_not_built_is_noted_for_an_ini() {
     let text = format!(
-        "{INI}dns_zone_check_period = 5\ndns_max_ttl = 15\npkt_buf = 8192\nauth_ldap_options = x\n[peers]\n1 = host=h\n"
+        "{INI}dns_zone_check_period = 5\ndns_max_ttl = 15\npkt_buf = 8192\n[peers]\n1 = host=h\n"
     );
     let config = super::ini(&text);
     assert_eq!(
         config.notices,
         [
-            "p.ini:8: `auth_ldap_options` is not built yet and has no effect",
             "p.ini:5: `dns_zone_check_period` is not built yet and has no effect",
-            "p.ini:10: peers have no effect without `peer_id`",
+            "p.ini:9: peers have no effect without `peer_id`",
         ]
     );
 }
@@ -165,6 +164,11 @@ fn contradictions_are_found() {
             "p.ini",
             "[pgbouncer]\nunix_socket_dir =\n",
             "p.ini:2: nowhere to listen on: set listen_addr or unix_socket_dir",
+        ),
+        (
+            "p.toml",
+            "[pgweir]\nauth_ldap_options='ldapserver=h'\n[databases.a]\nhost='h'\n",
+            "p.toml:2: `auth_ldap_options`: one of ldapprefix, ldapsuffix and ldapbasedn is needed",
         ),
         (
             "p.toml",
@@ -210,6 +214,18 @@ fn contradictions_are_found() {
         config.notices,
         ["p.toml:4: database `a`: min_pool_size=30 is more than the pool may have: 20"]
     );
+}
+
+#[cfg(not(any(feature = "ldap", feature = "pam")))]
+#[test]
+fn what_was_not_built_in_is_refused_with_its_feature() {
+    for word in ["ldap", "pam"] {
+        let text = format!("[databases]\na=host=h\n[pgbouncer]\nauth_type = {word}\n");
+        let expected = format!(
+            "p.ini:4: auth_type={word}: this pgweir was built without it; build with --features {word}"
+        );
+        assert_eq!(mistakes("p.ini", &text), expected);
+    }
 }
 
 #[test]
