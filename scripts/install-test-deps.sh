@@ -37,6 +37,9 @@ command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 [ -x /usr/sbin/pgbouncer ] || missing="$missing pgbouncer"
 command -v ss >/dev/null || missing="$missing iproute2"
+[ -x /usr/sbin/slapd ] || missing="$missing slapd"
+[ -e /usr/include/security/pam_appl.h ] || missing="$missing libpam0g-dev"
+ls /usr/lib/*/libpam_wrapper.so >/dev/null 2>&1 || missing="$missing libpam-wrapper"
 
 if [ -n "$missing" ]; then
     if [ "$(id -u)" != 0 ]; then
@@ -52,6 +55,10 @@ if [ -n "$missing" ]; then
     if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
         mkdir -p /etc/postgresql-common
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+    fi
+    # Nor does anybody want a directory of this package's own.
+    if command -v debconf-set-selections >/dev/null; then
+        echo 'slapd slapd/no_configuration boolean true' | debconf-set-selections
     fi
     # shellcheck disable=SC2086 # a list of package names
     apt-get install -q -y --no-install-recommends $missing

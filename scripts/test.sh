@@ -35,9 +35,12 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 summary=()
 status=0
-for bin in "${bins[@]}"; do
-    version=$("$bin/postgres" --version)
-    say "testing on $version ($bin)"
+
+# run_tests BIN NAME ARGUMENTS...: one run of cargo, and its line of the summary.
+run_tests() {
+    local bin=$1 name=$2 verdict counts failure
+    shift 2
+    say "testing on $name ($bin)"
     if (cd "$ROOT" && PG_BIN=$bin cargo test --locked --no-fail-fast "$@") 2>&1 | tee "$log"; then
         verdict=ok
     else
@@ -48,11 +51,19 @@ for bin in "${bins[@]}"; do
         END { printf "%d passed, %d failed, %d ignored", passed, failed, ignored }' "$log")
     # A run without a single test has shown nothing.
     case $counts in "0 passed"*) verdict=FAILED status=1 ;; esac
-    summary+=("$verdict: $version: $counts")
+    summary+=("$verdict: $name: $counts")
     while IFS= read -r failure; do
         summary+=("    $failure")
     done < <(grep -E '^test .* \.\.\. FAILED$' "$log")
+}
+
+for bin in "${bins[@]}"; do
+    run_tests "$bin" "$("$bin/postgres" --version)" "$@"
 done
+# A second build, of the program alone, for what the first leaves out.
+if [ $# -eq 0 ]; then
+    run_tests "${bins[0]}" "LDAP and PAM" --features ldap,pam --test entrusted
+fi
 
 echo
 echo "summary"

@@ -137,6 +137,7 @@ pub struct Setup {
     /// Its standard input and output, if they are not the usual ones.
     inherited: Option<Arc<(OwnedFd, OwnedFd)>>,
     hosts: Option<PathBuf>,
+    environment: Vec<(String, String)>,
     target: Target,
 }
 
@@ -160,6 +161,7 @@ impl Setup {
             arguments: Vec::new(),
             inherited: None,
             hosts: None,
+            environment: Vec::new(),
             target: target(),
         }
         .set("pool_mode", "transaction")
@@ -249,6 +251,12 @@ impl Setup {
             hosts: Some(file.to_owned()),
             ..self
         }
+    }
+
+    /// A variable in the environment of pgweir's process.
+    pub fn environment(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// A setting of the pooler itself.
@@ -422,6 +430,7 @@ impl Setup {
             }
         };
         command.arg("run").args(&self.arguments).arg(config);
+        command.envs(self.environment.iter().cloned());
         command
     }
 
