@@ -269,6 +269,7 @@ async fn prove(secret: &Secret) -> Authenticated {
             Some(secret),
             &ctx,
             None,
+            async || None,
         );
         let result = result.await.unwrap();
         server.write_all(WELCOME).await.unwrap();
@@ -297,7 +298,7 @@ async fn serve(
     secret: Option<&Secret>,
 ) -> Result<Authenticated, LoginError> {
     read_startup(io).await;
-    match authenticate(io, "ann", method, secret, &context(), None).await {
+    match authenticate(io, "ann", method, secret, &context(), None, async || None).await {
         Ok(authenticated) => {
             io.write_all(WELCOME).await.unwrap();
             assert_eq!(io.read_u8().await.unwrap(), b'Q');

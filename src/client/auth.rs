@@ -136,6 +136,10 @@ impl AuthContext {
 /// password. Sends AuthenticationSASLFinal but not AuthenticationOk, and reads
 /// not a byte beyond the client's last answer.
 ///
+/// The secret may be outdated: before a password is wrong `again` is asked for the
+/// present one. (A SCRAM exchange cannot be saved: the client has answered with the
+/// salt of the old one.)
+///
 /// As in PgBouncer, `md5` becomes SCRAM for a user with a SCRAM secret, and
 /// `scram-sha-256` fails for one with an md5 secret.
 ///
@@ -145,23 +149,6 @@ impl AuthContext {
 /// Has no time limit. Not cancel safe: after dropping the future, close the
 /// connection.
 pub async fn authenticate<S>(
-    io: &mut S,
-    user: &str,
-    method: Method,
-    secret: Option<&Secret>,
-    ctx: &AuthContext,
-    binding: Option<&[u8]>,
-) -> Result<Authenticated, LoginError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    authenticate_or_ask(io, user, method, secret, ctx, binding, async || None).await
-}
-
-/// The same with a secret that may be outdated: before a password is wrong `again`
-/// is asked for the present one. (A SCRAM exchange cannot be saved: the client has
-/// answered with the salt of the old one.)
-pub async fn authenticate_or_ask<S>(
     io: &mut S,
     user: &str,
     method: Method,

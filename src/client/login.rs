@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tracing::info;
 
-use super::auth::{self, Authenticated, LoginError, authenticate_or_ask, entrust};
+use super::auth::{self, Authenticated, LoginError, authenticate, entrust};
 use super::farewell::address;
 use super::identity::{self, Asked, Proof};
 use super::info::{CancelKey, ClientInfo, Party};
@@ -231,7 +231,7 @@ async fn prove(
             Proof::Entrust(authority) => entrust(stream, user, authority, &terms).await,
             Proof::Ask(method) => {
                 let binding = end_point.as_deref();
-                authenticate_or_ask(stream, user, method, secret, &context, binding, again).await
+                authenticate(stream, user, method, secret, &context, binding, again).await
             }
         }
     };

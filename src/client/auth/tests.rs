@@ -46,7 +46,7 @@ async fn serve(
     let length = io.read_u32().await.unwrap();
     let mut startup = vec![0; length as usize - 4];
     io.read_exact(&mut startup).await.unwrap();
-    let result = authenticate(io, "ann", method, secret, ctx, shown).await;
+    let result = authenticate(io, "ann", method, secret, ctx, shown, async || None).await;
     match &result {
         Ok(_) => {
             let welcome = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
@@ -225,7 +225,15 @@ async fn challenge(secret: Option<&Secret>, ctx: &AuthContext) -> String {
     let mut out = BytesMut::new();
     frontend::sasl_initial_response("SCRAM-SHA-256", b"n,,n=,r=abc", &mut out).unwrap();
     client.write_all(&out).await.unwrap();
-    let serving = authenticate(&mut server, "ann", Method::ScramSha256, secret, ctx, None);
+    let serving = authenticate(
+        &mut server,
+        "ann",
+        Method::ScramSha256,
+        secret,
+        ctx,
+        None,
+        async || None,
+    );
     let asking = async {
         read_frame(&mut client, 1000).await.unwrap();
         let answer = read_frame(&mut client, 1000).await.unwrap();
@@ -279,7 +287,16 @@ async fn feed(method: Method, bytes: &[u8]) -> Result<Authenticated, LoginError>
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(bytes).await.unwrap();
     client.shutdown().await.unwrap();
-    authenticate(&mut server, "ann", method, Some(&secret), &ctx, None).await
+    authenticate(
+        &mut server,
+        "ann",
+        method,
+        Some(&secret),
+        &ctx,
+        None,
+        async || None,
+    )
+    .await
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -450,7 +467,16 @@ async fn offer_binding(mechanism: &str, client_first: &str) -> Refusal {
     client.write_all(&out).await.unwrap();
     client.shutdown().await.unwrap();
     let (scram, hash) = (Method::ScramSha256, Some(&b"hash"[..]));
-    let served = authenticate(&mut server, "ann", scram, Some(&secret), &ctx, hash).await;
+    let served = authenticate(
+        &mut server,
+        "ann",
+        scram,
+        Some(&secret),
+        &ctx,
+        hash,
+        async || None,
+    )
+    .await;
     let offer = read_frame(&mut client, 1000).await.unwrap();
     assert_eq!(offer.body[4..], *b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
     match served {
@@ -494,9 +520,17 @@ async fn nothing_is_read_beyond_the_answer() {
     let mut bytes = message(b'p', b"pencil\0");
     bytes.extend(b"Q and more");
     client.write_all(&bytes).await.unwrap();
-    authenticate(&mut server, "ann", Method::Plain, Some(&secret), &ctx, None)
-        .await
-        .unwrap();
+    authenticate(
+        &mut server,
+        "ann",
+        Method::Plain,
+        Some(&secret),
+        &ctx,
+        None,
+        async || None,
+    )
+    .await
+    .unwrap();
     drop(client);
     let mut rest = Vec::new();
     server.read_to_end(&mut rest).await.unwrap();
