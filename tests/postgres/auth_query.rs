@@ -163,7 +163,7 @@ fn an_unknown_user_looks_like_a_wrong_password() {
         ("scram-sha-256", "scram-sha-256"),
     ] {
         let known = role(form, "right");
-        let pooler = start(setup(method));
+        let pooler = start(setup(method).in_toml());
         lets_in(&pooler, &known, "right");
         let wrong = refuses(&pooler, &known, "wrong");
         assert_eq!(
@@ -340,7 +340,7 @@ fn what_the_query_gives_must_be_a_user_and_a_secret() {
     ] {
         for ini in [true, false] {
             let setup = setup("md5").set("auth_query", query);
-            let pooler = start(if ini { setup.in_ini() } else { setup });
+            let pooler = start(setup.in_format(ini));
             let failure = refuses(&pooler, "nobody", "x");
             let seen = (failure.sqlstate(), failure.message());
             assert_eq!(seen, ("08P01", "bouncer config error"), "{query}");
@@ -382,7 +382,7 @@ fn where_users_are_looked_up() {
                     .set("auth_user", ASKER)
                     .set("auth_dbname", "elsewhere"),
             };
-            let pooler = if ini { setup.in_ini() } else { setup }.start();
+            let pooler = setup.in_format(ini).start();
             lets_in(&pooler, &user, "x");
             // Also after a reload, which keeps the pool.
             pooler.console().query("RELOAD");
@@ -430,7 +430,7 @@ fn the_console_lets_in_who_was_looked_up() {
     for ini in [true, false] {
         let setup = || {
             let setup = setup("md5").set("admin_users", &*user);
-            if ini { setup.in_ini() } else { setup }
+            setup.in_format(ini)
         };
         let aside = setup().alias("elsewhere");
         let pooler = start(aside.set("auth_dbname", "elsewhere"));
@@ -461,7 +461,7 @@ fn settings_and_limits_of_a_user_that_was_looked_up() {
             "max_user_client_connections",
             1,
         );
-        let pooler = start(if ini { setup.in_ini() } else { setup });
+        let pooler = start(setup.in_format(ini));
         let _client = lets_in(&pooler, &user, "x");
         let failure = refuses(&pooler, &user, "x");
         let text = "client connections exceeded (max_user_client_connections)";

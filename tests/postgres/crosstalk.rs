@@ -165,6 +165,10 @@ impl<'a> Worker<'a> {
 
     fn use_prepared(&mut self, tag: &str) {
         let name = format!("s{}", self.random.random_range(0..4));
+        if self.pooler.is_ini() && !self.prepared.contains_key(&name) {
+            // That would end the session.
+            return self.simple(tag);
+        }
         let script = Frontend::new()
             .bind("", &name, &[tag])
             .execute("", 0)

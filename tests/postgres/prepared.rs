@@ -87,7 +87,7 @@ fn unnamed_that_failed_to_parse_is_gone() {
 
 #[test]
 fn describe_and_close_on_another_connection() {
-    let pooler = restless(Setup::new());
+    let pooler = restless(Setup::new().in_toml());
     let mut client = pooler.login();
     client.exchange(
         &Frontend::new()
@@ -118,7 +118,7 @@ fn describe_and_close_on_another_connection() {
 
 #[test]
 fn misuse_is_answered_as_by_postgres() {
-    let pooler = restless(Setup::new());
+    let pooler = restless(Setup::new().in_toml());
     let script = Frontend::new()
         // A missing name in Bind and Describe.
         .bind("", "none", &[])
@@ -163,7 +163,7 @@ fn misuse_is_answered_as_by_postgres() {
 
 #[test]
 fn errors_in_pipelines() {
-    let pooler = restless(Setup::new());
+    let pooler = restless(Setup::new().in_toml());
     let script = Frontend::new()
         // What is skipped after an error has not been prepared.
         .run("select 1/0", &[])
@@ -339,7 +339,7 @@ fn one_text_with_other_parameter_types_is_another_statement() {
 
 #[test]
 fn names_of_one_client_mean_nothing_to_another() {
-    let pooler = restless(Setup::new());
+    let pooler = restless(Setup::new().in_toml());
     let (mut first, mut second) = (pooler.login(), pooler.login());
     first.exchange(&Frontend::new().parse("s", "select 'first'").sync());
     is_missing(&mut second, "s");
@@ -392,7 +392,7 @@ fn deallocate_all_and_discard_all() {
         "DISCARD ALL",
         "discard plans; deallocate all",
     ] {
-        let pooler = restless(Setup::new());
+        let pooler = restless(Setup::new().in_toml());
         let mut client = pooler.login();
         let mut bystander = pooler.login();
         let parse = Frontend::new().parse("s", "select 'first'").sync();
@@ -427,7 +427,7 @@ fn deallocate_all_and_discard_all() {
 
 #[test]
 fn deallocate_all_in_the_extended_protocol() {
-    let pooler = restless(Setup::new());
+    let pooler = restless(Setup::new().in_toml());
     let mut client = pooler.login();
     client.exchange(&Frontend::new().parse("s", "select 'first'").sync());
     let script = Frontend::new().run("deallocate all", &[]).sync();

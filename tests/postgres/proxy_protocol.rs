@@ -60,14 +60,14 @@ fn the_address_in_the_header_is_the_clients() {
     );
     let expected = ["192.0.2.7", "56324", "198.51.100.1", "6432"];
     assert_eq!(shown(&pooler), expected);
-    let log = pooler.log();
-    assert!(log.contains("addr=192.0.2.7:56324"), "{log}");
-    drop(client);
-    eventually("it has gone", true, || {
+    let logged = |text: &str| {
         let log = pooler.log();
         log.lines()
-            .any(|line| line.contains("closing because") && line.contains("192.0.2.7:56324"))
-    });
+            .any(|line| line.contains(text) && line.contains("192.0.2.7:56324"))
+    };
+    assert!(logged("login attempt"), "{}", pooler.log());
+    drop(client);
+    eventually("it has gone", true, || logged("closing because"));
     let _client = through(&pooler, &binary());
     let expected = ["2001:db8::1", "4660", "2001:db8::2", "6432"];
     assert_eq!(shown(&pooler), expected);

@@ -6,7 +6,7 @@ use crate::support::{Failure, Frontend, Message, Pooler, RawClient, Setup};
 
 /// The same configuration read from both kinds of file.
 fn both(setup: impl Fn() -> Setup) -> [(Pooler, bool); 2] {
-    [(setup().in_ini().start(), true), (setup().start(), false)]
+    [true, false].map(|ini| (setup().in_format(ini).start(), ini))
 }
 
 /// The last thing that is said to who sends this.

@@ -47,7 +47,9 @@ impl Trio {
     pub fn setup(&self) -> Setup {
         let hosts = [&self.primary, &self.replicas[0], &self.replicas[1]];
         let hosts = hosts.map(|cluster| format!("127.0.0.1:{}", cluster.port));
+        // In an ini all hosts of a database have the same port.
         Setup::with(&self.primary)
+            .in_toml()
             .for_database("host", &*hosts.join(","))
             .for_database("route_reads", true)
             .set("host_check_period", secs(0.1))

@@ -204,7 +204,7 @@ fn conversations(name: &str, other: &str, usual: &str) -> Vec<Frontend> {
 
 #[test]
 fn what_is_answered_is_what_postgresql_says_of_such_a_setting() {
-    let pooler = Setup::new().start();
+    let pooler = Setup::new().in_toml().start();
     let (mut ours, mut theirs) = (pooler.login(), pooler.direct());
     let alike = conversations("pgweir.role", "replica", "default");
     for (n, (own, alike)) in alike

@@ -254,7 +254,7 @@ fn who_may_not_replicate_is_told() {
         failure.message(),
         "invalid value for parameter \"replication\": \"perhaps\""
     );
-    assert_eq!(failure.sqlstate(), "22023");
+    assert_eq!(failure.sqlstate(), pooler.sqlstate("22023"));
     let mut plain = pooler.login_with(&[("replication", "off")]);
     assert_eq!(
         plain.try_query("IDENTIFY_SYSTEM").error().sqlstate(),
@@ -381,7 +381,7 @@ fn both_ends_end_together() {
 /// What is asked for is answered; who follows the WAL goes at once.
 #[test]
 fn draining_waits_for_what_ends() {
-    let pooler = setup().start();
+    let pooler = setup().in_toml().start();
     let dir = tempfile::tempdir().expect("directory");
     let receiver = program("pg_receivewal", &pooler)
         .args(&["-D", path(dir.path()), "--no-sync", "--no-loop"])

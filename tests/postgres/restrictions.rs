@@ -64,7 +64,7 @@ fn max_packet_size_of_a_row() {
 
 #[test]
 fn max_packet_size_follows_a_reload() {
-    let mut pooler = Setup::new().start();
+    let mut pooler = Setup::new().in_toml().start();
     let mut client = pooler.login();
     let long = format!("select length('{}')", "x".repeat(4096));
     assert_eq!(client.value(&long), "4096");

@@ -67,7 +67,7 @@ fn second_term_ends_at_once() {
 #[test]
 fn draining_is_bounded() {
     let setup = Setup::new().set("shutdown_timeout", crate::support::secs(0.5));
-    let mut pooler = setup.start();
+    let mut pooler = setup.in_toml().start();
     let mut client = pooler.login();
     client.query("begin");
     pooler.signal(Signal::SIGTERM);

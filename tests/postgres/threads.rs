@@ -92,7 +92,7 @@ fn passwords_are_hashed_beside_the_workers() {
     std::thread::scope(|scope| {
         let wrong = |number: u32| {
             let failure = login("app2", &format!("wrong {number}")).expect_err("wrong");
-            assert_eq!(failure.sqlstate(), "28P01");
+            assert_eq!(failure.sqlstate(), pooler.sqlstate("28P01"));
         };
         let logins: Vec<_> = (0..20)
             .map(|number| scope.spawn(move || wrong(number)))

@@ -161,7 +161,7 @@ fn pipeline_in_one_transaction() {
 
 #[test]
 fn error_in_a_pipeline_skips_up_to_sync() {
-    let pooler = Setup::new().start();
+    let pooler = Setup::new().in_toml().start();
     let script = Frontend::new()
         .run("select 1", &[])
         .run("select 1/$1::int", &["0"])

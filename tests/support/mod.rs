@@ -9,7 +9,12 @@
 //!   nothing at all. The last two prove that a test's expectation is
 //!   PgBouncer's, or PostgreSQL's own.
 //! - `PGWEIR_TEST_WORKERS=1`: as many workers, instead of two;
-//! - `PGWEIR_TEST_CONFIG=ini`: start pgweir from a pgbouncer.ini.
+//! - `PGWEIR_TEST_CONFIG=ini`: start pgweir from a pgbouncer.ini, but where a test
+//!   chooses ([`Setup::in_toml`]). Tests need a pgweir.toml where databases have
+//!   several servers with ports of their own (all that is routed), where it is
+//!   PostgreSQL's behaviour that counts (misused names of prepared statements,
+//!   unknown users and `auth_query`, messages that are too long), and where
+//!   SIGTERM ends clients instead of waiting for them.
 //! - `PGWEIR_TEST_TLS=1`: TLS between all programs that connect by TCP.
 
 // No single test program uses all of it.

@@ -195,11 +195,25 @@ impl Setup {
     }
 
     /// As a pgbouncer.ini, where that makes a difference to pgweir.
-    pub fn in_ini(mut self) -> Setup {
+    pub fn in_ini(self) -> Setup {
+        self.in_format(true)
+    }
+
+    /// As a pgweir.toml, whatever the environment asks for: what an ini cannot
+    /// say, or PostgreSQL's way where an ini keeps PgBouncer's.
+    pub fn in_toml(self) -> Setup {
+        self.in_format(false)
+    }
+
+    pub fn in_format(mut self, as_ini: bool) -> Setup {
         if let Target::Pgweir { ini, .. } = &mut self.target {
-            *ini = true;
+            *ini = as_ini;
         }
         self
+    }
+
+    fn is_ini(&self) -> bool {
+        matches!(self.target, Target::Pgweir { ini: true, .. })
     }
 
     /// TLS towards clients in this mode.
@@ -686,6 +700,17 @@ impl Pooler {
     #[track_caller]
     pub fn expect_backends(&self, count: usize) {
         eventually("server connections", count, || self.backends().len());
+    }
+
+    /// Whether it was started from an ini.
+    pub fn is_ini(&self) -> bool {
+        self.setup.is_ini()
+    }
+
+    /// What a refusal of its own has in place of this SQLSTATE: from an ini
+    /// always PgBouncer's only one.
+    pub fn sqlstate(&self, sqlstate: &'static str) -> &'static str {
+        if self.is_ini() { "08P01" } else { sqlstate }
     }
 
     /// Waits until so many clients wait for a server connection.
