@@ -1,11 +1,10 @@
 //! What clients are told, to the letter, where the file is a pgbouncer.ini.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Frontend, Pooler, RawClient, Setup, eventually, secs};
+use crate::support::{Frontend, Pooler, RawClient, Setup, answering, eventually, secs};
 
 /// The SQLSTATE of everything that PgBouncer says itself.
 const CODE: &str = "08P01";
@@ -94,21 +93,10 @@ fn of_shutting_down() {
 }
 
 /// The text for a client whose server begins with this message.
-fn of_server(kind: u8, body: &'static [u8]) -> String {
+fn of_server(kind: u8, body: &[u8]) -> String {
     let server = TcpListener::bind("127.0.0.1:0").expect("bind");
     let port = i32::from(server.local_addr().expect("address").port());
-    std::thread::spawn(move || {
-        for mut stream in server.incoming().flatten() {
-            let mut length = [0; 4];
-            if stream.read_exact(&mut length).is_err() {
-                continue;
-            }
-            let mut packet = vec![0; u32::from_be_bytes(length) as usize - 4];
-            let _ = stream.read_exact(&mut packet);
-            let _ = stream.write_all(&Frontend::new().message(kind, body).bytes);
-            let _ = stream.read(&mut [0]);
-        }
-    });
+    answering(server, &Frontend::new().message(kind, body));
     let setup = Setup::new().in_ini().for_database("port", port);
     let setup = setup.set("server_tls_sslmode", "disable");
     // A verifier that nobody has proved a password for.

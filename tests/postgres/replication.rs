@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::replicas::Trio;
 use crate::support::{
-    Cluster, Frontend, Pooler, Program, RawClient, Setup, eventually, patiently, postgresql, psql,
-    secs,
+    Cluster, Frontend, Pooler, Program, RawClient, Running, Setup, eventually, patiently,
+    postgresql, psql, secs,
 };
 
 /// Where `app` may replicate, and `app2` may not.
@@ -66,6 +67,29 @@ fn server(user: &str, replication: &str, state: &str) -> (String, String, String
     (user.to_owned(), replication.to_owned(), state.to_owned())
 }
 
+/// A client that waits until it has a connection for replication.
+fn replicates(pooler: &Pooler) -> JoinHandle<RawClient> {
+    let (address, database) = (pooler.address.clone(), pooler.database.clone());
+    std::thread::spawn(move || {
+        let parameters = [
+            ("user", "app"),
+            ("database", &*database),
+            ("replication", "database"),
+        ];
+        RawClient::try_login_with(&address, &parameters, None).expect("login")
+    })
+}
+
+/// A program that streams WAL into this directory.
+fn follows_wal(pooler: &Pooler, dir: &Path) -> Running {
+    let receiver = program("pg_receivewal", pooler)
+        .args(&["-D", path(dir), "--no-sync", "--no-loop"])
+        .start();
+    let streaming = vec![server("app", "physical", "active")];
+    eventually("it streams", streaming, || servers(pooler));
+    receiver
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
@@ -99,14 +123,7 @@ fn a_base_backup_with_its_wal_is_complete_and_costs_no_memory() {
 fn wal_is_received_as_long_as_it_comes() {
     let pooler = setup().set("pool_mode", "statement").start();
     let dir = tempfile::tempdir().expect("directory");
-    let receiver = program("pg_receivewal", &pooler)
-        .args(&["-D", path(dir.path()), "--no-sync", "--no-loop"])
-        .start();
-    eventually(
-        "it streams",
-        vec![server("app", "physical", "active")],
-        || servers(&pooler),
-    );
+    let receiver = follows_wal(&pooler, dir.path());
     let mut clients = pooler.show("CLIENTS").into_iter();
     let client = clients
         .find(|row| row["replication"] == "physical")
@@ -283,18 +300,7 @@ fn it_waits_its_turn_for_a_full_pool() {
     let pooler = setup().one_worker().pool_size(1).start();
     let mut holder = pooler.login();
     holder.query("begin");
-    let replicates = || {
-        let (address, database) = (pooler.address.clone(), pooler.database.clone());
-        std::thread::spawn(move || {
-            let parameters = [
-                ("user", "app"),
-                ("database", &*database),
-                ("replication", "database"),
-            ];
-            RawClient::try_login_with(&address, &parameters, None).expect("login")
-        })
-    };
-    let first = replicates();
+    let first = replicates(&pooler);
     pooler.expect_waiting(1);
     let mut behind = pooler.login_with(&[]);
     behind.send(&Frontend::new().query("select 7"));
@@ -305,7 +311,7 @@ fn it_waits_its_turn_for_a_full_pool() {
     assert_eq!(first.value("select 1"), "1");
     assert!(behind.is_silent_for(Duration::from_millis(200)));
     // One more of its kind waits behind.
-    let second = replicates();
+    let second = replicates(&pooler);
     pooler.expect_waiting(2);
     first.close();
     assert_eq!(behind.answer().value(), "7");
@@ -383,14 +389,7 @@ fn both_ends_end_together() {
 fn draining_waits_for_what_ends() {
     let pooler = setup().in_toml().start();
     let dir = tempfile::tempdir().expect("directory");
-    let receiver = program("pg_receivewal", &pooler)
-        .args(&["-D", path(dir.path()), "--no-sync", "--no-loop"])
-        .start();
-    eventually(
-        "it streams",
-        vec![server("app", "physical", "active")],
-        || servers(&pooler),
-    );
+    let receiver = follows_wal(&pooler, dir.path());
     let mut client = logical(&pooler);
     client.send(&Frontend::new().query("select pg_sleep(2), 'done'"));
     let running = "select count(*) from pg_stat_activity where state = 'active'

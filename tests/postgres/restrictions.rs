@@ -2,18 +2,9 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Failure, Frontend, Pooler, RawClient, Setup, eventually};
+use crate::support::{Frontend, Pooler, Setup, eventually};
 
 const PID: &str = "select pid from pg_backend_pid() as pid";
-
-#[track_caller]
-fn end_of(client: &mut RawClient) -> Failure {
-    let messages = client.read_to_end();
-    let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
-    let failure = error.failure();
-    assert_eq!((failure.severity(), failure.sqlstate()), ("FATAL", "08P01"));
-    failure
-}
 
 #[track_caller]
 fn has_logged(pooler: &Pooler, side: &str, text: &str) {
@@ -35,7 +26,7 @@ fn max_packet_size_of_a_query() {
     assert_eq!(query(2048).bytes.len(), 2048);
     assert_eq!(client.exchange(&query(2048)).value().len(), 1);
     client.send(&query(2049));
-    let failure = end_of(&mut client);
+    let failure = client.expect_end();
     assert_eq!(failure.message(), "bad packet header: '510000080073656c'");
     let detail = "The message has 2049 bytes, and max_packet_size is 2048.";
     assert_eq!(failure.detail(), detail);
@@ -55,7 +46,7 @@ fn max_packet_size_of_a_row() {
     let sql = |size: usize| format!("select repeat('x', {})", size - 11);
     assert_eq!(client.value(&sql(2048)).len(), 2048 - 11);
     client.send(&Frontend::new().query(&sql(2049)));
-    assert_eq!(end_of(&mut client).message(), "bad pkt header");
+    assert_eq!(client.expect_end().message(), "bad pkt header");
     for side in [" LOG S-", " LOG C-"] {
         has_logged(&pooler, side, "closing because: bad pkt header (age=");
     }
@@ -75,7 +66,7 @@ fn max_packet_size_follows_a_reload() {
     });
     client.send(&Frontend::new().query(&long));
     // PostgreSQL's words, where the file is not PgBouncer's.
-    assert_eq!(end_of(&mut client).message(), "invalid message length");
+    assert_eq!(client.expect_end().message(), "invalid message length");
 }
 
 #[test]
@@ -87,7 +78,7 @@ fn what_is_no_message() {
     ] {
         let mut client = pooler.login();
         client.send_bytes(message);
-        assert_eq!(end_of(&mut client).message(), text);
+        assert_eq!(client.expect_end().message(), text);
     }
 }
 
@@ -99,7 +90,7 @@ fn disable_pqexec() {
     let run = Frontend::new().run("select 1", &[]).sync();
     assert_eq!(client.exchange(&run).value(), "1");
     client.send(&Frontend::new().query("select 1"));
-    assert_eq!(end_of(&mut client).message(), "PQexec disallowed");
+    assert_eq!(client.expect_end().message(), "PQexec disallowed");
     has_logged(
         &pooler,
         " LOG C-",
@@ -155,7 +146,7 @@ fn server_fast_close() {
     busy.query("begin");
     pooler.console().query("reconnect");
     assert_eq!(
-        end_of(&mut idle).message(),
+        idle.expect_end().message(),
         "database configuration changed"
     );
     // Not within a transaction.
@@ -163,7 +154,7 @@ fn server_fast_close() {
     busy.send(&Frontend::new().query("commit"));
     assert_eq!(busy.read_until(b'Z').len(), 2);
     assert_eq!(
-        end_of(&mut busy).message(),
+        busy.expect_end().message(),
         "database configuration changed"
     );
     for side in [" LOG S-", " LOG C-"] {

@@ -4,17 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Failure, Frontend, RawClient, Setup, eventually, secs};
-
-/// What the client is told in the end, besides what it has asked for.
-#[track_caller]
-fn end_of(client: &mut RawClient) -> Failure {
-    let messages = client.read_to_end();
-    let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
-    let failure = error.failure();
-    assert_eq!((failure.severity(), failure.sqlstate()), ("FATAL", "08P01"));
-    failure
-}
+use crate::support::{Frontend, RawClient, Setup, eventually, secs};
 
 #[test]
 fn query_timeout() {
@@ -25,7 +15,7 @@ fn query_timeout() {
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(client.query("commit").status(), 'I');
     client.send(&Frontend::new().query("select pg_sleep(60)"));
-    let failure = end_of(&mut client);
+    let failure = client.expect_end();
     assert_eq!(failure.message(), "query timeout");
     assert_eq!(failure.detail(), "query_timeout is 0.4 s.");
     // The server ends the query too.
@@ -51,7 +41,7 @@ fn idle_transaction_timeout_of_user() {
     std::thread::sleep(Duration::from_millis(600));
     client.query("begin");
     client.query("select pg_sleep(0.6)");
-    let failure = end_of(&mut client);
+    let failure = client.expect_end();
     assert_eq!(failure.message(), "idle transaction timeout");
 }
 
@@ -65,7 +55,7 @@ fn transaction_timeout() {
     client.query("begin");
     let begun = Instant::now();
     client.query("select 1");
-    assert_eq!(end_of(&mut client).message(), "transaction timeout");
+    assert_eq!(client.expect_end().message(), "transaction timeout");
     assert!(begun.elapsed() > Duration::from_millis(700));
 }
 
@@ -76,7 +66,7 @@ fn a_new_limit_holds_for_who_is_there() {
     client.query("begin");
     pooler.rewrite(|setup| setup.set("idle_transaction_timeout", secs(0.3)));
     pooler.signal(Signal::SIGHUP);
-    assert_eq!(end_of(&mut client).message(), "idle transaction timeout");
+    assert_eq!(client.expect_end().message(), "idle transaction timeout");
     pooler.rewrite(|setup| setup.unset("idle_transaction_timeout"));
     pooler.signal(Signal::SIGHUP);
     eventually("the reloads", 2, || {
@@ -98,7 +88,7 @@ fn client_idle_timeout() {
     std::thread::sleep(Duration::from_millis(900));
     client.query("commit");
     let idle = Instant::now();
-    let failure = end_of(&mut client);
+    let failure = client.expect_end();
     assert_eq!(failure.message(), "client_idle_timeout");
     assert_eq!(failure.detail(), "client_idle_timeout is 0.6 s.");
     assert!(idle.elapsed() > Duration::from_millis(500));
@@ -119,7 +109,7 @@ fn client_idle_timeout_is_of_who_logs_in() {
     let mut patient = pooler.login();
     let mut client = pooler.login_as("app2");
     assert_eq!(client.value("select current_user"), "app");
-    assert_eq!(end_of(&mut client).message(), "client_idle_timeout");
+    assert_eq!(client.expect_end().message(), "client_idle_timeout");
     assert!(patient.is_silent_for(Duration::from_millis(300)));
 }
 
@@ -133,7 +123,7 @@ fn what_needs_no_server_is_no_idleness() {
         std::thread::sleep(Duration::from_millis(100));
         client.exchange(&Frontend::new().sync());
     }
-    assert_eq!(end_of(&mut client).message(), "client_idle_timeout");
+    assert_eq!(client.expect_end().message(), "client_idle_timeout");
 }
 
 /// PgBouncer's words.
@@ -190,7 +180,7 @@ fn query_timeout_while_queued() {
     holder.query("begin");
     let mut waiting = pooler.login();
     waiting.send(&Frontend::new().query("select 1"));
-    assert_eq!(end_of(&mut waiting).message(), "query_timeout");
+    assert_eq!(waiting.expect_end().message(), "query_timeout");
     assert_eq!(holder.query("commit").status(), 'I');
 }
 

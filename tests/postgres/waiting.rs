@@ -1,7 +1,6 @@
 //! Who waits for a server connection is served as soon as there may be one,
 //! and told when there will be none.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Cluster, Failure, Frontend, Pooler, RawClient, Setup, eventually, secs};
+use crate::support::{
+    Cluster, Failure, Frontend, Pooler, RawClient, Setup, answering, eventually, secs,
+};
 
 const PID: &str = "select pid from pg_backend_pid() as pid";
 
@@ -164,27 +165,11 @@ fn refused(pooler: &Pooler) -> Failure {
     login.expect_err("it was let in")
 }
 
-/// The pooler's server, which accepts connections and answers each startup packet
-/// with an error of this SQLSTATE. Returns how many it has answered.
-fn refusing(server: TcpListener, sqlstate: &'static str) -> Arc<AtomicU32> {
-    let count = Arc::new(AtomicU32::new(0));
-    let answered = count.clone();
-    std::thread::spawn(move || {
-        for mut stream in server.incoming().flatten() {
-            let mut length = [0; 4];
-            if stream.read_exact(&mut length).is_err() {
-                continue;
-            }
-            let mut packet = vec![0; u32::from_be_bytes(length) as usize - 4];
-            if stream.read_exact(&mut packet).is_ok() {
-                answered.fetch_add(1, Ordering::Relaxed);
-                let body = format!("SFATAL\0C{sqlstate}\0Mnot now\0\0");
-                let error = Frontend::new().message(b'E', body.as_bytes());
-                let _ = stream.write_all(&error.bytes);
-            }
-        }
-    });
-    count
+/// The pooler's server, which answers each startup packet with an error of this
+/// SQLSTATE. Returns how many it has answered.
+fn refusing(server: TcpListener, sqlstate: &str) -> Arc<AtomicU32> {
+    let body = format!("SFATAL\0C{sqlstate}\0Mnot now\0\0");
+    answering(server, &Frontend::new().message(b'E', body.as_bytes()))
 }
 
 /// Somebody listens there who is no PostgreSQL.

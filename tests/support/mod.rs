@@ -22,6 +22,7 @@
 
 mod address;
 mod cluster;
+mod fake_server;
 mod frontend;
 mod guard;
 mod pooler;
@@ -33,6 +34,7 @@ mod wait;
 
 pub use address::{Address, free_port};
 pub use cluster::{Cluster, TLS, server_user, temp_dir};
+pub use fake_server::answering;
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
 pub use programs::{Output, Program, Running, node, pgbench, pgweir, postgresql, psql, python};

@@ -496,6 +496,17 @@ impl RawClient {
         std::iter::from_fn(|| self.read_or_end()).collect()
     }
 
+    /// What it is told in the end, besides what it has asked for, by a pooler with
+    /// an ini.
+    #[track_caller]
+    pub fn expect_end(&mut self) -> Failure {
+        let messages = self.read_to_end();
+        let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
+        let failure = error.failure();
+        assert_eq!((failure.severity(), failure.sqlstate()), ("FATAL", "08P01"));
+        failure
+    }
+
     /// Whether nothing arrives for as long as this.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         if !self.buffered().is_empty() {
