@@ -370,19 +370,7 @@ impl Part {
     /// somebody waits: always if nobody waits here, else if that one has waited
     /// longer than `own`, the longest here, by [`HANDOVER_SLACK`].
     pub fn send_elsewhere(&self, own: impl FnOnce() -> Option<Instant>) -> Option<Passage> {
-        let account = &*self.account;
-        let hungry = account.hungry.load(Ordering::SeqCst) & !self.bit();
-        if hungry == 0 {
-            return None;
-        }
-        let candidates = members(hungry).filter_map(|worker| {
-            let slot = account.slots.get(worker)?;
-            let oldest = slot.oldest.load(Ordering::SeqCst).checked_sub(1)?;
-            let unserved = slot.promised.load(Ordering::SeqCst) == 0;
-            unserved.then_some((oldest, worker, slot))
-        });
-        let (oldest, worker, slot) = candidates.min_by_key(|&(oldest, ..)| oldest)?;
-        let since = account.epoch + Duration::from_micros(oldest);
+        let (since, worker, slot) = self.longest_elsewhere()?;
         if own().is_some_and(|own| since + HANDOVER_SLACK >= own) {
             return None;
         }
@@ -391,6 +379,28 @@ impl Part {
             .promised
             .compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
         promise.ok().map(|_| self.passage(worker))
+    }
+
+    /// Whether somebody waits on another worker who came before `own`, by
+    /// [`HANDOVER_SLACK`] at least.
+    pub fn is_preceded(&self, own: Instant) -> bool {
+        let longest = self.longest_elsewhere();
+        longest.is_some_and(|(since, ..)| since + HANDOVER_SLACK < own)
+    }
+
+    /// Who waits longest on another worker to which nothing is on its way.
+    fn longest_elsewhere(&self) -> Option<(Instant, usize, &Slot)> {
+        let account = &*self.account;
+        let hungry = account.hungry.load(Ordering::SeqCst) & !self.bit();
+        let candidates = members(hungry).filter_map(|worker| {
+            let slot = account.slots.get(worker)?;
+            let oldest = slot.oldest.load(Ordering::SeqCst).checked_sub(1)?;
+            let unserved = slot.promised.load(Ordering::SeqCst) == 0;
+            unserved.then_some((oldest, worker, slot))
+        });
+        let (oldest, worker, slot) = candidates.min_by_key(|&(oldest, ..)| oldest)?;
+        let since = account.epoch + Duration::from_micros(oldest);
+        Some((since, worker, slot))
     }
 
     /// For a connection that `worker` has asked for.

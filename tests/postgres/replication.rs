@@ -320,6 +320,32 @@ fn it_waits_its_turn_for_a_full_pool() {
     assert_eq!(servers(&pooler), [server("app", "logical", "active")]);
 }
 
+/// Room that is made on one worker goes to who has waited longer on another.
+#[test]
+fn it_waits_its_turn_among_all_workers() {
+    let pooler = setup().set("workers", 2).pool_size(1).start();
+    let worker = |client: &RawClient| client.key[3] % 2;
+    for round in 0..10 {
+        let mut clients: Vec<_> = (0..2).map(|_| pooler.login()).collect();
+        let mut first = logical(&pooler);
+        clients.retain(|client| worker(client) != worker(&first));
+        let mut longer = clients.pop().expect("one of two is elsewhere");
+        longer.send(&Frontend::new().query("select 7"));
+        pooler.expect_waiting(1);
+        std::thread::sleep(Duration::from_millis(20));
+        // On both, since those who come are dealt evenly.
+        let later = [replicates(&pooler), replicates(&pooler)];
+        pooler.expect_waiting(3);
+        first.close();
+        assert_eq!(longer.answer().value(), "7", "round {round}");
+        // One after the other, whichever is first.
+        let end = |login: JoinHandle<RawClient>| move || drop(login.join().expect("a later one"));
+        for ended in later.map(|login| std::thread::spawn(end(login))) {
+            ended.join().expect("thread");
+        }
+    }
+}
+
 #[test]
 fn waiting_has_its_limit() {
     let pooler = setup()

@@ -56,6 +56,13 @@ impl<S, E: Clone> Book<S, E> {
         }
     }
 
+    /// Whether there is a place now, and somebody on another worker has waited
+    /// longer for it, noticeably.
+    pub fn place_is_due_elsewhere(&self, now: Instant) -> bool {
+        let since = self.oldest_wait().unwrap_or(now);
+        self.total() < self.most_for_waiting(now, 0) && self.part.is_preceded(since)
+    }
+
     /// Those who wait for a connection.
     pub(super) fn waiting_for_connection(&self) -> usize {
         if self.for_place == 0 {

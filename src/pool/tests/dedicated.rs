@@ -4,7 +4,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::{book, give_back, limits, open, poll, wanted};
-use crate::pool::{Book, Ledger, Limits, SharedBound};
+use crate::pool::{Book, HANDOVER_SLACK, Ledger, Limits, SharedBound};
 
 #[test]
 fn they_count_against_the_pools_size_and_are_never_opened_for_others() {
@@ -82,4 +82,29 @@ fn shared_bounds_and_the_reserve_hold_as_for_others() {
     assert_eq!(book.begin_dedicated(now), Ok(false));
     assert_eq!(book.begin_dedicated(now + patience), Ok(true));
     assert_eq!(book.begin_dedicated(now + patience), Ok(false));
+}
+
+#[test]
+fn a_place_is_due_to_who_has_waited_longest_on_any_worker() {
+    let now = Instant::now();
+    let ledger = Ledger::new(2, now);
+    let part = |worker| ledger.part(worker, &super::title("user", 0, 0));
+    let mut here: super::TestBook = Book::new(limits(1), part(0));
+    let mut there: super::TestBook = Book::new(limits(1), part(1));
+    assert_eq!(here.begin_dedicated(now), Ok(true));
+    let longer = there.join(now);
+    let later = now + 2 * HANDOVER_SLACK;
+    // There is no place yet.
+    assert!(!here.place_is_due_elsewhere(later));
+    let ticket = here.join_for_place(later);
+    here.end_dedicated();
+    assert!(here.place_is_due_elsewhere(later));
+    assert!(!there.place_is_due_elsewhere(later));
+    assert_eq!(there.leave(longer), None);
+    assert!(!here.place_is_due_elsewhere(later));
+    assert_eq!(here.leave(ticket), None);
+    // Within the slack each worker's own come first.
+    let longer = there.join(later);
+    assert!(!here.place_is_due_elsewhere(later + HANDOVER_SLACK / 2));
+    assert_eq!(there.leave(longer), None);
 }

@@ -12,9 +12,14 @@ use tracing::warn;
 use super::lend::Place;
 use super::open::{OpenError, reach, reported};
 use super::{Farewell, Pool};
+use crate::pool::HANDOVER_SLACK;
 use crate::server::lease::Server;
 use crate::wire::build::Refusal;
 use crate::wire::startup::Replication;
+
+/// How often a place is left to somebody on another worker who has waited longer,
+/// for [`HANDOVER_SLACK`] each time: it may be that nothing can be opened there.
+const PATIENCE: u32 = 10;
 
 /// A connection that is closed when this is dropped.
 pub struct Dedicated {
@@ -29,9 +34,7 @@ struct Room(Rc<Pool>);
 
 impl Pool {
     /// Opens a connection for one client, with its startup parameters. Waits until
-    /// there is room for it, in the order of all who wait on this worker: room that
-    /// is made here is taken here, although somebody on another worker may have
-    /// waited longer. Cancel safe.
+    /// there is room for it, in the order of all who wait. Cancel safe.
     pub async fn dedicate(
         self: &Rc<Self>,
         replication: Replication,
@@ -71,7 +74,8 @@ impl Pool {
         let now = Instant::now();
         self.may_wait(now, true)?;
         if self.book.borrow().waiting_count() == 0 {
-            if self.begin_dedicated(now) {
+            let due_elsewhere = self.book.borrow().place_is_due_elsewhere(now);
+            if !due_elsewhere && self.begin_dedicated(now) {
                 return Ok(Room(self.clone()));
             }
             let idle = self.book.borrow_mut().take_idle(|_| true);
@@ -84,9 +88,14 @@ impl Pool {
         self.open_wanted(now);
         self.ask_others(now);
         self.arm(self.book.borrow().next_deadline(now));
+        let mut patience = PATIENCE;
         loop {
             let place_made = self.place_made.notified();
-            if self.book.borrow().place_is_next() && self.begin_dedicated(Instant::now()) {
+            let now = Instant::now();
+            let due_elsewhere = patience > 0 && self.book.borrow().place_is_due_elsewhere(now);
+            if due_elsewhere {
+                self.spread_room();
+            } else if self.book.borrow().place_is_next() && self.begin_dedicated(now) {
                 let room = Room(self.clone());
                 drop(place);
                 self.open_wanted(Instant::now());
@@ -99,7 +108,8 @@ impl Pool {
                         return Ok(self.take_place_of(server));
                     }
                 }
-                () = place_made => {}
+                () = place_made => patience = PATIENCE,
+                () = tokio::time::sleep(HANDOVER_SLACK), if due_elsewhere => patience -= 1,
             }
         }
     }
