@@ -182,7 +182,7 @@ impl Who<'_> {
 }
 
 /// The address of a client as the log has it: `unix(PID):PORT` at the Unix socket.
-pub(super) fn address(peer: PeerAddr, pid: u32, config: &Config) -> String {
+pub fn address(peer: PeerAddr, pid: u32, config: &Config) -> String {
     match peer {
         PeerAddr::Unix => format!("unix({pid}):{}", config.general.listen_port),
         tcp => tcp.to_string(),

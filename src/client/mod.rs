@@ -16,6 +16,7 @@ mod task;
 use std::mem::size_of;
 
 pub use cancel::cancel;
+pub use farewell::address;
 pub use info::{CancelKey, ClientInfo, Order, Party};
 pub use startup::serve;
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
+use tracing::warn;
 
 use alarms::Alarms;
 pub use census::{Admission, Census, Newcomer, Seat};
@@ -34,12 +35,12 @@ pub use pools::Pools;
 pub use terms::{Terms, View};
 pub use thread::{Command, Sockets, Start, start};
 
-use crate::admin::snapshot::Snapshot;
+use crate::admin::snapshot::{ClientState, Snapshot};
 use crate::admin::view::ConsoleView;
-use crate::client::{CancelKey, ClientInfo, Order};
+use crate::client::{self, CancelKey, ClientInfo, Order};
 use crate::config::PoolConfig;
 use crate::net::Stream;
-use crate::pool::Ledger;
+use crate::pool::{Ledger, PoolName};
 use crate::process::Handle;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Greetings, Pool, Topologies};
@@ -192,6 +193,25 @@ impl Worker {
         let place = place(info.pid, info.key.bytes());
         self.clients.borrow_mut().insert(place, info.clone());
         self.watch(place, &info);
+    }
+
+    /// Logs that this pool uses its reserve, for the client that has waited longest.
+    fn log_reserve(&self, pool: &PoolName) {
+        let clients = self.clients.borrow();
+        let waits = |client: &&Rc<ClientInfo>| {
+            let own = client.pool().map(|own| own.config().name());
+            client.state.get() == ClientState::Waiting && own.as_ref() == Some(pool)
+        };
+        let longest = clients.values().filter(waits);
+        let longest = longest.min_by_key(|client| client.request_time.get());
+        let Some(client) = longest else {
+            // For somebody who logs in.
+            let (db, user) = (&pool.database, &pool.user);
+            return warn!(%db, %user, "taking connection from reserve_pool");
+        };
+        let (db, user) = (client.database(), client.user());
+        let addr = client::address(client.peer, client.peer_pid, &self.terms().config);
+        warn!(conn = %format!("C-{}", client.id), %db, %user, %addr, "taking connection from reserve_pool");
     }
 
     /// The client has gone.

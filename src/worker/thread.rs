@@ -19,7 +19,7 @@ use crate::flow::Texts;
 use crate::net::Detached;
 use crate::net::dns::Dns;
 use crate::net::listener::{Bound, Listener};
-use crate::pool::Ledger;
+use crate::pool::{Ledger, PoolName};
 use crate::process::Handle;
 use crate::server::{Greetings, Mail, Topologies};
 
@@ -79,6 +79,9 @@ pub enum Command {
     Roles(Arc<str>),
     /// This name of a host does not have these addresses any more.
     AddressesGone(Arc<str>, Arc<[IpAddr]>),
+    /// A pool of this worker opens more connections than its size, for who waits
+    /// longest.
+    ReserveTaken(PoolName),
     /// Another worker's word about server connections.
     Servers(Mail),
     /// Says goodbye to idle servers and ends the thread.
@@ -267,6 +270,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             }
             Command::Roles(database) => worker.follow_roles(&database),
             Command::AddressesGone(host, gone) => worker.leave_addresses(&host, &gone),
+            Command::ReserveTaken(pool) => worker.log_reserve(&pool),
             Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,
         }

@@ -342,9 +342,10 @@ fn the_reserve() {
     let pooler = setup.set("reserve_pool_timeout", secs(0.2)).start();
     let (mut holder, mut other) = (pooler.login(), pooler.login());
     holder.query("begin");
-    let text = " WARNING taking connection from reserve_pool";
+    let text = "taking connection from reserve_pool";
     assert!(!pooler.log().contains(text));
     other.query("begin");
+    expect_line(&pooler, CLIENT_WARNING, text);
     assert_eq!(pooler.log().matches(text).count(), 1);
 }
 

@@ -89,6 +89,12 @@ impl Pool {
         let _ = self.crew.tell(worker, Command::Servers(mail));
     }
 
+    /// Has the worker log for which client it takes more than `pool_size`.
+    pub(super) fn tell_of_reserve(&self) {
+        let taken = Command::ReserveTaken(self.name());
+        let _ = self.crew.tell(self.crew.number(), taken);
+    }
+
     /// Sends a connection, which the book has let go, to another worker.
     pub(super) fn send_away(&self, server: Box<Server>, passage: Passage) {
         let Server {

@@ -66,9 +66,7 @@ impl Pool {
                 Ok(false) => return,
                 Ok(true) => {
                     if self.book.borrow().uses_reserve() {
-                        let config = self.config.borrow();
-                        let (db, user) = (&config.database, &config.user);
-                        warn!(%db, %user, "taking connection from reserve_pool");
+                        self.tell_of_reserve();
                     }
                     tokio::task::spawn_local(open(self.clone()));
                 }
