@@ -428,6 +428,7 @@ async fn agree_on_parameters(pool: &Rc<Pool>, asked: &Params) -> Result<Rc<Param
         Some(welcome) => welcome,
         None => {
             // The first client of a pool waits for its first connection.
+            pool.catch_up();
             drop(pool.lease(&Rc::default()).await.map_err(told)?);
             let gone = || Refusal::fatal("08P01", "server conn crashed?");
             pool.welcome().ok_or_else(gone)?
@@ -452,7 +453,7 @@ async fn agree_on_parameters(pool: &Rc<Pool>, asked: &Params) -> Result<Rc<Param
     let mut lease = pool.lease(&wanted).await.map_err(told)?;
     match cleanup::set_parameters(&mut lease, pool, &wanted).await {
         Ok(reported) => {
-            pool.learn_parameters(&wanted, &reported);
+            pool.learn_parameters(&lease.info, &wanted, &reported);
             Ok(reported)
         }
         Err(cleanup::CleanupError::Query { body, .. }) => Err(Failure::Told(

@@ -3,7 +3,9 @@
 
 use std::sync::OnceLock;
 
-use crate::support::{Address, Certificates, Cluster, Pooler, Setup, TLS, psql, python};
+use crate::support::{
+    Address, Certificates, Cluster, Pooler, Setup, TLS, eventually, psql, python,
+};
 
 /// A server with TLS.
 fn cluster() -> &'static Cluster {
@@ -125,6 +127,15 @@ fn session_attributes() {
         .offer_tls("allow")
         .for_database("port", i32::from(replica.port));
     let pooler = behind.start();
+    // It was copied before there was this database.
+    let mut admin = replica.admin("postgres");
+    let sql = format!(
+        "select count(*) from pg_database where datname = '{}'",
+        pooler.database
+    );
+    eventually("the replica has caught up", "1".to_owned(), || {
+        admin.value(&sql)
+    });
     let standby = same_with_and_without(&pooler, &replica, &list);
     assert!(
         standby[4].ends_with("standby=on read_only=off"),

@@ -95,8 +95,13 @@ impl Greeting {
         told(&mut all, config)?.welcome.clone()
     }
 
-    pub fn set_welcome(&self, config: &PoolConfig, reported: Params) {
+    /// What a connection of this generation has been told; nothing if a newer one
+    /// has begun.
+    pub fn set_welcome(&self, config: &PoolConfig, generation: u64, reported: Params) {
         let mut all = self.lock();
+        if generation < self.generation() {
+            return;
+        }
         if told(&mut all, config).is_none() {
             all.truncate(1);
             all.insert(
@@ -120,9 +125,13 @@ impl Greeting {
         told(&mut all, config)?.known.get(asked).cloned()
     }
 
-    /// Remembers what [`Greeting::known`] returns.
-    pub fn learn(&self, config: &PoolConfig, asked: Params, reported: Params) {
+    /// Remembers what [`Greeting::known`] returns, as a connection of this
+    /// generation has told it.
+    pub fn learn(&self, config: &PoolConfig, generation: u64, asked: Params, reported: Params) {
         let mut all = self.lock();
+        if generation < self.generation() {
+            return;
+        }
         if let Some(told) = told(&mut all, config) {
             told.known.put(asked, reported);
         }

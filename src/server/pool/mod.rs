@@ -385,11 +385,12 @@ impl Pool {
         Some(self.local.params.borrow_mut().intern(known))
     }
 
-    /// Remembers what [`Pool::known_parameters`] returns.
-    pub fn learn_parameters(&self, asked: &Params, reported: &Params) {
+    /// Remembers what [`Pool::known_parameters`] returns, as this server told it.
+    pub fn learn_parameters(&self, server: &ServerInfo, asked: &Params, reported: &Params) {
         let config = self.config.borrow();
+        let (asked, reported) = (asked.clone(), reported.clone());
         self.greeting
-            .learn(&config, asked.clone(), reported.clone());
+            .learn(&config, server.generation, asked, reported);
     }
 
     /// How log lines name a server connection.

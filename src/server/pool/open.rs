@@ -140,7 +140,8 @@ impl Pool {
             || read_only != self.read_only.get()
             || generation < self.greeting.generation();
         if !outdated {
-            self.greeting.set_welcome(config, params.clone());
+            self.greeting
+                .set_welcome(config, generation, params.clone());
             self.proved.set(true);
         }
         let now = Instant::now();

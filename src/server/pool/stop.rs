@@ -74,6 +74,11 @@ impl Pool {
         self.wake();
     }
 
+    /// A RECONNECT that another worker has heard of already holds here too.
+    pub fn catch_up(self: &Rc<Self>) {
+        self.renew(self.greeting.generation());
+    }
+
     /// Connections to these addresses of a host are closed as they are released.
     pub fn leave_addresses(&self, host: &str, gone: &[IpAddr]) {
         let mut any = false;
