@@ -106,6 +106,10 @@ impl Client {
                 let shown = |bytes: usize| bytes.min(u16::MAX as usize) as u16;
                 self.info.held.set(shown(self.input.len()));
                 self.info.unsent.set(shown(self.output.len()));
+                if let Hold::Linked(lease) = &self.hold {
+                    lease.info.held.set(shown(lease.input.len()));
+                    lease.info.unsent.set(shown(lease.output.len()));
+                }
                 Poll::Pending
             }
             Err(end) => Poll::Ready(end),

@@ -100,6 +100,10 @@ pub struct ServerInfo {
     pub forsaken: Cell<bool>,
     /// The server has not answered when it was last asked how it is.
     pub silent: Cell<bool>,
+    /// Bytes that have come and could not be dealt with yet, and bytes that the
+    /// server has not taken yet, 65535 at most; as of the end of its client's turn.
+    pub held: Cell<u16>,
+    pub unsent: Cell<u16>,
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
     pub prepared_statements: Cell<usize>,

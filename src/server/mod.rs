@@ -15,4 +15,4 @@ pub mod watch;
 pub use family::{Again, Course, Family, Topologies, Way};
 pub use lease::{Attempt, Lease, Server, ServerInfo};
 pub use peers::{Peer, Peers};
-pub use pool::{Dedicated, Farewell, Greetings, Mail, Past, Pool};
+pub use pool::{Dedicated, Farewell, Greetings, Mail, Opening, Past, Pool};

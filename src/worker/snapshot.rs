@@ -11,8 +11,9 @@ use crate::admin::snapshot::{
 use crate::client::{self, ClientInfo};
 use crate::config::{Host, PoolConfig};
 use crate::flow::Params;
+use crate::net::PeerAddr;
 use crate::route::{Member, Needs, State};
-use crate::server::{Family, Pool, Server, ServerInfo};
+use crate::server::{Family, Opening, Pool, Server, ServerInfo};
 use crate::sql::effects::Features;
 
 impl Worker {
@@ -39,7 +40,7 @@ impl Worker {
         }
         let name_of = |row: &SocketRow<_>| (row.id, row.application_name.clone());
         let client_names: HashMap<u64, String> = rows.iter().map(name_of).collect();
-        let mut servers = Vec::new();
+        let (mut servers, mut opening) = (Vec::new(), Vec::new());
         let mut pools = Vec::new();
         for pool in self.pools.each() {
             let config = pool.config();
@@ -66,8 +67,11 @@ impl Worker {
                 row.application_name = name.cloned().unwrap_or_default();
                 servers.push(row);
             }
+            let openings = pool.openings();
+            opening.extend(openings.iter().map(|o| opening_row(o, &config, worker)));
         }
         let (servers_count, pools_count) = (servers.len(), pools.len());
+        servers.extend(opening);
         Snapshot {
             clients: rows,
             servers,
@@ -283,6 +287,40 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         application_name: String::new(),
         prepared_statements: info.prepared_statements.get(),
         pins: info.pins.get(),
+        worker,
+        held: info.held.get(),
+        unsent: info.unsent.get(),
+    }
+}
+
+/// One that is not open yet.
+fn opening_row(opening: &Opening, config: &PoolConfig, worker: usize) -> SocketRow<ServerState> {
+    let (addr, port) = match (opening.ends.get(), &opening.host) {
+        (Some((peer, _)), _) => (peer.host(), peer.port()),
+        (None, Host::Tcp { host, port }) => (host.clone(), *port),
+        (None, Host::Unix { .. }) => (PeerAddr::Unix.host(), PeerAddr::Unix.port()),
+    };
+    let local = opening.ends.get().map(|(_, local)| local);
+    SocketRow {
+        id: opening.id,
+        user: config.user.to_string(),
+        database: config.database.to_string(),
+        replication: opening.replication,
+        state: ServerState::New,
+        addr,
+        port,
+        local_addr: local.map_or(String::new(), |local| local.host()),
+        local_port: local.map_or(0, |local| local.port()),
+        connect_time: opening.since,
+        request_time: opening.since,
+        wait: Duration::ZERO,
+        close_needed: false,
+        link: None,
+        remote_pid: 0,
+        encryption: None,
+        application_name: String::new(),
+        prepared_statements: 0,
+        pins: Features::empty(),
         worker,
         held: 0,
         unsent: 0,

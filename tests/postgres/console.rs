@@ -1,8 +1,9 @@
 //! The database `pgbouncer`: what operators and their tools read and type.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 
-use crate::support::{Cluster, Frontend, RawClient, Relay, Setup, eventually, psql};
+use crate::support::{Cluster, Frontend, RawClient, Relay, Setup, eventually, patiently, psql};
 
 const SOCKETS: &str = "type,user,database,replication,state,addr,port,local_addr,local_port,\
     connect_time,request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,\
@@ -248,6 +249,58 @@ fn sockets_are_shown_from_their_first_byte() {
     waiting.answer();
     let left = pooler.show("SERVERS");
     assert_eq!(left[0]["application_name"], "");
+}
+
+#[test]
+fn connections_that_are_being_opened_are_shown() {
+    // It never answers.
+    let server = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = server.local_addr().expect("address").port();
+    let setup = Setup::new().for_database("port", i32::from(port));
+    let pooler = setup.set("server_tls_sslmode", "disable").start();
+    let mut client = RawClient::connect(&pooler.address);
+    let parameters = [("user", "app"), ("database", pooler.database.as_str())];
+    client.send(&Frontend::new().startup((3, 0), &parameters));
+    let opening = patiently("a connection", || {
+        let mut rows = pooler.show("SERVERS");
+        rows.retain(|row| row["local_port"] != "0");
+        rows.pop()
+    });
+    for (column, value) in [
+        ("state", "new"),
+        ("user", "app"),
+        ("database", &pooler.database),
+        ("addr", "127.0.0.1"),
+        ("port", &port.to_string()),
+        ("link", ""),
+    ] {
+        assert_eq!(opening[column], value, "{column}");
+    }
+    let sockets = pooler.show("SOCKETS");
+    assert_eq!(row(&sockets, "type", "S")["state"], "sv_login");
+    client.close();
+    drop(server);
+    eventually("it is over", 0, || pooler.show("SERVERS").len());
+}
+
+#[test]
+fn what_the_server_has_not_taken_is_shown() {
+    let pooler = Setup::new().pool_size(1).start();
+    let mut client = pooler.login();
+    // More than the kernel keeps for a server that does not read.
+    let long = format!("select length('{}')", "x".repeat(30_000_000));
+    let script = Frontend::new().query("select pg_sleep(600)").query(&long);
+    let sender = client.send_in_background(script);
+    eventually("some is left", true, || {
+        let sockets = pooler.show("SOCKETS");
+        row(&sockets, "state", "sv_active")["send_avail"] != "0"
+    });
+    client.cancel();
+    assert_eq!(client.answer().error().sqlstate(), "57014");
+    assert_eq!(client.answer().value(), "30000000");
+    sender.join().expect("sender");
+    let sockets = pooler.show("SOCKETS");
+    assert_eq!(row(&sockets, "state", "sv_idle")["send_avail"], "0");
 }
 
 #[test]

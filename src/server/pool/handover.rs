@@ -201,6 +201,8 @@ impl Pool {
             prepared_statements: Cell::new(backend.prepared_statements()),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),
+            held: Cell::new(0),
+            unsent: Cell::new(0),
         });
         if !outdated {
             self.proved.set(true);

@@ -2,7 +2,8 @@
 //! watches the idle ones. Who gets what is decided by [`Book`].
 //!
 //! - `lend`: to clients; `take_back`: from them, and housekeeping;
-//! - `open`: new connections; `maintain`: what time asks for;
+//! - `open`: new connections; `opening`: a list of them meanwhile;
+//! - `maintain`: what time asks for;
 //! - `dedicated`: those that one client has for itself;
 //! - `handover`: to other workers and from them;
 //! - `eject`: what becomes of reads while a replica lets nobody in;
@@ -18,6 +19,7 @@ mod lend;
 mod maintain;
 mod oblivion;
 mod open;
+mod opening;
 mod stop;
 mod take_back;
 
@@ -50,6 +52,7 @@ use maintain::Maintenance;
 pub use oblivion::Past;
 use oblivion::{AutoDatabases, Registered};
 pub(in crate::server) use open::OpenError;
+pub use opening::Opening;
 
 /// What a client is told that gets no server connection: a whole
 /// ErrorResponse, and the same for the log.
@@ -92,6 +95,7 @@ pub struct Pool {
     /// `prefer_unix_socket` has found none, and it was said.
     without_socket: Cell<bool>,
     servers: RefCell<Slab<Rc<ServerInfo>>>,
+    openings: RefCell<Vec<Rc<Opening>>>,
     clients: Cell<usize>,
     /// Since when there has been nothing here.
     empty_since: Cell<Option<Instant>>,
@@ -149,6 +153,7 @@ impl Pool {
             next_host: Cell::new(0),
             without_socket: Cell::new(false),
             servers: RefCell::new(Slab::new()),
+            openings: RefCell::default(),
             clients: Cell::new(0),
             empty_since: Cell::new(None),
             _registered: registered,

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::take_back::Pace;
-use super::{Failure, Farewell, Pool};
+use super::{Failure, Farewell, Opening, Pool};
 use crate::admin::snapshot::ServerState;
 use crate::config::{Host, PoolConfig, PoolMode, SessionFeatures};
 use crate::flow::{Backend, Params};
@@ -200,6 +200,8 @@ impl Pool {
             pins: Cell::new(Features::empty()),
             cancels: Cell::new(0),
             cancels_over: Notify::new(),
+            held: Cell::new(0),
+            unsent: Cell::new(0),
         });
         self.servers.borrow_mut().insert(info.clone());
         add(&self.counters.server_connect_count, 1);
@@ -375,12 +377,17 @@ pub(super) async fn reach(
         false => pool.next_host.get(),
     };
     let hosts = config.hosts.iter().cycle().skip(first % count.max(1));
+    let replication = more.iter().find(|(name, _)| *name == "replication");
+    let replication =
+        replication.and_then(|(_, value)| Replication::parse(value.as_bytes()).ok()?);
     for (tried, host) in hosts.take(count).enumerate() {
         let local = local_socket(pool, config, host).await;
         let (host, stream) = local.map_or((host.clone(), None), |(at, stream)| (at, Some(stream)));
-        let (id, begun) = (pool.local.next_id(), Instant::now());
-        let with = (Some(id), more);
+        let (opening, begun) = (pool.list_opening(&host, replication), Instant::now());
+        let with = (Some(&*opening), more);
         let result = open_at(pool, config, (&host, stream), connector, with).await;
+        let id = opening.id;
+        drop(opening);
         if let Err(error) = &result {
             pool.log_close(id, &host, &error.end(), begun);
         }
@@ -435,18 +442,18 @@ async fn local_socket(pool: &Pool, config: &PoolConfig, host: &Host) -> Option<(
     }
 }
 
-/// `stream`: a connection that is there already. `id`: of the one that is to be,
-/// for the log.
+/// `stream`: a connection that is there already. `opening`: how it is listed, and
+/// to be logged.
 async fn open_at(
     pool: &Pool,
     config: &PoolConfig,
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
-    (id, more): (Option<u64>, Parameters<'_>),
+    (opening, more): (Option<&Opening>, Parameters<'_>),
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let credential = pool.greeting.credential();
     let proof = (&credential, more);
-    let attempt = open_stream(pool, config, (host, stream), connector, proof, id);
+    let attempt = open_stream(pool, config, (host, stream), connector, proof, opening);
     match config.server_connect_timeout {
         Some(limit) => match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
@@ -462,7 +469,7 @@ async fn open_stream(
     (host, stream): (&Host, Option<Stream>),
     connector: &Connector,
     (credential, more): (&Credential, Parameters<'_>),
-    id: Option<u64>,
+    opening: Option<&Opening>,
 ) -> Result<(Stream, LoggedIn), OpenError> {
     let keys = &pool.local.derived_keys;
     let mut stream = match stream {
@@ -472,8 +479,12 @@ async fn open_stream(
             dial::connect(host, &config.tcp, connector, means).await?
         }
     };
-    if let Some(id) = id.filter(|_| config.log_connections) {
-        log_open(config, id, host, stream.local_addr());
+    if let Some(opening) = opening {
+        let local = stream.local_addr();
+        opening.ends.set(Some((stream.peer_addr(), local)));
+        if config.log_connections {
+            log_open(config, opening.id, host, local);
+        }
     }
     let mut startup = vec![
         ("user", credential.user.as_str()),

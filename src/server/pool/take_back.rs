@@ -76,6 +76,8 @@ impl Pool {
             }
         }
         server.info.state.set(ServerState::Idle);
+        server.info.held.set(0);
+        server.info.unsent.set(0);
         let born = server.info.born;
         // What looked at it in between was no use of it.
         let since = server.info.idle_since.get().unwrap_or(now);
