@@ -181,12 +181,14 @@ impl Client {
         Ok(())
     }
 
-    /// Whether answers to the client are under way.
+    /// Whether answers to the client are under way. A server that is to hear
+    /// more of the request first, COPY data or a Sync, waits in vain for a
+    /// client that has said goodbye.
     fn is_served(&self) -> bool {
         match &self.hold {
             Hold::Nothing => false,
             Hold::Waiting(..) => true,
-            Hold::Linked(lease) => lease.backend.is_busy(),
+            Hold::Linked(lease) => lease.backend.is_busy() && !lease.backend.takes_more(),
         }
     }
 

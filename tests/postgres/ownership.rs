@@ -164,6 +164,29 @@ fn in_mid_copy_in_of_the_extended_protocol() {
     scene.client_dies();
 }
 
+/// So do programs end that run COPY FROM STDIN by mistake: libpq says goodbye
+/// whatever the state is.
+#[test]
+fn in_mid_copy_in_with_terminate() {
+    let mut scene = Scene::new();
+    scene
+        .client
+        .send(&Frontend::new().query("copy t from stdin"));
+    assert_eq!(scene.client.read().tag, b'G');
+    scene.client.send(&Frontend::new().terminate());
+    scene.client_dies();
+}
+
+#[test]
+fn before_its_sync_with_terminate() {
+    let mut scene = Scene::new();
+    let script = Frontend::new()
+        .run("insert into t values (1)", &[])
+        .terminate();
+    scene.client.send(&script);
+    scene.client_dies();
+}
+
 #[test]
 fn in_mid_copy_out() {
     let mut scene = Scene::new();
