@@ -52,6 +52,8 @@ mod restart;
 mod restrictions;
 mod routed_programs;
 mod session_state;
+mod session_model;
+mod session_scripts;
 mod signals;
 mod sockets;
 mod split;

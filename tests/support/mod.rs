@@ -25,6 +25,7 @@ mod cluster;
 mod fake_server;
 mod frontend;
 mod guard;
+pub mod leftovers;
 mod pooler;
 mod programs;
 mod raw;
@@ -37,7 +38,9 @@ pub use cluster::{Cluster, TLS, server_user, temp_dir};
 pub use fake_server::answering;
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
-pub use programs::{Output, Program, Running, node, pgbench, pgweir, postgresql, psql, python};
+pub use programs::{
+    Output, Program, Running, node, pgbench, pgweir, postgresql, psql, psql_program, python,
+};
 pub use raw::{Answer, Failure, Message, RawClient, tags};
 pub use relay::Relay;
 pub use tls::Certificates;

@@ -43,6 +43,11 @@ pub fn psql(dsn: &str) -> Program {
     program.args(&["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn])
 }
 
+/// The path of `psql`, for a shell.
+pub fn psql_program() -> String {
+    pg_program("psql")
+}
+
 /// `pgbench`; the connection string goes last.
 pub fn pgbench(arguments: &[&str], dsn: &str) -> Program {
     Program::new(&pg_program("pgbench"))

@@ -1,0 +1,35 @@
+create table t (a int);
+insert into t select generate_series(1, 5);
+begin;
+declare c cursor for select a from t order by a;
+fetch 2 c;
+savepoint s;
+fetch 2 c;
+rollback to s;
+fetch 1 c;
+declare u cursor for select a from t order by a for update;
+fetch u;
+update t set a = a + 100 where current of u;
+fetch 1 u;
+delete from t where current of u;
+commit;
+select * from t order by 1;
+begin;
+declare c cursor for select a from t;
+close c;
+close c;
+rollback;
+create function open_it(refcursor) returns refcursor language plpgsql as $$ begin open $1 for select a from t order by a; return $1; end $$;
+begin;
+select open_it('mine');
+fetch 2 from mine;
+commit;
+fetch mine;
+\set FETCH_COUNT 2
+select a from t order by a;
+\unset FETCH_COUNT
+begin;
+declare x cursor with hold for select 1/(a - 4) from t order by a;
+commit;
+select count(*) from pg_cursors;
+do $$ begin execute 'declare by_do cursor with hold for select 1'; end $$;

@@ -1,0 +1,22 @@
+listen a;
+discard all;
+notify a;
+select pg_listening_channels();
+listen a;
+listen b;
+unlisten *;
+listen c;
+notify a;
+notify b;
+notify c;
+select pg_listening_channels();
+\c
+select pg_listening_channels();
+notify c;
+do $$ begin listen by_do; end $$;
+notify by_do;
+do $$ begin perform pg_notify('by_do', 'in do'); end $$;
+select pg_listening_channels();
+prepare l as select 1;
+execute l;
+select pg_notification_queue_usage() < 1;

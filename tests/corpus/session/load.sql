@@ -1,0 +1,15 @@
+load 'no_such_library';
+show auto_explain.log_min_duration;
+load 'auto_explain';
+show auto_explain.log_min_duration;
+set auto_explain.log_min_duration = '0';
+set auto_explain.log_level = notice;
+set auto_explain.log_timing = off;
+set client_min_messages = notice;
+show auto_explain.log_level;
+reset auto_explain.log_min_duration;
+set auto_explain.log_level = 'no such level';
+show auto_explain.log_level;
+select count(*) > 0 from pg_settings where name like 'auto\_explain.%';
+discard all;
+show auto_explain.log_level;

@@ -1,0 +1,25 @@
+-- As a framework starts each session.
+set client_encoding to 'UTF8';
+set client_min_messages to warning;
+set standard_conforming_strings = on;
+set session timezone to 'UTC';
+set datestyle to iso;
+set intervalstyle = iso_8601;
+set bytea_output = 'hex';
+set statement_timeout = '30s';
+set lock_timeout = '10s';
+set idle_in_transaction_session_timeout = '60s';
+set application_name = 'framework';
+set search_path to app, public;
+set default_transaction_isolation to 'read committed';
+set jit = off;
+set tcp_keepalives_idle = 60;
+set app.a = '1'; set app.b = '2'; set app.c = '3';
+select name, setting from pg_settings where name in ('client_min_messages', 'TimeZone', 'DateStyle', 'IntervalStyle', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'application_name', 'search_path', 'jit') order by 1;
+select current_setting('app.a'), current_setting('app.b'), current_setting('app.c');
+begin;
+select current_setting('app.a');
+commit;
+reset all;
+select name, setting from pg_settings where name in ('client_min_messages', 'TimeZone', 'DateStyle', 'IntervalStyle', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'search_path', 'jit') order by 1;
+select current_setting('app.a') = '';

@@ -1,0 +1,23 @@
+-- What a statement means is decided when it is prepared, and by the settings then.
+prepare p as select now()::date is not null, current_setting('work_mem');
+execute p;
+set work_mem = '3MB';
+execute p;
+set timezone = 'Asia/Tokyo';
+prepare tz as select timestamptz '2024-01-01 00:00:00+00';
+execute tz;
+set timezone = 'America/Lima';
+execute tz;
+set datestyle = 'German';
+execute tz;
+prepare lit(text) as select 'a\b', $1;
+execute lit('x');
+set plan_cache_mode = force_generic_plan;
+prepare g(int) as select $1 + 1;
+execute g(1);
+execute g(2);
+select name, generic_plans, custom_plans from pg_prepared_statements where name = 'g';
+set plan_cache_mode = force_custom_plan;
+execute g(3);
+select name, generic_plans, custom_plans from pg_prepared_statements where name = 'g';
+reset plan_cache_mode;

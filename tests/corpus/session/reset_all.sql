@@ -1,0 +1,17 @@
+set work_mem = '1MB';
+set enable_hashjoin = off;
+set application_name = 'something else';
+set datestyle = 'sql, ymd';
+set client_min_messages = error;
+reset all;
+select name, setting from pg_settings where name in ('work_mem', 'enable_hashjoin', 'application_name', 'DateStyle', 'client_min_messages') order by 1;
+begin;
+set work_mem = '2MB';
+reset all;
+set enable_hashjoin = off;
+commit;
+show work_mem;
+show enable_hashjoin;
+reset all;
+show enable_hashjoin;
+select count(*) from pg_settings where source = 'session';

@@ -1,0 +1,22 @@
+-- Several statements in one message are one transaction.
+set work_mem = '1MB'\; show work_mem;
+show work_mem;
+set work_mem = '2MB'\; select 1/0;
+show work_mem;
+begin\; set work_mem = '3MB'\; commit\; select 1/0;
+show work_mem;
+begin\; set work_mem = '4MB'\; select 1/0;
+show work_mem;
+rollback;
+show work_mem;
+set work_mem = '5MB'\; begin\; set work_mem = '6MB'\; rollback;
+show work_mem;
+set work_mem = '7MB'\; reset work_mem\; show work_mem;
+set local work_mem = '8MB'\; show work_mem;
+show work_mem;
+savepoint a\; set work_mem = '9MB';
+show work_mem;
+select set_config('work_mem', '9MB', true)\; show work_mem;
+show work_mem;
+select set_config('work_mem', '10MB', false)\; show work_mem\; select 'more';
+show work_mem;

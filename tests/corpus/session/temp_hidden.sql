@@ -1,0 +1,24 @@
+-- Temporary tables that functions make.
+create function make() returns void language plpgsql as $$ begin create temp table hidden (a int); insert into hidden values (1); end $$;
+select make();
+select * from hidden;
+select make();
+drop table hidden;
+do $$ begin create temp table by_do (a int); end $$;
+insert into by_do values (2);
+select * from by_do;
+do $$ begin execute 'drop table by_do'; end $$;
+select * from by_do;
+create function make_drop() returns int language plpgsql as $$ declare n int; begin create temp table short on commit drop as select 5 as a; select a into n from short; return n; end $$;
+select make_drop();
+select make_drop();
+select * from short;
+create table base (a int);
+create function on_insert() returns trigger language plpgsql as $$ begin create temp table if not exists log_of (a int); insert into log_of values (new.a); return new; end $$;
+create trigger t after insert on base for each row execute function on_insert();
+insert into base values (1);
+insert into base values (2), (3);
+select * from log_of order by 1;
+create procedure p() language plpgsql as $$ begin create temp table by_proc as select 8 as a; commit; end $$;
+call p();
+select * from by_proc;

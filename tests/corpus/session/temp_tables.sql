@@ -1,0 +1,41 @@
+create temp table t (a int primary key, b text);
+insert into t values (1, 'one'), (2, 'two');
+select * from t order by a;
+create index on t (b);
+update t set b = 'zwei' where a = 2;
+select * from t order by a;
+create table public.t (a int);
+select count(*) from t;
+select count(*) from public.t;
+select count(*) from pg_temp.t;
+begin;
+create temp table u (a int);
+insert into u values (1);
+commit;
+select * from u;
+begin;
+create temp table gone (a int);
+rollback;
+select * from gone;
+drop table t;
+select count(*) from t;
+select * from u;
+create temporary table like_t (like public.t);
+insert into like_t values (9);
+select * from like_t;
+create local temp table l (a int);
+insert into l values (1) returning *;
+create temp table if not exists l (a int);
+alter table l add column b int default 5;
+select * from l;
+alter table l rename to m;
+select * from m;
+truncate m;
+select count(*) from m;
+copy m from stdin;
+1	2
+3	4
+\.
+select * from m order by 1;
+drop table u, like_t, m;
+select count(*) from pg_class where relnamespace = pg_my_temp_schema();

@@ -1,0 +1,215 @@
+use std::time::{Duration, Instant};
+
+use super::generate::{Action, Step};
+use crate::support::{Address, Cluster, Frontend, Message, Pooler, RawClient, patiently};
+
+pub const DIRECT: &str = "model_direct";
+pub const POOLED: &str = "model_pooled";
+
+/// How long a notification may be under way.
+const DELIVERY: Duration = Duration::from_secs(5);
+
+/// Clients of both databases that do the same.
+pub struct Twins<'a> {
+    pooler: &'a Pooler,
+    pairs: Vec<Pair>,
+    admins: [RawClient; 2],
+}
+
+/// What the next step may depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct State {
+    /// Of ReadyForQuery.
+    pub status: char,
+}
+
+struct Pair {
+    direct: Client,
+    pooled: Client,
+    status: char,
+}
+
+struct Client {
+    raw: RawClient,
+    notifications: Vec<Vec<u8>>,
+}
+
+impl<'a> Twins<'a> {
+    pub fn new(cluster: &Cluster, pooler: &'a Pooler, count: usize) -> Twins<'a> {
+        let admins = [DIRECT, POOLED].map(|name| cluster.admin(name));
+        let pairs = (0..count).map(|_| Pair::new(pooler, &[]).unwrap());
+        Twins {
+            pooler,
+            pairs: pairs.collect(),
+            admins,
+        }
+    }
+
+    pub fn states(&self) -> Vec<State> {
+        let state = |pair: &Pair| State {
+            status: pair.status,
+        };
+        self.pairs.iter().map(state).collect()
+    }
+
+    pub fn play(&mut self, step: &Step) -> Result<(), String> {
+        let pair = &mut self.pairs[step.client];
+        match &step.action {
+            Action::Send { parts, ready } => pair.send(parts, *ready)?,
+            Action::Reconnect { parameters } => {
+                pair.direct.raw.close();
+                pair.pooled.raw.close();
+                *pair = Pair::new(self.pooler, parameters)?;
+            }
+        }
+        if step.is_reconnect() {
+            self.wait_for_ends();
+        }
+        if step.notifies {
+            self.same_notifications()?;
+        }
+        Ok(())
+    }
+
+    /// What sessions hold goes a moment after them.
+    fn wait_for_ends(&mut self) {
+        let sql = "select locktype || ' ' || coalesce(relname, '') || coalesce(objid::text, '') || mode \
+             from pg_locks l join pg_database d on d.oid = l.database \
+             left join pg_class c on c.oid = l.relation \
+             where datname = current_database() and l.pid <> pg_backend_pid() \
+             and (locktype = 'advisory' or relnamespace = 'public'::regnamespace) order by 1";
+        let [direct, pooled] = &mut self.admins;
+        patiently("the same locks in both", || {
+            let same = direct.query(sql).column() == pooled.query(sql).column();
+            same.then_some(())
+        });
+    }
+
+    /// Each client has heard the same as its twin, or will have in a moment.
+    fn same_notifications(&mut self) -> Result<(), String> {
+        for (number, pair) in self.pairs.iter_mut().enumerate() {
+            // In a transaction none is delivered.
+            let start = Instant::now();
+            while pair.status == 'I' {
+                pair.send(&[Frontend::new().query("")], 1)?;
+                let (one, other) = (&pair.direct.notifications, &pair.pooled.notifications);
+                if one == other {
+                    break;
+                }
+                if start.elapsed() > DELIVERY {
+                    let texts = |all: &[Vec<u8>]| -> Vec<String> {
+                        all.iter().map(|n| n.escape_ascii().to_string()).collect()
+                    };
+                    return Err(format!(
+                        "client {number} is notified of {:?} instead of {:?}",
+                        texts(other),
+                        texts(one)
+                    ));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pair {
+    fn new(pooler: &Pooler, more: &[(&str, &str)]) -> Result<Pair, String> {
+        let login = |address: &Address, database: &str| {
+            let mut parameters = vec![("user", "app"), ("database", database)];
+            parameters.extend(more);
+            RawClient::try_login_with(address, &parameters, None)
+        };
+        let direct = login(&pooler.server_address(), DIRECT);
+        let pooled = login(&pooler.address, POOLED);
+        match (direct, pooled) {
+            (Ok(direct), Ok(pooled)) => {
+                same("parameters", &direct.parameters, &pooled.parameters)?;
+                let client = |raw| Client {
+                    raw,
+                    notifications: Vec::new(),
+                };
+                Ok(Pair {
+                    direct: client(direct),
+                    pooled: client(pooled),
+                    status: 'I',
+                })
+            }
+            (direct, pooled) => {
+                same("login", &direct.err(), &pooled.err())?;
+                Pair::new(pooler, &[])
+            }
+        }
+    }
+
+    fn send(&mut self, parts: &[Frontend], ready: usize) -> Result<(), String> {
+        for (at, part) in parts.iter().enumerate() {
+            let last = at + 1 == parts.len();
+            self.direct.raw.send(part);
+            self.pooled.raw.send(part);
+            if last {
+                for _ in 0..ready {
+                    self.receive(|message| message.tag == b'Z')?;
+                }
+            } else {
+                self.receive(|message| b"CEsI".contains(&message.tag))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads up to a message, which must be the same for both as all before.
+    fn receive(&mut self, is_last: impl Fn(&Message) -> bool) -> Result<(), String> {
+        let expected = self.direct.read_until(&is_last);
+        let seen = self.pooled.read_until(&is_last);
+        same("answer", &expected, &seen)?;
+        let last = expected.last().ok_or("no answer")?;
+        if last.tag == b'Z' {
+            self.status = last.body[0] as char;
+        }
+        same(
+            "parameters",
+            &self.direct.raw.parameters,
+            &self.pooled.raw.parameters,
+        )
+    }
+}
+
+impl Client {
+    fn read_until(&mut self, is_last: &impl Fn(&Message) -> bool) -> Vec<Message> {
+        let mut messages = Vec::new();
+        while let Some(message) = self.raw.read_or_end() {
+            if message.tag == b'A' {
+                // Without the process that sent it.
+                self.notifications.push(message.body[4..].to_vec());
+                continue;
+            }
+            let ends = is_last(&message);
+            messages.push(without_oids(message));
+            if ends {
+                break;
+            }
+        }
+        messages
+    }
+}
+
+/// A RowDescription without the tables' OIDs, which no two databases share.
+fn without_oids(mut message: Message) -> Message {
+    if message.tag != b'T' {
+        return message;
+    }
+    let mut at = 2;
+    while let Some(end) = message.body[at..].iter().position(|byte| *byte == 0) {
+        message.body[at + end + 1..at + end + 5].fill(0);
+        at += end + 19;
+    }
+    message
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, direct: &T, pooled: &T) -> Result<(), String> {
+    if direct == pooled {
+        return Ok(());
+    }
+    Err(format!("{what}: {pooled:?}\n  instead of {direct:?}"))
+}
