@@ -17,7 +17,8 @@ use twin::Twins;
 
 use crate::support::{Cluster, Pooler, Setup, leftovers, secs};
 
-const POOL_SIZE: usize = 4;
+/// Any number of clients may have something because of which they keep theirs.
+const POOL_SIZE: usize = generate::CLIENTS + 1;
 
 fn number_from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -56,8 +57,13 @@ impl World {
         for name in [twin::DIRECT, twin::POOLED] {
             admin.query(&format!("drop database if exists {name} with (force)"));
             admin.query(&format!("create database {name} template model owner app"));
+            let set = |what: &str| format!("alter database {name} set {what}");
             // Who waits for a lock waits for one who does not go on meanwhile.
-            admin.query(&format!("alter database {name} set lock_timeout = '10ms'"));
+            admin.query(&set("lock_timeout = '10ms'"));
+            // A connection that has heard a setting's name does not forget it.
+            for custom in generate::CUSTOM {
+                admin.query(&set(&format!("{custom} = ''")));
+            }
         }
         Twins::new(&self.cluster, &self.pooler, count)
     }
@@ -97,7 +103,7 @@ fn a_session_cannot_tell() {
     let count = number_from_env("STEPS", 3000);
     println!("SEED={seed}");
     let world = World::new();
-    let mut generator = Generator::new(seed, POOL_SIZE);
+    let mut generator = Generator::new(seed);
     let mut twins = world.twins(generate::CLIENTS);
     let mut steps = Vec::new();
     for _ in 0..count {

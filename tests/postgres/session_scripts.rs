@@ -250,7 +250,10 @@ fn ignore_changing_lines(played: &mut Played, again: &[String]) {
 #[ignore = "measures another program"]
 fn own_scripts_through_pgbouncer() {
     let target = Target::Pgbouncer("/usr/sbin/pgbouncer".into());
-    let other = &|setup: Setup| setup.by(target.clone());
+    let other = &|setup: Setup| {
+        let setup = setup.by(target.clone()).unset("max_pinned_connections");
+        setup.set("ignore_startup_parameters", "options")
+    };
     let stages = [(); 2].map(|()| Stage::new(None, other));
     let scripts = scripts(Path::new("tests/corpus/session"));
     let results = play_all(&stages, &scripts);

@@ -12,7 +12,7 @@ language plpgsql as $$
 begin
   return query select 'setting ' || s.name || ' = ' || s.setting from pg_settings s;
   return query select 'setting ' || c || ' = ' || current_setting(c, true) from unnest(custom) c
-    where current_setting(c, true) is not null;
+    where current_setting(c, true) <> '';
   return query select 'statement ' || p.name from pg_prepared_statements p
     where p.name not like 'pgweir\\_%';
   return query select 'cursor ' || c.name from pg_cursors c where c.is_holdable;
@@ -38,7 +38,8 @@ pub fn install(admin: &mut RawClient) {
 }
 
 /// All that the connection has which lives as long as it does. PostgreSQL does
-/// not list settings of applications' own (`app.tenant`): name them.
+/// not list settings of applications' own (`app.tenant`): name them. It does not
+/// forget them either; what is left of one is empty.
 #[track_caller]
 pub fn session_state(client: &mut RawClient, custom: &[&str]) -> BTreeSet<String> {
     let sql = format!("select public.session_state('{{{}}}')", custom.join(","));

@@ -15,6 +15,7 @@
 //!   PostgreSQL's behaviour that counts (misused names of prepared statements,
 //!   unknown users and `auth_query`, messages that are too long), and where
 //!   SIGTERM ends clients instead of waiting for them.
+//! - `PGWEIR_TEST_LIMIT`: after how many seconds a test is taken to hang, if not 240.
 //! - `PGWEIR_TEST_TLS=1`: TLS between all programs that connect by TCP.
 
 // No single test program uses all of it.

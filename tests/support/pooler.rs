@@ -22,8 +22,8 @@ use super::{
     Address, Certificates, Cluster, Frontend, Message, RawClient, eventually, patiently, tls,
 };
 
-/// A test that still has its pooler after this time hangs.
-const WATCHDOG: Duration = Duration::from_secs(240);
+/// A test that still has its pooler after this time hangs; in seconds.
+const WATCHDOG: u64 = 240;
 
 /// What stands in front of PostgreSQL, see the module's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -856,8 +856,11 @@ impl Drop for Pooler {
 fn watch(log: PathBuf) -> mpsc::Sender<()> {
     let (sender, receiver) = mpsc::channel::<()>();
     let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let limit = std::env::var("PGWEIR_TEST_LIMIT").ok();
+    let limit = limit.map_or(WATCHDOG, |limit| limit.parse().expect("seconds"));
     std::thread::spawn(move || {
-        if receiver.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if receiver.recv_timeout(Duration::from_secs(limit)) == Err(mpsc::RecvTimeoutError::Timeout)
+        {
             let log = fs::read_to_string(log).unwrap_or_default();
             // Not eprintln: that would be captured with the test's output.
             let text = format!("test {test} hangs; the pooler's log:\n{log}\n");

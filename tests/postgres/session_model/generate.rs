@@ -7,7 +7,6 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::twin::State;
 use crate::support::Frontend;
 
 pub const CLIENTS: usize = 7;
@@ -94,53 +93,39 @@ impl fmt::Display for Step {
 
 pub struct Generator {
     random: StdRng,
-    /// Clients that may have something because of which they keep their server
-    /// connection.
-    keeping: [bool; CLIENTS],
-    pool_size: usize,
     serial: u64,
 }
 
 impl Generator {
-    pub fn new(seed: u64, pool_size: usize) -> Generator {
+    pub fn new(seed: u64) -> Generator {
         Generator {
             random: StdRng::seed_from_u64(seed),
-            keeping: [false; CLIENTS],
-            pool_size,
             serial: 0,
         }
     }
 
-    /// The next step. One server connection is always left to those who need it
-    /// for a transaction only.
-    pub fn step(&mut self, states: &[State]) -> Step {
+    /// The next step, of clients in these states.
+    pub fn step(&mut self, states: &[char]) -> Step {
         let client = self.random.random_range(0..CLIENTS);
-        let holds = |client: usize| self.keeping[client] || states[client].status != 'I';
-        let may_keep =
-            holds(client) || (0..CLIENTS).filter(|c| holds(*c)).count() + 1 < self.pool_size;
-        if holds(client) && self.chance(8) {
-            return self.let_go(client, states[client].status);
+        if self.chance(4) {
+            return self.let_go(client, states[client]);
         }
         if self.chance(1) {
             return self.reconnect(client);
         }
         self.serial += 1;
         match self.random.random_range(0..20) {
-            0..9 => self.simple(client, may_keep),
-            9..11 => self.batch(client, may_keep),
-            11..14 => self.extended(client, may_keep),
-            14..16 => self.pipeline(client, may_keep),
+            0..9 => self.simple(client),
+            9..11 => self.batch(client),
+            11..14 => self.extended(client),
+            14..16 => self.pipeline(client),
             16..18 => self.named(client),
-            18 => self.flushed(client, may_keep),
+            18 => self.flushed(client),
             _ => self.copy(client),
         }
     }
 
     fn let_go(&mut self, client: usize, status: char) -> Step {
-        if self.chance(20) {
-            return self.reconnect(client);
-        }
-        self.keeping[client] = false;
         let mut sent = Frontend::new();
         let end = *["rollback", "commit"].choose(&mut self.random).unwrap();
         if status != 'I' {
@@ -158,7 +143,6 @@ impl Generator {
     }
 
     fn reconnect(&mut self, client: usize) -> Step {
-        self.keeping[client] = false;
         let all = [
             ("TimeZone", "Asia/Kolkata"),
             ("application_name", "came with it"),
@@ -179,22 +163,20 @@ impl Generator {
         }
     }
 
-    fn simple(&mut self, client: usize, may_keep: bool) -> Step {
-        let sql = self.statement(client, may_keep);
+    fn simple(&mut self, client: usize) -> Step {
+        let sql = self.statement();
         step(client, "simple", vec![Frontend::new().query(&sql)], 1, sql)
     }
 
-    fn batch(&mut self, client: usize, may_keep: bool) -> Step {
+    fn batch(&mut self, client: usize) -> Step {
         let count = self.random.random_range(2..5);
-        let all: Vec<_> = (0..count)
-            .map(|_| self.statement(client, may_keep))
-            .collect();
+        let all: Vec<_> = (0..count).map(|_| self.statement()).collect();
         let sql = all.join("; ");
         step(client, "batch", vec![Frontend::new().query(&sql)], 1, sql)
     }
 
-    fn extended(&mut self, client: usize, may_keep: bool) -> Step {
-        let sql = self.statement(client, may_keep);
+    fn extended(&mut self, client: usize) -> Step {
+        let sql = self.statement();
         let mut sent = Frontend::new().parse("", &sql);
         if self.chance(30) {
             sent = sent.describe(b'S', "");
@@ -208,10 +190,10 @@ impl Generator {
     }
 
     /// Several requests at once, with a Sync here and there.
-    fn pipeline(&mut self, client: usize, may_keep: bool) -> Step {
+    fn pipeline(&mut self, client: usize) -> Step {
         let (mut sent, mut ready, mut texts) = (Frontend::new(), 1, Vec::new());
         for _ in 0..self.random.random_range(2..6) {
-            let sql = self.statement(client, may_keep);
+            let sql = self.statement();
             sent = sent.run(&sql, &[]);
             texts.push(sql);
             if self.chance(40) {
@@ -266,8 +248,8 @@ impl Generator {
     }
 
     /// Reads what comes before it sends Sync.
-    fn flushed(&mut self, client: usize, may_keep: bool) -> Step {
-        let sql = self.statement(client, may_keep);
+    fn flushed(&mut self, client: usize) -> Step {
+        let sql = self.statement();
         let rows = self.random.random_range(0..3);
         let first = Frontend::new()
             .parse("", &sql)
@@ -318,7 +300,7 @@ impl Generator {
         texts.choose(&mut self.random).unwrap()
     }
 
-    fn statement(&mut self, client: usize, may_keep: bool) -> String {
+    fn statement(&mut self) -> String {
         match self.random.random_range(0..100) {
             0..22 => self.setting(),
             22..36 => self.read(),
@@ -335,18 +317,12 @@ impl Generator {
                 let a = if self.chance(20) { 13 } else { serial };
                 format!("insert into kept values ({a}, 's{serial}')")
             }
-            _ if !may_keep => self.read(),
-            kind => {
-                self.keeping[client] = true;
-                match kind {
-                    76..88 => self.transaction(),
-                    88..91 => self.temporary(),
-                    91..93 => self.cursor(),
-                    93..95 => self.lock(),
-                    95..97 => self.sequence(),
-                    _ => self.hidden(),
-                }
-            }
+            76..88 => self.transaction(),
+            88..91 => self.temporary(),
+            91..93 => self.cursor(),
+            93..95 => self.lock(),
+            95..98 => self.sequence(),
+            _ => self.hidden(),
         }
     }
 

@@ -1,12 +1,12 @@
 use std::time::{Duration, Instant};
 
 use super::generate::{Action, Step};
-use crate::support::{Address, Cluster, Frontend, Message, Pooler, RawClient, patiently};
+use crate::support::{Address, Cluster, Frontend, Message, Pooler, RawClient, tags};
 
 pub const DIRECT: &str = "model_direct";
 pub const POOLED: &str = "model_pooled";
 
-/// How long a notification may be under way.
+/// How long a notification may be under way, and what ended clients held be held.
 const DELIVERY: Duration = Duration::from_secs(5);
 
 /// Clients of both databases that do the same.
@@ -14,13 +14,6 @@ pub struct Twins<'a> {
     pooler: &'a Pooler,
     pairs: Vec<Pair>,
     admins: [RawClient; 2],
-}
-
-/// What the next step may depend on.
-#[derive(Clone, Copy, Debug)]
-pub struct State {
-    /// Of ReadyForQuery.
-    pub status: char,
 }
 
 struct Pair {
@@ -45,11 +38,9 @@ impl<'a> Twins<'a> {
         }
     }
 
-    pub fn states(&self) -> Vec<State> {
-        let state = |pair: &Pair| State {
-            status: pair.status,
-        };
-        self.pairs.iter().map(state).collect()
+    /// The clients' transaction states, as ReadyForQuery has them.
+    pub fn states(&self) -> Vec<char> {
+        self.pairs.iter().map(|pair| pair.status).collect()
     }
 
     pub fn play(&mut self, step: &Step) -> Result<(), String> {
@@ -63,7 +54,7 @@ impl<'a> Twins<'a> {
             }
         }
         if step.is_reconnect() {
-            self.wait_for_ends();
+            self.wait_for_ends()?;
         }
         if step.notifies {
             self.same_notifications()?;
@@ -72,17 +63,21 @@ impl<'a> Twins<'a> {
     }
 
     /// What sessions hold goes a moment after them.
-    fn wait_for_ends(&mut self) {
+    fn wait_for_ends(&mut self) -> Result<(), String> {
         let sql = "select locktype || ' ' || coalesce(relname, '') || coalesce(objid::text, '') || mode \
              from pg_locks l join pg_database d on d.oid = l.database \
              left join pg_class c on c.oid = l.relation \
              where datname = current_database() and l.pid <> pg_backend_pid() \
              and (locktype = 'advisory' or relnamespace = 'public'::regnamespace) order by 1";
         let [direct, pooled] = &mut self.admins;
-        patiently("the same locks in both", || {
-            let same = direct.query(sql).column() == pooled.query(sql).column();
-            same.then_some(())
-        });
+        let start = Instant::now();
+        loop {
+            let (one, other) = (direct.query(sql).column(), pooled.query(sql).column());
+            if one == other || start.elapsed() > DELIVERY {
+                return same("locks", &one, &other);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Each client has heard the same as its twin, or will have in a moment.
@@ -162,7 +157,11 @@ impl Pair {
     fn receive(&mut self, is_last: impl Fn(&Message) -> bool) -> Result<(), String> {
         let expected = self.direct.read_until(&is_last);
         let seen = self.pooled.read_until(&is_last);
-        same("answer", &expected, &seen)?;
+        let both = expected.iter().zip(&seen);
+        let common = both.take_while(|(one, other)| one == other).count();
+        let tags = format!("answer {}, after {common} messages", tags(&expected));
+        let next = |all: &[Message]| all.iter().skip(common).take(3).cloned().collect::<Vec<_>>();
+        same(&tags, &next(&expected), &next(&seen))?;
         let last = expected.last().ok_or("no answer")?;
         if last.tag == b'Z' {
             self.status = last.body[0] as char;

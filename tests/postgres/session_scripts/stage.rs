@@ -47,6 +47,7 @@ impl Stage {
         let port = i32::from(cluster.port);
         let plain = Setup::with(&cluster)
             .pool_size(POOL_SIZE as i32)
+            .set("max_pinned_connections", POOL_SIZE as i32)
             .set("server_round_robin", true)
             .database("*", "host", "127.0.0.1")
             .database("*", "port", port);
@@ -209,7 +210,8 @@ fn without_number(line: &str, before: &str) -> String {
 
 /// Settings of the script's own, `app.something`.
 fn custom_settings(script: &Path) -> Vec<String> {
-    let text = fs::read_to_string(script).unwrap().to_lowercase();
+    let text = fs::read(script).unwrap();
+    let text = String::from_utf8_lossy(&text).to_lowercase();
     let is_part = |c: char| c.is_ascii_lowercase() || c == '_' || c == '.';
     let words = text.split(|c| !is_part(c));
     let mut names: Vec<_> = words
