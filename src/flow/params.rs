@@ -156,7 +156,9 @@ impl Params {
     pub fn with_fixed_of(&self, server: &Params) -> (Params, Vec<NameValue>) {
         let mut params = self.clone();
         let mut news = Vec::new();
-        for param in server.list.iter().filter(|p| is_fixed(&p.key)) {
+        // Whether somebody is a superuser follows from the role.
+        let is_news = |p: &&Param| is_fixed(&p.key) && *p.key != *b"is_superuser";
+        for param in server.list.iter().filter(is_news) {
             if self.get(&param.key) != Some(&param.value) {
                 params.set(&param.name, &param.value, true);
                 news.push((param.name.clone(), param.value.clone()));

@@ -63,6 +63,11 @@ impl Traces {
         self.uncertain = true;
     }
 
+    /// Whether a setting may have gone back to the server's default.
+    pub fn may_reset(&self, name: &[u8]) -> bool {
+        self.resets_all || self.resets.contains(&*name.to_ascii_lowercase())
+    }
+
     /// What may be there beside what the server can be asked about.
     pub fn unasked(&self) -> Features {
         self.leaves - Features::KNOWN_TO_SERVER

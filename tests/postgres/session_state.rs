@@ -156,6 +156,29 @@ fn reset_goes_back_to_what_the_session_began_with() {
 }
 
 #[test]
+fn a_reset_is_reported_as_the_session_knows_it() {
+    let pooler = Setup::new()
+        .pool_size(1)
+        .set("session_features", "pin")
+        .start();
+    let mut client = pooler.login_with(&[("TimeZone", "Asia/Tokyo")]);
+    for reset in ["reset all", "reset timezone", "discard all"] {
+        client.parameters.clear();
+        client.query(reset);
+        client.query("select 1");
+        assert!(
+            client.parameters.is_empty(),
+            "{reset}: {:?}",
+            client.parameters
+        );
+        client.query("set timezone = 'UTC'");
+        client.query(reset);
+        client.query("select 1");
+        assert_eq!(client.parameters["TimeZone"], "Asia/Tokyo", "{reset}");
+    }
+}
+
+#[test]
 fn a_role_follows_its_client() {
     let pooler = Setup::new()
         .pool_size(1)

@@ -6,6 +6,7 @@ use super::{Backend, ServerFault};
 use crate::flow::error_fields::{self, Severity};
 use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
+use crate::flow::traces::Traces;
 use crate::flow::{Outlook, Output, Session, Shared};
 use crate::stats::add;
 use crate::wire::{BackendTag, HEADER_LEN, Header, TxStatus};
@@ -411,6 +412,14 @@ impl Backend {
         params.set(name, value, true);
         let before = std::mem::replace(&mut self.params, shared.params.intern(params));
         let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
+        // Its default is another one: it hears of that when the transaction is over.
+        let resets = |traces: &Traces| traces.may_reset(name);
+        if self.traces.as_deref().is_some_and(resets)
+            && let Some(start) = session.as_ref().and_then(|session| session.start())
+            && start.get(name).is_some_and(|own| own != value)
+        {
+            return Some(Deliver::Swallow);
+        }
         if let Some(session) = session.filter(|_| !own) {
             if Rc::ptr_eq(&before, &session.params) {
                 session.params = self.params.clone();

@@ -116,7 +116,8 @@ impl Backend {
                 None => stock.params.clone(),
             };
             for (name, value) in mine.reported().filter(|(name, _)| !is_fixed(name)) {
-                if stock.params.get(name) != Some(value) {
+                // What it was told last.
+                if session.params.get(name) != Some(value) {
                     build::parameter_status(to_client, name, value);
                 }
             }
