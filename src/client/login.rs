@@ -175,7 +175,7 @@ pub(super) async fn login(
     };
     Ok(Begun::Client(Box::new(Welcomed {
         session: Session::new(config.pool_mode, naming, params)
-            .carrying(config.session_features)
+            .carrying(config.session_features, config.pin_sequences)
             .starting_with(role),
         info,
         pool,

@@ -66,6 +66,8 @@ table! {
                 "Instead of the global `session_features`.";
             max_pinned_connections: Option<u32> = None, reload, built,
                 "Instead of the global `max_pinned_connections`.";
+            pin_sequences: Option<bool> = None, reload, built,
+                "Instead of the global `pin_sequences`.";
             pool_size: Option<u32> = None, reload, built,
                 "Instead of `default_pool_size`.";
             min_pool_size: Option<u32> = None, reload, built,

@@ -145,6 +145,7 @@ pub struct PoolConfig {
     pub pool_mode: PoolMode,
     pub session_features: SessionFeatures,
     pub max_pinned_connections: u32,
+    pub pin_sequences: bool,
     pub pool_size: u32,
     pub min_pool_size: u32,
     /// Whether the database forces its user: with one, `min_pool_size` is kept

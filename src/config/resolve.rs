@@ -127,6 +127,7 @@ impl Config {
                     Source::Ini => SessionFeatures::Ignore,
                     Source::Toml | Source::CommandLine => SessionFeatures::Pin,
                 }),
+            pin_sequences: db.pin_sequences.unwrap_or(general.pin_sequences),
             max_pinned_connections: match db
                 .max_pinned_connections
                 .unwrap_or(general.max_pinned_connections)

@@ -86,6 +86,8 @@ table! {
                 "What becomes of statements that leave something in their session (temporary tables, advisory locks, `LISTEN`, ...), other than in session mode: the client keeps its server connection as long as it is there (`pin`), they are refused (`error`), or the next client finds it (`ignore`). With `pin` and `error` each client has its own settings, whatever SET them. Unset means `pin`, in an ini `ignore`. Holds for clients that log in from now on.";
             max_pinned_connections: u32 = 0, reload, built,
                 "How many server connections of a pool clients may keep for what they have left there; statements of further ones are refused. 0 means all but one.";
+            pin_sequences: bool = false, reload, built,
+                "Clients keep their server connection from the first statement that may advance a sequence (`INSERT`, `COPY`, `nextval`, ...), so that `currval` and `lastval` know of it. Otherwise these two know of what comes after their first use, and of what their own transaction has done. Needs `session_features` = `pin`; holds for clients that log in from now on.";
             max_client_conn: u32 = 100, reload, built,
                 "Client connections in all; further ones are refused. Each takes a file descriptor: a limit of open files that is too low is an error at start, in an ini a warning.";
             max_unauthenticated_connections: u32 = 0, reload, built,

@@ -186,10 +186,11 @@ impl Session {
     }
 
     /// What becomes of statements that leave something in the session.
-    pub fn carrying(self, features: SessionFeatures) -> Self {
+    /// `sequences`: what advances one leaves something, too.
+    pub fn carrying(self, features: SessionFeatures, sequences: bool) -> Self {
         let Session { terms, .. } = self;
         Session {
-            terms: Terms::new(terms.mode(), terms.naming(), features),
+            terms: Terms::new(terms.mode(), terms.naming(), features).pinning_sequences(sequences),
             ..self
         }
     }

@@ -378,6 +378,43 @@ fn functions_triggers_and_views_hide_nothing() {
 }
 
 #[test]
+fn nobody_is_told_of_the_sequences_of_others() {
+    for pinning in [false, true] {
+        let pooler = Setup::new()
+            .pool_size(if pinning { 3 } else { 1 })
+            .set("session_features", "pin")
+            .set("pin_sequences", pinning)
+            .start();
+        let (mut first, mut second) = (pooler.login(), pooler.login());
+        first.query("create table counted (id serial, a int)");
+        first.query("insert into counted values (default, 1)");
+        let undefined = |answer: crate::support::Answer| answer.error().sqlstate() == "55000";
+        let by_name = "select currval('counted_id_seq')";
+        assert!(undefined(second.try_query("select lastval()")));
+        assert!(undefined(
+            second.exchange(&Frontend::new().run(by_name, &[]).sync())
+        ));
+        drop(second);
+        second = pooler.login();
+        // Who has asked once is told from then on.
+        if !pinning {
+            assert!(undefined(first.try_query("select lastval()")));
+            first.query("insert into counted values (default, 2)");
+        }
+        assert_eq!(
+            first.value("select lastval()"),
+            if pinning { "1" } else { "2" }
+        );
+        expect_pin(&pooler, "currval");
+        first.query("discard sequences");
+        eventually("no pin", Vec::<String>::new(), || pins(&pooler));
+        // Within a transaction nobody else can come in between.
+        let within = "begin; insert into counted values (default, 3); select lastval(); commit";
+        assert_eq!(second.value(within), if pinning { "2" } else { "3" });
+    }
+}
+
+#[test]
 fn who_it_has_become_is_undone() {
     let cluster = Cluster::fresh();
     let pooler = Setup::with(&cluster)

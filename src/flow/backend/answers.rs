@@ -442,6 +442,7 @@ impl Backend {
         let (statements, settings) = match body {
             b"DISCARD ALL\0" => (true, true),
             b"DEALLOCATE ALL\0" => (true, false),
+            b"DISCARD SEQUENCES\0" => return self.sequences_discarded(),
             // The server is asked.
             b"RESET\0" if self.traces.is_some() => return,
             b"RESET\0" => (false, true),

@@ -136,6 +136,11 @@ impl Backend {
         }
     }
 
+    /// `DISCARD SEQUENCES` has run.
+    pub(super) fn sequences_discarded(&mut self) {
+        self.pins -= Features::SEQUENCE;
+    }
+
     /// `DISCARD ALL` has run.
     pub(super) fn all_discarded(&mut self) {
         // What a library has changed stays.

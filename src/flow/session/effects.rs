@@ -5,12 +5,13 @@
 use std::rc::Rc;
 
 use super::super::backend::Backend;
+use super::super::replies::OwnQuery;
 use super::super::statements::Statement;
 use super::super::{Output, Shared};
 use super::own::fail;
 use super::{Message, Session, Step};
 use crate::config::SessionFeatures;
-use crate::sql::effects::{Effects, Features, may_matter};
+use crate::sql::effects::{Effects, Features, may_advance_a_sequence, may_matter};
 use crate::sql::{Dialect, Encoding};
 use crate::wire::build::{self, Refusal};
 use crate::wire::{FrontendTag, names};
@@ -52,13 +53,17 @@ impl Session {
             return self.note(&Effects::unknown(), message.tag, backend, out, shared);
         }
         let suspect = shared.suspects.suspects().are_in(body);
-        if !suspect && !may_matter(body) {
+        let advances = self.terms.pins_sequences() && may_advance_a_sequence(body);
+        if !suspect && !advances && !may_matter(body) {
             return None;
         }
         let (text, _) = names::split_nul(body)?;
         let effects = Effects::of(text, self.dialect());
         let mut effects = effects.map_or_else(Effects::default, |effects| *effects);
         effects.opaque |= suspect;
+        if advances {
+            effects.leaves |= Features::SEQUENCE;
+        }
         if effects == Effects::default() {
             return None;
         }
@@ -92,9 +97,15 @@ impl Session {
             return None;
         }
         let statement = statement?;
-        if shared.suspects.suspects().are_in(&statement.definition) {
+        let text = &statement.definition;
+        let suspect = shared.suspects.suspects().are_in(text);
+        let advances = self.terms.pins_sequences() && may_advance_a_sequence(text);
+        if suspect || advances {
             let mut effects = statement.effects.as_deref().cloned().unwrap_or_default();
-            effects.opaque = true;
+            effects.opaque |= suspect;
+            if advances {
+                effects.leaves |= Features::SEQUENCE;
+            }
             return self.note(&effects, FrontendTag::Bind, backend, out, shared);
         }
         let effects = statement.effects.as_deref()?;
@@ -130,6 +141,7 @@ impl Session {
         if let Err(refusal) = self.admit(effects.leaves, backend, shared) {
             return Some(refuse(&refusal, tag, backend, out));
         }
+        forget_sequences(effects, backend, out);
         let start = &mut self.names.get_or_insert_default().start;
         start.get_or_insert_with(|| self.params.clone());
         let alone = backend.is_at_rest();
@@ -180,6 +192,15 @@ impl Session {
     /// What its session began with, once it has changed anything.
     pub(in crate::flow) fn start(&self) -> Option<&super::Params> {
         self.names.as_ref()?.start.as_deref()
+    }
+}
+
+/// Before a client asks for the first time where a sequence is, in a transaction of
+/// its own: what others have made of the session is not its answer.
+pub(super) fn forget_sequences(effects: &Effects, backend: &mut Backend, out: &mut Output<'_>) {
+    let asks = effects.leaves.contains(Features::SEQUENCE);
+    if asks && !backend.pins().contains(Features::SEQUENCE) && backend.is_at_rest() {
+        backend.own_query(OwnQuery::Housekeeping, b"DISCARD SEQUENCES", out.own());
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::backend::Backend;
 use super::super::replies::{NamedUndo, Reply, Undo};
 use super::super::statements::Statement;
 use super::super::{Output, Shared};
+use super::effects::forget_sequences;
 use super::{MISSING, Message, Misuse, Session, Step};
 use crate::stats::add;
 use crate::wire::names::{self, Target};
@@ -49,6 +50,9 @@ impl Session {
         };
         let manner = self.manner_of(view.definition);
         let statement = shared.statements.intern(view.definition, &manner);
+        if let Some(effects) = statement.effects.as_deref().filter(|_| self.carries()) {
+            forget_sequences(effects, backend, out);
+        }
         if view.name.is_empty() {
             let before = self.unnamed.replace(statement.clone());
             backend.unnamed = Some(statement);

@@ -7,6 +7,8 @@ use crate::config::{PoolMode, SessionFeatures};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms(u8);
 
+const SEQUENCES: u8 = 1 << 6;
+
 impl Terms {
     pub fn new(mode: PoolMode, naming: Naming, features: SessionFeatures) -> Terms {
         Terms(mode as u8 | (naming as u8) << 2 | (features as u8) << 4)
@@ -35,11 +37,21 @@ impl Terms {
     pub fn features(self) -> SessionFeatures {
         const PIN: u8 = SessionFeatures::Pin as u8;
         const ERROR: u8 = SessionFeatures::Error as u8;
-        match self.0 >> 4 {
+        match self.0 >> 4 & 3 {
             PIN => SessionFeatures::Pin,
             ERROR => SessionFeatures::Error,
             _ => SessionFeatures::Ignore,
         }
+    }
+
+    pub fn pinning_sequences(self, pins: bool) -> Terms {
+        Terms(self.0 & !SEQUENCES | if pins { SEQUENCES } else { 0 })
+    }
+
+    /// Whether what advances a sequence leaves something.
+    #[inline]
+    pub fn pins_sequences(self) -> bool {
+        self.0 & SEQUENCES != 0
     }
 
     /// Whether what statements leave in the session is followed.
@@ -68,6 +80,11 @@ mod tests {
                     assert_eq!(terms.mode(), *mode);
                     assert_eq!(terms.naming(), naming);
                     assert_eq!(terms.features(), *features);
+                    assert!(!terms.pins_sequences());
+                    let terms = terms.pinning_sequences(true);
+                    assert!(terms.pins_sequences());
+                    assert_eq!(terms.features(), *features);
+                    assert_eq!(terms.mode(), *mode);
                 }
             }
         }

@@ -48,6 +48,15 @@ pub fn may_matter(text: &[u8]) -> bool {
     false
 }
 
+/// False: no word of the text advances a sequence.
+pub fn may_advance_a_sequence(text: &[u8]) -> bool {
+    const WORDS: [&[u8]; 7] = [
+        b"insert", b"merge", b"copy", b"nextval", b"setval", b"do", b"call",
+    ];
+    let mut words = text.split(|&byte| !chars::is(byte, IDENT_CONT));
+    words.any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+}
+
 /// Words that matter as the first of a statement.
 #[inline]
 fn in_front(word: &[u8]) -> bool {

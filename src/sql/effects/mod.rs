@@ -10,7 +10,7 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 
-pub use glance::may_matter;
+pub use glance::{may_advance_a_sequence, may_matter};
 pub use suspects::{QUERY as SUSPECTS, Suspects};
 
 use super::lexer::Dialect;
