@@ -12,6 +12,7 @@ pub mod effects;
 pub mod fuzzing;
 pub mod keyword;
 pub mod lexer;
+pub mod listen;
 pub mod quote;
 pub mod setting;
 pub mod statements;
