@@ -34,6 +34,8 @@ pub(super) enum End {
     ServerGone(Option<io::Error>),
     ServerFault(ServerFault),
     Farewell(Arc<Farewell>),
+    /// Nobody can listen for it.
+    CannotListen(Arc<str>),
     Ordered(Order),
     /// It took longer than it was allowed.
     TimedOut(TimeLimit, Duration),
@@ -93,6 +95,28 @@ impl End {
                 .hint("An administrator said KILL; nobody is served until RESUME."),
             End::Ordered(Order::NotFlushed) => Refusal::fatal("08P01", "suspend_timeout")
                 .detail("The client did not read its answers in time for a SUSPEND."),
+            End::CannotListen(reason) => Refusal::fatal("08006", "cannot listen to notifications")
+                .detail(format!(
+                    "The server connection that listens for all clients of the database: {reason}."
+                ))
+                .hint("Connect again."),
+            End::Ordered(Order::NotificationsLost) => {
+                Refusal::fatal("57P01", "terminating connection because notifications may be lost")
+                    .detail(
+                        "The server connection that listens for all clients of the database was \
+                         lost.",
+                    )
+                    .hint("Connect and LISTEN again.")
+            }
+            End::Ordered(Order::TooManyNotifications) => {
+                Refusal::fatal("57P01", "terminating connection because of too many notifications")
+                    .detail(format!(
+                        "The client has not taken more than {} bytes of them \
+                         (notification_buffer).",
+                        config.general.notification_buffer
+                    ))
+                    .hint("Read notifications while idle, outside of transactions.")
+            }
             End::Ordered(Order::Dismissed) => Refusal::fatal("08P01", "admin forced disconnect"),
             End::Ordered(Order::PrimaryReplaced) => {
                 Refusal::fatal("08006", "the primary was replaced during the transaction")

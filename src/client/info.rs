@@ -93,6 +93,8 @@ pub struct ClientInfo {
     /// Since SUSPEND: nothing is left to be written to it, or to its server.
     pub flushed: Cell<bool>,
     order: Cell<Order>,
+    /// There is something to be heard from the connection that listens.
+    news: Cell<bool>,
     question: Cell<Option<Question>>,
     waker: Slot<Waker>,
 }
@@ -137,6 +139,10 @@ pub enum Order {
     PrimaryReplaced,
     /// Leave now: it did not take its answers in time for a SUSPEND.
     NotFlushed,
+    /// Leave now: what it listens to is not heard any more.
+    NotificationsLost,
+    /// Leave now: it did not take its notifications in time.
+    TooManyNotifications,
     /// Leave now: the process ends.
     Leave,
     /// Leave now: an administrator says so.
@@ -186,6 +192,7 @@ impl ClientInfo {
             params: Slot::new(Some(params)),
             flushed: Cell::default(),
             order: Cell::default(),
+            news: Cell::default(),
             question: Cell::default(),
             waker: Slot::new(None),
         }
@@ -246,6 +253,20 @@ impl ClientInfo {
             self.question.set(Some(Question::Review));
         }
         self.wake();
+    }
+
+    /// Has the client's task ask the worker for them.
+    pub fn bring_news(&self) {
+        self.news.set(true);
+        self.wake();
+    }
+
+    pub fn has_news(&self) -> bool {
+        self.news.get()
+    }
+
+    pub fn take_news(&self) -> bool {
+        self.news.replace(false)
     }
 
     /// What was asked since this was last called.

@@ -3,6 +3,7 @@
 
 mod lease;
 mod limits;
+mod notify;
 
 use std::io;
 use std::rc::Rc;
@@ -14,8 +15,7 @@ use tokio::task::coop;
 use super::farewell::{End, Goodbye, Who, address};
 use super::info::{ClientInfo, Order, Question};
 use crate::admin::snapshot::ClientState;
-use crate::config::PoolMode;
-use crate::flow::{Outlook, Output, Release, Session, Shared, Stop};
+use crate::flow::{Outlook, Output, Release, Session, Shared, Stop, Wait};
 use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
 use crate::server::{Again, Course, Lease, Pool};
@@ -134,7 +134,13 @@ impl Client {
                 .is_pending()
             {
                 // The client is slow: nothing more is read for it.
-            } else if matches!(self.hold, Hold::Linked(_)) && !server_drained {
+            } else if self.info.has_news() && self.take_news(cx)? {
+                progress = true;
+                server_drained = false;
+            } else if matches!(self.hold, Hold::Linked(_))
+                && !server_drained
+                && self.session.listener_wait() != Wait::Settle
+            {
                 progress = self.poll_server(cx)?.is_ready();
                 server_drained = !progress;
             }
@@ -181,17 +187,6 @@ impl Client {
         Ok(())
     }
 
-    /// Whether answers to the client are under way. A server that is to hear
-    /// more of the request first, COPY data or a Sync, waits in vain for a
-    /// client that has said goodbye.
-    fn is_served(&self) -> bool {
-        match &self.hold {
-            Hold::Nothing => false,
-            Hold::Waiting(..) => true,
-            Hold::Linked(lease) => lease.backend.is_busy() && !lease.backend.takes_more(),
-        }
-    }
-
     /// Whether more from the client can be dealt with. What the server has not
     /// taken yet goes out first, even if the client has said goodbye.
     fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
@@ -207,6 +202,8 @@ impl Client {
             }
         };
         able && self.hearing != Hearing::Over
+            && self.session.listener_wait() == Wait::No
+            && !self.is_leaving_server()
     }
 
     // ---- from the client ----
@@ -413,6 +410,10 @@ impl Client {
                     self.answers_first = true;
                     return Ok(at);
                 }
+                Stop::AskListener => {
+                    self.ask_listener();
+                    return Ok(at);
+                }
                 Stop::NeedServer => match self.next_lease(rest_of(bytes, at)) {
                     Err(refusal) => {
                         let mut error = Vec::new();
@@ -426,6 +427,9 @@ impl Client {
                     }
                     Ok((Some(lease), course)) => {
                         self.link(lease, course, rest_of(bytes, at));
+                        if self.reserves() {
+                            return Ok(at);
+                        }
                         fresh = true;
                     }
                     Ok((None, course)) => {
@@ -458,18 +462,8 @@ impl Client {
         let read = read?;
         // The buffers are free again here: a lease that is dropped may need
         // them.
-        if let (Poll::Ready(()), Hold::Linked(lease)) = (read, &self.hold)
-            && lease.input.is_empty()
-            && lease.output.is_empty()
-            && lease.backend.release() == Release::Ready
-        {
-            match self.session.mode() {
-                PoolMode::Session => self.leave_outdated()?,
-                PoolMode::Transaction | PoolMode::Statement if self.keeps_server(cx)? => {
-                    self.leave_outdated()?;
-                }
-                PoolMode::Transaction | PoolMode::Statement => self.unlink(),
-            }
+        if read.is_ready() {
+            self.give_back(cx)?;
         }
         Ok(read)
     }
@@ -558,6 +552,10 @@ impl Client {
             }
             server.attempt.end();
         }
+        let (to_client, later) = match server.backend.take_later() {
+            None => (to_client, &[][..]),
+            Some(at) => to_client.split_at_checked(at).unwrap_or((to_client, &[])),
+        };
         if !to_client.is_empty() {
             add(&pool.counters.bytes_sent, to_client.len() as u64);
             // Before the client knows of it.
@@ -588,6 +586,12 @@ impl Client {
                 server.info.linked_at.set(now);
             }
         }
+        if !later.is_empty() {
+            self.hold_back(later, cx)?;
+        }
+        if self.session.channels().is_some() {
+            self.end_listen(cx);
+        }
         Ok(Poll::Ready(()))
     }
 
@@ -607,7 +611,7 @@ impl Client {
                     Hold::Waiting(..) => false,
                     Hold::Linked(lease) => lease.backend.release() == Release::Ready,
                 };
-                if between {
+                if between && self.session.listener_wait() == Wait::No {
                     Err(End::Ordered(Order::Drain))
                 } else {
                     Ok(())

@@ -83,7 +83,7 @@ table! {
             pool_mode: PoolMode = PoolMode::Session, reload, built,
                 "When a server connection goes back to its pool: when the client leaves (`session`), after each transaction or after each statement.";
             session_features: Option<SessionFeatures> = None, reload, built,
-                "What becomes of statements that leave something in their session (temporary tables, advisory locks, `LISTEN`, ...), other than in session mode: the client keeps its server connection as long as it is there (`pin`), they are refused (`error`), or the next client finds it (`ignore`). With `pin` and `error` each client has its own settings, whatever SET them. Unset means `pin`, in an ini `ignore`. Holds for clients that log in from now on.";
+                "What becomes of statements that leave something in their session (temporary tables, advisory locks, ...), other than in session mode: the client keeps its server connection as long as it is there (`pin`), they are refused (`error`), or the next client finds it (`ignore`). With `pin` and `error` each client has its own settings, whatever SET them. Unset means `pin`, in an ini `ignore`. Holds for clients that log in from now on.";
             max_pinned_connections: u32 = 0, reload, built,
                 "How many server connections of a pool clients may keep for what they have left there; statements of further ones are refused. 0 means all but one.";
             pin_sequences: bool = false, reload, built,
@@ -162,6 +162,8 @@ table! {
                 "Notice for each client that logs in.";
             max_packet_size: u32 = 2_147_483_647, reload, built,
                 "Longest message of a client, or of a server (a row), in bytes; a longer one ends the connection. PostgreSQL's own limit is 1 GB.";
+            notification_buffer: u32 = 8_388_608, reload, built,
+                "Bytes of notifications that wait for a client which listens in transaction or statement mode and does not take them, or has a transaction open; with more it is disconnected.";
             pkt_buf: u32 = 4096, restart, obsolete,
                 "Size of PgBouncer's buffers.";
             sbuf_loopcnt: u32 = 5, reload, obsolete,

@@ -15,8 +15,10 @@ use super::replies::{OwnQuery, Replies, Reply};
 use super::session::MISSING;
 use super::statements::Statement;
 use super::traces::Traces;
-use super::{Outlook, Output, Params, Session, Shared};
+use super::{Outlook, Output, Params, Session, Shared, each_channel};
+use crate::sql::Encoding;
 use crate::sql::effects::Features;
+use crate::sql::listen::Channel;
 use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
 
@@ -101,6 +103,12 @@ pub struct Backend {
     ending: bool,
     /// Its socket is dead.
     lost: bool,
+    /// What it listens to although another connection does: its client's LISTEN has
+    /// run here.
+    listens: Vec<Channel>,
+    /// Where in the bytes for the client a ReadyForQuery begins that it is to get
+    /// later, with all that follows.
+    later: Option<usize>,
     /// Of the present request.
     outlook: Outlook,
     /// What the client may have left in the session since that was last known.
@@ -135,6 +143,8 @@ impl Backend {
             finding: None,
             ending: false,
             lost: false,
+            listens: Vec::new(),
+            later: None,
             outlook: Outlook::Served,
             traces: None,
             pins: Features::empty(),
@@ -216,7 +226,10 @@ impl Backend {
         if self.ending || self.lost || self.uploading {
             return Release::Broken;
         }
-        let clean = self.is_settled() && self.ambiguous == 0 && self.status == TxStatus::Idle;
+        let clean = self.is_settled()
+            && self.ambiguous == 0
+            && self.status == TxStatus::Idle
+            && self.listens.is_empty();
         if clean {
             Release::Ready
         } else {
@@ -244,6 +257,11 @@ impl Backend {
         to_client: &mut Vec<u8>,
         shared: &mut Shared<'_>,
     ) {
+        if let Some(channels) = session.recital() {
+            self.listens.extend(channels.iter().cloned());
+            let sql = each_channel("LISTEN", &self.listens, self.encoding());
+            self.own_query(OwnQuery::Housekeeping, &sql, out.own());
+        }
         if Rc::ptr_eq(&self.params, &session.params) {
             return;
         }
@@ -335,7 +353,7 @@ impl Backend {
             // Sync commits what stands before it; PostgreSQL would roll it
             // back. An error does that, too: there is no such portal.
             build::execute(out, MISSING);
-            self.expect(Reply::Execute);
+            self.expect(Reply::Execute { script: None });
         }
         if self.unsynced || self.skipping {
             out.extend_from_slice(build::SYNC);
@@ -351,6 +369,33 @@ impl Backend {
             self.own_query(OwnQuery::Housekeeping, b"ROLLBACK", out);
         }
         needed
+    }
+
+    /// Appends what makes the session listen to nothing any more, if it does and
+    /// can be told so now. The answer is owed afterwards.
+    pub fn unlisten(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.listens.is_empty() || !self.is_settled() || self.status != TxStatus::Idle {
+            return false;
+        }
+        let channels = std::mem::take(&mut self.listens);
+        let sql = each_channel("UNLISTEN", &channels, self.encoding());
+        self.own_query(OwnQuery::Housekeeping, &sql, out);
+        true
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::of_client_encoding(encoding(&self.params))
+    }
+
+    /// Whether nothing is owed but answers that no client waits for.
+    pub fn is_tidying(&self) -> bool {
+        self.is_busy() && self.is_at_rest()
+    }
+
+    /// From where on the client gets later what [`Backend::from_server`] gave for
+    /// it: when the notifications are there that come before it.
+    pub fn take_later(&mut self) -> Option<usize> {
+        self.later.take()
     }
 
     /// A message was sent and will be answered.

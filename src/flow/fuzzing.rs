@@ -114,6 +114,12 @@ impl Link {
             };
             self.from_client = input[taken..].to_vec();
             match stop {
+                Stop::AskListener => {
+                    fresh = false;
+                    if let Some(channels) = self.session.channels_mut() {
+                        channels.prepared = true;
+                    }
+                }
                 Stop::NeedServer if self.backend.release() == Release::Ready => {
                     assert!(!self.linked, "a second server");
                     self.linked = true;

@@ -32,7 +32,10 @@ pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
 pub use pins::Pins;
 pub use replies::OwnQuery;
-pub use session::{ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, role_of};
+pub use session::{
+    Channels, ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, Wait, each_channel,
+    role_of,
+};
 pub use statements::{Statement, Statements, Text, Texts};
 pub use watchlist::{LatestSuspects, Watchlist};
 

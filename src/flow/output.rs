@@ -37,6 +37,11 @@ impl<'a> Output<'a> {
         self.buffer
     }
 
+    /// How many bytes were collected.
+    pub fn collected(&self) -> usize {
+        self.buffer.len() + self.run.len()
+    }
+
     /// Everything that was collected.
     pub fn finish(mut self) -> &'a [u8] {
         if self.buffer.is_empty() {

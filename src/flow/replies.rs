@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::session::Role;
+use super::session::{Role, Script};
 use super::statements::Statement;
 
 /// A query that pgweir sends on its own account; its answer is swallowed.
@@ -63,12 +63,15 @@ pub(super) enum Reply {
     },
     /// Rows or COPY, and CommandComplete, EmptyQueryResponse or
     /// PortalSuspended.
-    Execute,
+    Execute { script: Option<Script> },
     /// An error; the client gets this one in its place.
     Refused { error: Vec<u8> },
     /// ReadyForQuery, after whatever the text gives. It drops the unnamed
     /// statement, which was this.
-    Query { unnamed: Option<Rc<Statement>> },
+    Query {
+        unnamed: Option<Rc<Statement>>,
+        script: Option<Script>,
+    },
     /// FunctionCallResponse and ReadyForQuery.
     FunctionCall,
     /// ReadyForQuery.
@@ -206,7 +209,9 @@ impl Replies {
                 undo: Undo::Unnamed(before),
                 ..
             }
-            | Reply::Query { unnamed: before } => Some(before),
+            | Reply::Query {
+                unnamed: before, ..
+            } => Some(before),
             _ => None,
         })
     }

@@ -1,5 +1,6 @@
 //! The client's half of a link.
 
+mod channels;
 mod effects;
 mod own;
 mod prepared;
@@ -22,9 +23,11 @@ use crate::config::{PoolMode, Reads, SessionFeatures};
 use crate::wire::names::{self, Target};
 use crate::wire::{FrontendTag, HEADER_LEN, Header, TxStatus, build};
 
+pub use channels::{Channels, Wait, each_channel};
 pub use request::Purpose;
 pub use role::{ROLE, role_of};
 
+pub(super) use channels::Script;
 pub(super) use role::Role;
 use terms::Terms;
 
@@ -124,6 +127,8 @@ pub enum Stop {
     /// to be called again, with the same bytes, when the server has answered
     /// something.
     Wait,
+    /// The next message waits for the connection that listens ([`Wait::Prepare`]).
+    AskListener,
     /// The client said goodbye.
     Terminate,
 }
@@ -142,6 +147,8 @@ struct Names {
     own: bool,
     /// What its parameters were before it changed any.
     start: Option<Rc<Params>>,
+    /// Once LISTEN was used.
+    channels: Option<Box<Channels>>,
 }
 
 /// The pure half of a client's connection.
@@ -244,11 +251,17 @@ impl Session {
 
     pub(super) fn forget_statements(&mut self) {
         self.names = self.names.take().and_then(|names| {
-            let start = names.start?;
-            Some(Box::new(Names {
-                start: Some(start),
-                ..Names::default()
-            }))
+            let Names {
+                start, channels, ..
+            } = *names;
+            let kept = start.is_some() || channels.is_some();
+            kept.then(|| {
+                Box::new(Names {
+                    start,
+                    channels,
+                    ..Names::default()
+                })
+            })
         });
     }
 
@@ -311,6 +324,9 @@ impl Session {
                 };
                 own = self.own(message, link, shared);
             }
+            if own.is_none() && self.may_concern_channels(&message) {
+                own = self.look_for_channels(&message, backend.as_deref());
+            }
             let step = own.unwrap_or_else(|| match backend.as_deref_mut() {
                 Some(backend) => self.linked(message, backend, out, to_client, shared),
                 None => self.unlinked(message, to_client),
@@ -332,6 +348,7 @@ impl Session {
                 }
                 Step::NeedServer => return Ok((at, Stop::NeedServer)),
                 Step::Wait => return Ok((at, Stop::Wait)),
+                Step::AskListener => return Ok((at, Stop::AskListener)),
                 Step::Fault(misuse) => return Err(misuse.into()),
             }
         }
@@ -441,7 +458,8 @@ impl Session {
                 backend.unnamed = None;
                 backend.unsynced = false;
                 let unnamed = self.unnamed.take();
-                backend.expect(Reply::Query { unnamed });
+                let script = self.take_script();
+                backend.expect(Reply::Query { unnamed, script });
                 return Step::Pass;
             }
             FrontendTag::FunctionCall => {
@@ -450,7 +468,8 @@ impl Session {
                 return Step::Pass;
             }
             FrontendTag::Execute => {
-                backend.expect(Reply::Execute);
+                let script = self.take_script();
+                backend.expect(Reply::Execute { script });
                 Step::Pass
             }
             FrontendTag::Parse => self.parse(message, backend, out, to_client, shared),
@@ -501,6 +520,8 @@ enum Step {
     Hold,
     /// Earlier ones must be answered first.
     Wait,
+    /// The connection that listens must be ready first.
+    AskListener,
     NeedServer,
     /// The client has to go.
     Fault(Misuse),

@@ -74,7 +74,7 @@ macro_rules! of_host {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 42] = [
+pub static FAMILIES: [Family; 43] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -203,6 +203,11 @@ pub static FAMILIES: [Family; 42] = [
         "pgweir_server_handovers_total",
         server_handover_count,
         "Server connections handed over to another worker."
+    ),
+    pool_counter!(
+        "pgweir_notifications_total",
+        notification_count,
+        "Notifications that clients were sent which listen in transaction or statement mode."
     ),
     pool_counter!(
         "pgweir_replica_reads_total",

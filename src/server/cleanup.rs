@@ -74,6 +74,12 @@ pub async fn resynchronise(
         settle(server, pool).await?;
         check(server, "ROLLBACK")?;
     }
+    let mut out = Vec::new();
+    if server.backend.unlisten(&mut out) {
+        send(server, &out).await?;
+        settle(server, pool).await?;
+        check(server, "UNLISTEN")?;
+    }
     Ok(())
 }
 

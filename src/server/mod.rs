@@ -4,6 +4,7 @@
 pub mod cancel;
 pub mod cleanup;
 pub mod dial;
+pub mod ear;
 mod family;
 mod lease;
 pub mod login;

@@ -69,12 +69,19 @@ pub fn mentions(text: &[u8], word: &[u8]) -> bool {
     })
 }
 
-/// The steps of `text`, which holds no NUL.
-pub fn steps(text: &[u8], dialect: Dialect) -> VecDeque<Step> {
-    let statements = Statements::new(text, dialect);
-    statements
-        .filter_map(|statement| step(&mut Tokens::new(statement.text, dialect)))
-        .collect()
+/// The steps of `text`, which holds no NUL. `None`: the channel of a LISTEN is not
+/// understood, so that only the server knows what it does.
+pub fn steps(text: &[u8], dialect: Dialect) -> Option<VecDeque<Step>> {
+    let mut steps = VecDeque::new();
+    for statement in Statements::new(text, dialect) {
+        let mut tokens = Tokens::new(statement.text, dialect);
+        match step(&mut tokens.clone()) {
+            Some(step) => steps.push_back(step),
+            None if tokens.accept("listen") => return None,
+            None => {}
+        }
+    }
+    Some(steps)
 }
 
 /// `NotifyStmt`, `ListenStmt`, `TransactionStmt` and `DiscardStmt` of gram.y.
@@ -167,7 +174,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Vec<Step> {
-        steps(text.as_bytes(), Dialect::default()).into()
+        steps(text.as_bytes(), Dialect::default()).unwrap().into()
     }
 
     fn listen(name: &str) -> Step {
@@ -222,12 +229,6 @@ mod tests {
     fn other_statements_do_not() {
         for text in [
             "",
-            "listen",
-            "listen 'a'",
-            "listen a b",
-            "listen a.b",
-            "listen *",
-            "listen U&\"a\"",
             "notify a",
             "discard plans",
             "select 'listen a'",
@@ -238,11 +239,28 @@ mod tests {
         ] {
             assert_eq!(of(text), [], "{text}");
         }
+        for text in [
+            "listen",
+            "select 1; listen 'a'",
+            "listen a b",
+            "listen a.b",
+            "listen *",
+            "listen U&\"a\"",
+        ] {
+            assert_eq!(steps(text.as_bytes(), Dialect::default()), None, "{text}");
+        }
     }
 
     #[test]
     fn most_texts_need_no_look() {
-        for text in ["select 1", "select listen;", "begin;\0", "", "insert", "; x"] {
+        for text in [
+            "select 1",
+            "select listen;",
+            "begin;\0",
+            "",
+            "insert",
+            "; x",
+        ] {
             assert!(!may_listen(text.as_bytes()), "{text}");
         }
         assert!(may_listen(b"select 1; LISTEN a"));

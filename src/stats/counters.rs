@@ -83,6 +83,9 @@ counters! {
     cleanup_failed_count,
     /// Cancel requests forwarded to a server.
     cancel_count,
+    /// Notifications that clients were sent which listen in transaction or
+    /// statement mode.
+    notification_count,
     /// Reads that were sent to a replica (`route_reads`).
     replica_read_count,
     /// Reads that went to the primary, or failed (`reads_without_replica`),

@@ -124,6 +124,16 @@ pub fn negotiate_protocol_version(out: &mut Vec<u8>, minor: u16, unknown: &[&[u8
     }
 }
 
+/// Appends a NotificationResponse.
+pub fn notification(out: &mut Vec<u8>, pid: u32, channel: &[u8], payload: &[u8]) {
+    put_header(out, b'A', 4 + channel.len() + payload.len() + 2);
+    out.extend_from_slice(&pid.to_be_bytes());
+    for part in [channel, payload] {
+        out.extend_from_slice(part);
+        out.push(0);
+    }
+}
+
 /// How bad an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 use super::Command;
+use crate::server::ear::Ears;
 
 /// All workers of the process, as one of them knows them. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -13,6 +14,7 @@ pub struct Crew {
     number: usize,
     mailboxes: Arc<[mpsc::UnboundedSender<Command>]>,
     generation: Arc<AtomicU64>,
+    ears: Arc<Ears>,
 }
 
 /// Where a worker's mail comes in.
@@ -26,11 +28,13 @@ impl Crew {
             (0..size.max(1)).map(|_| mpsc::unbounded_channel()).unzip();
         let senders: Arc<[_]> = senders.into();
         let generation = Arc::default();
+        let ears = Arc::<Ears>::default();
         let view = |(number, mailbox)| {
             let crew = Crew {
                 number,
                 mailboxes: senders.clone(),
                 generation: Arc::clone(&generation),
+                ears: ears.clone(),
             };
             (crew, mailbox)
         };
@@ -44,6 +48,11 @@ impl Crew {
 
     pub fn size(&self) -> usize {
         self.mailboxes.len()
+    }
+
+    /// What listens for the clients of all workers.
+    pub fn ears(&self) -> &Arc<Ears> {
+        &self.ears
     }
 
     /// The numbers of all.

@@ -5,6 +5,7 @@ mod alarms;
 mod census;
 mod crew;
 pub mod derived_keys;
+mod ears;
 mod gates;
 pub mod hashing;
 mod local;
@@ -28,6 +29,7 @@ use tracing::warn;
 use alarms::Alarms;
 pub use census::{Admission, Census, Newcomer, Seat};
 pub use crew::Crew;
+use ears::Hearers;
 pub use gates::Gates;
 pub use local::Local;
 use logins::Login;
@@ -63,6 +65,8 @@ pub struct Worker {
     /// Clients by the [`place`] of what they were told for cancel requests.
     clients: RefCell<HashMap<u64, Rc<ClientInfo>>>,
     alarms: Alarms,
+    /// Which of them listen to what.
+    hearers: Hearers,
     /// Clients that are logging in, by number, for SHOW SOCKETS.
     logins: RefCell<HashMap<u64, Login>>,
     /// Clients of the console, for SHOW CLIENTS.
@@ -99,6 +103,7 @@ impl Worker {
             view,
             clients: RefCell::default(),
             alarms: Alarms::default(),
+            hearers: Hearers::default(),
             consoles: RefCell::default(),
             logins: RefCell::default(),
             turning_away: Cell::new(false),
@@ -218,6 +223,7 @@ impl Worker {
     pub fn delist(&self, info: &ClientInfo) {
         let place = place(info.pid, info.key.bytes());
         self.clients.borrow_mut().remove(&place);
+        self.leave_ear(info.id);
         if let Some(pool) = info.pool() {
             pool.count_client(-1);
         }

@@ -21,6 +21,7 @@ use crate::net::dns::Dns;
 use crate::net::listener::{Bound, Listener};
 use crate::pool::{Ledger, PoolName};
 use crate::process::Handle;
+use crate::server::ear::{EarName, Heard};
 use crate::server::{Greetings, Mail, Topologies};
 
 /// How often a worker that is to leave looks whether it may.
@@ -82,6 +83,8 @@ pub enum Command {
     /// A pool of this worker opens more connections than its size, for who waits
     /// longest.
     ReserveTaken(PoolName),
+    /// What was heard for clients of this worker.
+    Ear(EarName, Vec<Heard>),
     /// Another worker's word about server connections.
     Servers(Mail),
     /// Says goodbye to idle servers and ends the thread.
@@ -271,6 +274,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::Roles(database) => worker.follow_roles(&database),
             Command::AddressesGone(host, gone) => worker.leave_addresses(&host, &gone),
             Command::ReserveTaken(pool) => worker.log_reserve(&pool),
+            Command::Ear(name, heard) => worker.hear(&name, heard),
             Command::Servers(mail) => worker.pools.receive(mail),
             Command::End => break,
         }

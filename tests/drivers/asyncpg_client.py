@@ -284,6 +284,49 @@ async def console(dsn):
     await conn.close()
 
 
+async def listen(dsn):
+    """Its add_listener, and a pool whose connections are reset between uses."""
+    heard = asyncio.Queue()
+
+    def hear(conn, pid, channel, payload):
+        heard.put_nowait((conn.get_server_pid() == pid, channel, payload))
+
+    conn = await connect(dsn)
+    await conn.add_listener("News", hear)
+    async with conn.transaction():
+        await conn.execute("select pg_notify('News', $1)", "own")
+        assert heard.empty()
+    assert await heard.get() == (True, "News", "own")
+
+    async def work(other, number):
+        for i in range(20):
+            await other.execute("select pg_notify($1, $2)", "News", f"{number}/{i}")
+
+    await at_once(dsn, work)
+    got = [await asyncio.wait_for(heard.get(), 20) for _ in range(20 * CLIENTS)]
+    assert all(not own for own, _, _ in got), got
+    for number in range(CLIENTS):
+        mine = [payload for _, _, payload in got if payload.startswith(f"{number}/")]
+        assert mine == [f"{number}/{i}" for i in range(20)], mine
+    await conn.remove_listener("News", hear)
+    await conn.execute('notify "News"')
+    await conn.fetchval("select 1")
+    assert heard.empty()
+    await conn.close()
+
+    parts = scenario.options(dsn)
+    pool = await asyncpg.create_pool(
+        host=parts["host"], port=int(parts["port"]), user=parts["user"],
+        database=parts["dbname"], min_size=1, max_size=1,
+    )
+    async with pool.acquire() as conn:
+        await conn.execute("listen raw")
+    async with pool.acquire() as conn:
+        assert await conn.fetch("select pg_listening_channels()") == []
+        assert await conn.execute("notify raw") == "NOTIFY"
+    await pool.close()
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -294,6 +337,7 @@ scenario.main(
         "cancel": cancel,
         "pool": pool,
         "notes": notes,
+        "listen": listen,
         "role": role,
         "console": console,
     }

@@ -193,7 +193,28 @@ async function console_(dsn) {
   });
 }
 
-const scenarios = { prepared, transactions, queued, copying, cancel, pool, notes, console: console_ };
+async function listen(dsn) {
+  await withClient(dsn, (sender) =>
+    atOnce(dsn, async (client, number) => {
+      const heard = [];
+      client.on("notification", ({ channel, payload }) => heard.push(`${channel} ${payload}`));
+      await client.query("listen everybody");
+      await client.query(`listen c${number}`);
+      for (let i = 0; i < 10; i++) {
+        await client.query("select pg_notify($1, $2)", [`c${number}`, `own ${i}`]);
+        assert.equal(heard.at(-1), `c${number} own ${i}`);
+      }
+      const told = new Promise((resolve) => client.once("notification", resolve));
+      await sender.query(`notify c${number}, 'from another'`);
+      assert.equal((await told).payload, "from another");
+      await client.query("unlisten *");
+      await client.query(`notify c${number}`);
+      assert.equal(heard.length, 11);
+    }),
+  );
+}
+
+const scenarios = { prepared, transactions, queued, copying, cancel, pool, notes, listen, console: console_ };
 const [name, dsn] = process.argv.slice(2);
 scenarios[name](dsn).then(
   () => console.log("ok"),

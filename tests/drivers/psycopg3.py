@@ -335,6 +335,40 @@ def console(dsn):
         assert conn.execute("RELOAD").statusmessage == "RELOAD"
 
 
+def listen(dsn):
+    """Each hears all, in the order of each sender, and knows its own."""
+
+    ready = threading.Barrier(CLIENTS)
+
+    def work(number):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute("listen all_of_us")
+            heard = []
+            own = conn.info.backend_pid
+            conn.add_notify_handler(heard.append)
+            ready.wait()
+            for i in range(20):
+                with conn.transaction():
+                    conn.execute("select pg_notify('all_of_us', %s)", [f"{number}/{i}"])
+                assert f"{number}/{i}" in [note.payload for note in heard], heard
+            ready.wait()
+            conn.execute("select 1")
+            assert len(heard) == 20 * CLIENTS, len(heard)
+            for other in range(CLIENTS):
+                notes = [n for n in heard if n.payload.startswith(f"{other}/")]
+                assert [n.payload for n in notes] == [f"{other}/{i}" for i in range(20)]
+                assert all((n.pid == own) == (other == number) for n in notes)
+            ready.wait()
+
+    in_threads(work)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("listen a")
+        with psycopg.connect(dsn, autocommit=True) as other:
+            other.execute("notify a, 'x'")
+        notes = list(conn.notifies(timeout=10, stop_after=1))
+        assert [(n.channel, n.payload) for n in notes] == [("a", "x")], notes
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -345,6 +379,7 @@ scenario.main(
         "asynchronous": asynchronous,
         "encodings": encodings,
         "notes": notes,
+        "listen": listen,
         "role": role,
         "console": console,
     }

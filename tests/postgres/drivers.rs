@@ -34,17 +34,17 @@ macro_rules! scenarios {
 
 mod psycopg3 {
     scenarios!(python, "psycopg3.py":
-        prepared pipeline copy transactions cancel asynchronous encodings);
+        prepared pipeline copy transactions cancel asynchronous encodings listen);
 }
 
 mod asyncpg {
     scenarios!(python, "asyncpg_client.py":
-        prepared types transactions pipeline copy cancel pool);
+        prepared types transactions pipeline copy cancel pool listen);
 }
 
 mod node_postgres {
     scenarios!(node, "node_postgres.js":
-        prepared transactions queued copying cancel pool);
+        prepared transactions queued copying cancel pool listen);
 }
 
 mod pgbench_load {

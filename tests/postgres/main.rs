@@ -31,6 +31,7 @@ mod hba;
 mod host_lists;
 mod hostile;
 mod libpq;
+mod listen;
 mod log_lines;
 mod memory;
 mod modes;

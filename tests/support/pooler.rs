@@ -684,13 +684,14 @@ impl Pooler {
         answer.rows().into_iter().map(row).collect()
     }
 
-    /// The server processes that the pooler's connections have, in the order
-    /// in which they were started.
+    /// The server processes that the pools' connections have, in the order in
+    /// which they were started; not that which listens for clients.
     pub fn backends(&self) -> Vec<String> {
         self.admin()
             .query(
                 "select pid from pg_stat_activity where datname = current_database() \
                  and usename <> 'postgres' and backend_type = 'client backend' \
+                 and application_name <> 'pgweir listener' \
                  order by backend_start",
             )
             .column()

@@ -8,7 +8,7 @@ use super::{Client, Hold, gone};
 use crate::admin::snapshot::ClientState;
 use crate::client::farewell::End;
 use crate::config::PoolMode;
-use crate::flow::{Outlook, Release, Setback, Shared};
+use crate::flow::{Outlook, Release, Setback, Shared, Wait};
 use crate::server::{Again, Course, Farewell, Lease, Way};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
@@ -46,7 +46,10 @@ impl Client {
                 let input = std::mem::take(&mut self.input);
                 self.link(lease, course, &input);
                 self.input = input;
-                self.go_on(true, cx)
+                match self.reserves() {
+                    true => Ok(()),
+                    false => self.go_on(true, cx),
+                }
             }
             Err(farewell) if farewell.reroute => {
                 self.input_due = true;
@@ -194,6 +197,25 @@ impl Client {
         Ok(keeps)
     }
 
+    /// Gives the server connection back if it is free and does not stay.
+    pub(super) fn give_back(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if let Hold::Linked(lease) = &self.hold
+            && lease.input.is_empty()
+            && lease.output.is_empty()
+            && lease.backend.release() == Release::Ready
+            && self.session.listener_wait() == Wait::No
+        {
+            match self.session.mode() {
+                PoolMode::Session => self.leave_outdated()?,
+                PoolMode::Transaction | PoolMode::Statement if self.keeps_server(cx)? => {
+                    self.leave_outdated()?;
+                }
+                PoolMode::Transaction | PoolMode::Statement => self.unlink(),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the server connection back.
     pub(super) fn unlink(&mut self) {
         self.info.link.set(None);
@@ -204,6 +226,14 @@ impl Client {
         let prepared = self.session.prepared_statements();
         self.info.prepared_statements.set(prepared as u32);
         self.info.params.set(Some(self.session.params().clone()));
+        if self.session.channels().is_some() {
+            self.worker.release_pid(self.info.id);
+        }
         self.hold = Hold::Nothing;
+        if let Some(channels) = self.session.channels_mut() {
+            channels.reserved = false;
+            // What has come meanwhile can be told now.
+            self.info.bring_news();
+        }
     }
 }

@@ -189,6 +189,7 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
         "log_level",
         "max_pinned_connections",
         "max_unauthenticated_connections",
+        "notification_buffer",
         "pin_sequences",
         "prefer_unix_socket",
         "proxy_protocol_networks",

@@ -8,7 +8,9 @@ use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
 use crate::flow::traces::Traces;
 use crate::flow::{Outlook, Output, Session, Shared};
+use crate::sql::listen::Step as Act;
 use crate::stats::add;
+use crate::wire::names;
 use crate::wire::{BackendTag, HEADER_LEN, Header, TxStatus};
 
 /// Messages that must be looked at are held whole up to this size, in bytes.
@@ -79,6 +81,10 @@ impl Backend {
             let end = at + header.total.min(bytes.len());
             let forward = match deliver {
                 Deliver::Forward => session.is_some(),
+                Deliver::Later => {
+                    self.later.get_or_insert(out.collected());
+                    true
+                }
                 Deliver::Swallow => false,
                 Deliver::Instead(message) => {
                     out.own().extend_from_slice(&message);
@@ -108,7 +114,9 @@ impl Backend {
         match tag {
             BackendTag::NoticeResponse | BackendTag::NotificationResponse => {
                 let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
-                Ok(Some(Deliver::forward_unless(own)))
+                // It comes from the connection that listens for all.
+                let twice = tag == BackendTag::NotificationResponse && self.is_heard_twice(body);
+                Ok(Some(Deliver::forward_unless(own || twice)))
             }
             BackendTag::ParameterStatus => Ok(self.parameter_status(body, session, shared)),
             BackendTag::ErrorResponse => {
@@ -121,7 +129,7 @@ impl Backend {
                     return Ok(None);
                 };
                 let deliver = self.ready(status, &mut session, shared)?;
-                if matches!(deliver, Some(Deliver::Forward)) {
+                if matches!(deliver, Some(Deliver::Forward | Deliver::Later)) {
                     self.served();
                     add(&shared.counters.query_count, 1);
                     let ended = status == TxStatus::Idle;
@@ -133,6 +141,9 @@ impl Backend {
                 Ok(deliver)
             }
             BackendTag::CommandComplete => {
+                if let Some(session) = session.as_deref_mut() {
+                    self.follow_channels(body, session);
+                }
                 self.command_complete(body, session, shared);
                 Ok(self.answer(tag, body))
             }
@@ -171,16 +182,19 @@ impl Backend {
             (Reply::Bind { .. }, B::BindComplete) => (false, true),
             (Reply::Describe { .. }, B::ParameterDescription) => (false, false),
             (Reply::Describe { .. }, B::RowDescription | B::NoData) => (false, true),
-            (Reply::Execute, B::CommandComplete | B::EmptyQueryResponse | B::PortalSuspended) => {
+            (
+                Reply::Execute { .. },
+                B::CommandComplete | B::EmptyQueryResponse | B::PortalSuspended,
+            ) => {
                 self.syncs_ignored = 0;
                 (false, true)
             }
-            (Reply::Execute | Reply::Query { .. }, B::CopyInResponse) => {
+            (Reply::Execute { .. } | Reply::Query { .. }, B::CopyInResponse) => {
                 self.begin_copy_in();
                 (false, false)
             }
             (
-                Reply::Execute | Reply::Query { .. },
+                Reply::Execute { .. } | Reply::Query { .. },
                 B::DataRow | B::CopyOutResponse | B::CopyBothResponse | B::CopyData | B::CopyDone,
             ) => (false, false),
             (Reply::Query { .. }, B::CommandComplete) => {
@@ -225,7 +239,7 @@ impl Backend {
     }
 
     fn begin_copy_in(&mut self) {
-        let extended = matches!(self.replies.front(), Some(Reply::Execute));
+        let extended = matches!(self.replies.front(), Some(Reply::Execute { .. }));
         let Some(syncs) = self.replies.enter_copy_in() else {
             return;
         };
@@ -259,7 +273,13 @@ impl Backend {
                 // A COPY in the simple protocol is over here at the latest.
                 self.copy_in = false;
                 self.queries += 1;
-                Ok(Some(Deliver::Forward))
+                let channels = session.as_mut().and_then(|s| s.channels_mut());
+                let later = channels.is_some_and(|channels| channels.ready(status));
+                Ok(Some(if later {
+                    Deliver::Later
+                } else {
+                    Deliver::Forward
+                }))
             }
             Some(Reply::Own {
                 query,
@@ -328,6 +348,10 @@ impl Backend {
         if let Some(traces) = &mut self.traces {
             traces.fail();
         }
+        let mut session = session;
+        if let Some(channels) = session.as_mut().and_then(|s| s.channels_mut()) {
+            channels.fail();
+        }
         self.copy_in = false;
         self.ambiguous = std::mem::take(&mut self.syncs_ignored);
         let rewritten = match self.replies.front() {
@@ -383,7 +407,7 @@ impl Backend {
                     continue;
                 }
                 Reply::Local { undo, .. } => undo,
-                Reply::Query { unnamed } => Undo::Unnamed(unnamed),
+                Reply::Query { unnamed, .. } => Undo::Unnamed(unnamed),
                 _ => continue,
             };
             // What was sent after the next Sync has replaced it already, and
@@ -430,6 +454,31 @@ impl Backend {
             }
         }
         Some(Deliver::forward_unless(own))
+    }
+
+    /// Whether the body of a NotificationResponse is for a channel that another
+    /// connection hears, too.
+    fn is_heard_twice(&self, body: &[u8]) -> bool {
+        let channel = body.get(4..).and_then(names::split_nul);
+        channel.is_some_and(|(channel, _)| self.listens.iter().any(|other| **other == *channel))
+    }
+
+    /// What a statement that has ended has done to its client's channels.
+    #[inline]
+    fn follow_channels(&mut self, body: &[u8], session: &mut Session) {
+        let Some(channels) = session.channels_mut() else {
+            return;
+        };
+        let tag = body.strip_suffix(b"\0").unwrap_or(body);
+        let script = match self.replies.front_mut() {
+            Some(Reply::Query { script, .. } | Reply::Execute { script }) => script.as_mut(),
+            _ => return,
+        };
+        let act = script.and_then(|script| script.pop_front_if(|act| act.ends_with(tag)));
+        if let Some(Act::Listen(channel)) = &act {
+            self.listens.push(channel.clone());
+        }
+        channels.follow(tag, act);
     }
 
     /// Some commands drop what is followed here.
@@ -490,6 +539,8 @@ impl Backend {
 /// What becomes of a message.
 enum Deliver {
     Forward,
+    /// But not yet.
+    Later,
     Swallow,
     Instead(Vec<u8>),
 }
@@ -524,6 +575,7 @@ fn must_be_whole(tag: BackendTag) -> bool {
             | BackendTag::ParameterStatus
             | BackendTag::ErrorResponse
             | BackendTag::CommandComplete
+            | BackendTag::NotificationResponse
     )
 }
 

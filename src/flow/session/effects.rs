@@ -64,6 +64,9 @@ impl Session {
         if advances {
             effects.leaves |= Features::SEQUENCE;
         }
+        if effects.leaves.contains(Features::LISTEN) && self.takes_over(text) {
+            effects.leaves -= Features::LISTEN;
+        }
         if effects == Effects::default() {
             return None;
         }
@@ -109,11 +112,17 @@ impl Session {
             return self.note(&effects, FrontendTag::Bind, backend, out, shared);
         }
         let effects = statement.effects.as_deref()?;
+        let (text, _) = names::split_nul(&statement.definition)?;
+        if effects.leaves.contains(Features::LISTEN) && self.takes_over(text) {
+            let mut rest = effects.clone();
+            rest.leaves -= Features::LISTEN;
+            return self.note(&rest, FrontendTag::Bind, backend, out, shared);
+        }
         self.note(effects, FrontendTag::Bind, backend, out, shared)
     }
 
     /// How the present settings have texts read.
-    fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         let encoding = self.params.get(b"client_encoding").unwrap_or(b"UTF8");
         Dialect {
             standard_conforming_strings: self.params.get(b"standard_conforming_strings")
@@ -131,6 +140,9 @@ impl Session {
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
     ) -> Option<Step> {
+        if !effects.matters() {
+            return None;
+        }
         if effects.releases && !effects.resets_all && !backend.may_be_pinned() {
             let mut rest = effects.clone();
             rest.releases = false;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::messages::Bytes;
-use crate::config::PoolMode;
+use crate::config::{PoolMode, SessionFeatures};
 use crate::flow::{
     Backend, Naming, Output, ParamTable, Params, Pins, Release, ServerFault, Session, Shared,
     Statements, Stop, Watchlist,
@@ -37,6 +37,8 @@ enum Step {
     Abandon(Bytes),
     /// This brings the connection back to a clean state, if it is needed.
     Rollback(Bytes),
+    Unlisten(Bytes),
+    Hears(&'static [&'static str]),
     /// Number of statements on the server that is linked.
     OnServer(usize),
     SessionParams(&'static str, &'static str),
@@ -46,6 +48,7 @@ enum Step {
 pub struct Script {
     mode: PoolMode,
     naming: Naming,
+    features: SessionFeatures,
     max_prepared: usize,
     client_params: Vec<(&'static str, &'static str)>,
     server_params: Vec<(&'static str, &'static str)>,
@@ -58,6 +61,7 @@ impl Script {
         Script {
             mode: PoolMode::Transaction,
             naming: Naming::TheClients,
+            features: SessionFeatures::Ignore,
             max_prepared: 100,
             client_params: Vec::new(),
             server_params: Vec::new(),
@@ -67,6 +71,12 @@ impl Script {
 
     pub fn mode(mut self, mode: PoolMode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// What a session holds is the client's.
+    pub fn carrying(mut self) -> Self {
+        self.features = SessionFeatures::Pin;
         self
     }
 
@@ -160,6 +170,14 @@ impl Script {
 
     pub fn rollback(self, to_server: &[Bytes]) -> Self {
         self.step(Step::Rollback(to_server.concat()))
+    }
+
+    pub fn unlistens(self, to_server: &[Bytes]) -> Self {
+        self.step(Step::Unlisten(to_server.concat()))
+    }
+
+    pub fn hears(self, channels: &'static [&'static str]) -> Self {
+        self.step(Step::Hears(channels))
     }
 
     pub fn on_server(self, statements: usize) -> Self {
@@ -263,7 +281,8 @@ impl World {
         let theirs = intern(&script.client_params);
         let ours = intern(&script.server_params);
         let client = |_| Client {
-            session: Session::new(script.mode, script.naming, Rc::clone(&theirs)),
+            session: Session::new(script.mode, script.naming, Rc::clone(&theirs))
+                .carrying(script.features),
             input: Vec::new(),
             holds: None,
             got: Vec::new(),
@@ -346,6 +365,17 @@ impl World {
                 self.same("to the server", &out, to_server);
                 assert_eq!(needed, !to_server.is_empty());
             }
+            Step::Unlisten(to_server) => {
+                let mut out = Vec::new();
+                self.servers[held.unwrap()].backend.unlisten(&mut out);
+                self.same("to the server", &out, to_server);
+            }
+            Step::Hears(channels) => {
+                let session = &self.clients[self.now].session;
+                let heard = session.channels().unwrap().heard().iter();
+                let heard: Vec<_> = heard.map(|c| str::from_utf8(c).unwrap()).collect();
+                assert_eq!(heard, *channels, "{}", self.place);
+            }
             Step::OnServer(n) => {
                 // The one that was given last.
                 let backend = &self.servers[self.next].backend;
@@ -420,6 +450,10 @@ impl World {
                     assert_eq!(backend.release(), Release::Ready, "{}", self.place);
                     client.holds = Some(self.next);
                     fresh = true;
+                }
+                Stop::AskListener => {
+                    client.session.channels_mut().unwrap().prepared = true;
+                    fresh = false;
                 }
                 _ => return,
             }

@@ -53,6 +53,7 @@ fn distinct() -> Totals {
         refused_read_count: 125,
         lost_read_count: 126,
         hint_mistake_count: 127,
+        notification_count: 135,
     }
 }
 

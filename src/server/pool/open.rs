@@ -227,6 +227,20 @@ impl Pool {
         Ok(stream)
     }
 
+    /// A connection that is in no book, wherever the pool's own would lead. These
+    /// startup parameters go before those of the configuration.
+    pub(in crate::server) async fn open_beside(
+        &self,
+        more: Parameters<'_>,
+    ) -> Result<Stream, OpenError> {
+        let config = self.config();
+        let connector = self.local.connector(&config.server_tls);
+        let opened = reach(self, &config, &connector, more).await;
+        opened
+            .map(|opened| opened.stream)
+            .map_err(|(_, error)| error)
+    }
+
     /// Has those who come told, or sent elsewhere, until it may be tried again.
     /// True: nobody is to wait for it.
     pub(super) fn remember_failure(self: &Rc<Self>, place: &str, error: &OpenError) -> bool {

@@ -114,7 +114,8 @@ impl Effects {
         }
     }
 
-    fn matters(&self) -> bool {
+    /// Whether it has any but on the transaction.
+    pub fn matters(&self) -> bool {
         let nothing = Effects {
             transaction: self.transaction,
             ..Effects::default()

@@ -76,6 +76,9 @@ impl World {
             }
             client.input = input[taken..].to_vec();
             match stop {
+                Stop::AskListener => {
+                    session.channels_mut().expect("channels").prepared = true;
+                }
                 Stop::More { .. } => return,
                 Stop::Terminate => {
                     client.leaving = true;

@@ -1,0 +1,125 @@
+//! LISTEN, which another connection is there for.
+
+use super::messages::*;
+use super::script::Script;
+use crate::flow::Release;
+
+const LISTEN: &str = "listen channel";
+
+fn unlisten() -> Bytes {
+    query("UNLISTEN \"channel\";")
+}
+
+#[test]
+fn the_server_answers_and_listens_no_longer() {
+    Script::new()
+        .carrying()
+        .passes(&[query(LISTEN)])
+        // What it hears itself the other one hears, too.
+        .gives(
+            &[complete("LISTEN"), notification(), ready('I')],
+            &[complete("LISTEN"), ready('I')],
+        )
+        .hears(&["channel"])
+        .release(Release::Dirty)
+        .unlistens(&[unlisten()])
+        .gives(&[notification(), complete("UNLISTEN"), ready('I')], &[])
+        .free()
+        .hears(&["channel"])
+        .passes(&[query("unlisten *")])
+        .answers(&[complete("UNLISTEN"), ready('I')])
+        .free()
+        .hears(&[])
+        .run();
+}
+
+#[test]
+fn a_transaction_decides_at_its_end() {
+    Script::new()
+        .carrying()
+        .passes(&[query("begin")])
+        .answers(&[complete("BEGIN"), ready('T')])
+        .passes(&[query(LISTEN)])
+        .answers(&[complete("LISTEN"), ready('T')])
+        .hears(&[])
+        .unlistens(&[])
+        .passes(&[query("rollback")])
+        .answers(&[complete("ROLLBACK"), ready('I')])
+        .hears(&[])
+        .unlistens(&[unlisten()])
+        .gives(&[complete("UNLISTEN"), ready('I')], &[])
+        .free()
+        .run();
+}
+
+#[test]
+fn what_the_server_skips_is_not_heard() {
+    let listen = [parse("l", LISTEN), bind("", "l"), execute()].concat();
+    let on_server = [parse("pgweir_1", LISTEN), bind("", "pgweir_1"), execute()].concat();
+    let wrong = [parse("", "selekt"), bind("", ""), execute()].concat();
+    let failed = error("42601", "syntax error");
+    Script::new()
+        .carrying()
+        .sends(
+            &[listen.clone(), wrong.clone(), sync()],
+            &[on_server, wrong.clone(), sync()],
+            &[],
+        )
+        .answers(&[
+            parsed(),
+            bound(),
+            complete("LISTEN"),
+            failed.clone(),
+            ready('I'),
+        ])
+        .hears(&[])
+        .unlistens(&[unlisten()])
+        .gives(&[complete("UNLISTEN"), ready('I')], &[])
+        .free()
+        .sends(
+            &[wrong.clone(), bind("", "l"), execute(), sync()],
+            &[wrong, bind("", "pgweir_1"), execute(), sync()],
+            &[],
+        )
+        .answers(&[failed, ready('I')])
+        .hears(&[])
+        .sends(
+            &[bind("", "l"), execute(), sync()],
+            &[bind("", "pgweir_1"), execute(), sync()],
+            &[],
+        )
+        .answers(&[bound(), complete("LISTEN"), ready('I')])
+        .hears(&["channel"])
+        .run();
+}
+
+#[test]
+fn who_asks_is_told_what_the_client_listens_to() {
+    let asks = query("select pg_listening_channels()");
+    Script::new()
+        .carrying()
+        .passes(&[query(LISTEN)])
+        .answers(&[complete("LISTEN"), ready('I')])
+        .unlistens(&[unlisten()])
+        .gives(&[complete("UNLISTEN"), ready('I')], &[])
+        .free()
+        .sends(
+            std::slice::from_ref(&asks),
+            &[query("LISTEN \"channel\";"), asks.clone()],
+            &[],
+        )
+        .gives(
+            &[
+                complete("LISTEN"),
+                ready('I'),
+                row("channel"),
+                complete("SELECT 1"),
+                ready('I'),
+            ],
+            &[row("channel"), complete("SELECT 1"), ready('I')],
+        )
+        .unlistens(&[unlisten()])
+        .gives(&[complete("UNLISTEN"), ready('I')], &[])
+        .free()
+        .run();
+}
