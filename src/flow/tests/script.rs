@@ -282,7 +282,7 @@ impl World {
         let ours = intern(&script.server_params);
         let client = |_| Client {
             session: Session::new(script.mode, script.naming, Rc::clone(&theirs))
-                .carrying(script.features),
+                .carrying(script.features, false),
             input: Vec::new(),
             holds: None,
             got: Vec::new(),
