@@ -434,7 +434,7 @@ impl Client {
                     }
                     Ok((None, course)) => {
                         let now = Instant::now();
-                        let ticket = self.pool.join(now, false).map_err(End::Farewell)?;
+                        let ticket = self.join(now)?;
                         self.hold = Hold::Waiting(ticket, course);
                         self.info.state.set(ClientState::Waiting);
                         self.info.request_time.set(now);

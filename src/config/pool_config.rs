@@ -207,15 +207,10 @@ impl PoolConfig {
         }
     }
 
-    /// How long a client waits for a connection, and which setting says so: a
+    /// How long a client waits for a connection with this `query_wait_timeout`: a
     /// query that waits does not run, but takes its time.
-    pub fn longest_wait(&self) -> (&'static str, Option<Duration>) {
-        match (self.query_timeout, self.query_wait_timeout) {
-            (Some(query), wait) if wait.is_none_or(|wait| query <= wait) => {
-                ("query_timeout", Some(query))
-            }
-            (_, wait) => ("query_wait_timeout", wait),
-        }
+    pub fn longest_wait(&self, wait: Option<Duration>) -> Option<Duration> {
+        [self.query_timeout, wait].into_iter().flatten().min()
     }
 
     /// The same for one of the hosts alone.

@@ -71,6 +71,13 @@ impl Config {
         )
     }
 
+    /// The `query_wait_timeout` of a user alone, by the name it has logged in with;
+    /// `Some(None)`: it is off.
+    pub fn query_wait_timeout(&self, login: &str) -> Option<Option<Duration>> {
+        let Timeout(wait) = self.users.get(login)?.query_wait_timeout?;
+        Some(wait)
+    }
+
     /// Everything about the pool of `database` for clients that have logged in
     /// as `login`. `None`: no such database.
     pub fn pool(&self, database: &str, login: &str) -> Option<PoolConfig> {
@@ -90,7 +97,9 @@ impl Config {
             .or(db.pool_size)
             .unwrap_or(general.default_pool_size);
         let hosts = db.hosts(&general.unix_socket_dir);
-        let waits = user.query_wait_timeout.or(db.query_wait_timeout);
+        // It is the user who has logged in whose own limit holds.
+        let waits = user.query_wait_timeout.filter(|_| !forced_user);
+        let waits = waits.or(db.query_wait_timeout);
         Some(PoolConfig {
             database: Arc::from(database),
             user: Arc::from(pool_user),

@@ -63,8 +63,10 @@ pub struct Book<S, E> {
     /// So many at its front have had the notice that they wait, or are dead.
     noticed: usize,
     waiting: usize,
-    /// Of all tickets, how many are for a place.
+    /// Of all tickets, how many are for a place, and how many have a limit of
+    /// their own.
     for_place: usize,
+    particular: usize,
     last_serial: u32,
     /// When another worker was asked for a connection, until one arrives.
     asked: Option<Instant>,
@@ -91,6 +93,8 @@ struct Waiter<S, E> {
     waker: Option<Waker>,
     /// It is to be told that it waits.
     notice: bool,
+    /// In place of `query_wait_timeout`; `Some(None)`: none.
+    own_limit: Option<Option<Duration>>,
 }
 
 impl<S, E: Clone> Book<S, E> {
@@ -108,6 +112,7 @@ impl<S, E: Clone> Book<S, E> {
             noticed: 0,
             waiting: 0,
             for_place: 0,
+            particular: 0,
             last_serial: 0,
             asked: None,
             ask_at: None,
@@ -225,6 +230,7 @@ impl<S, E: Clone> Book<S, E> {
             outcome: None,
             waker: None,
             notice: false,
+            own_limit: None,
         });
         let slot = slot as u32;
         let ticket = Ticket { slot, serial };
@@ -245,6 +251,7 @@ impl<S, E: Clone> Book<S, E> {
             Some(outcome) => {
                 let waiter = self.waiters.remove(ticket.slot as usize);
                 self.for_place -= usize::from(waiter.for_place);
+                self.particular -= usize::from(waiter.own_limit.is_some());
                 Poll::Ready(Some(outcome))
             }
             None => {
@@ -263,6 +270,7 @@ impl<S, E: Clone> Book<S, E> {
         self.waiter(ticket)?;
         let waiter = self.waiters.remove(ticket.slot as usize);
         self.for_place -= usize::from(waiter.for_place);
+        self.particular -= usize::from(waiter.own_limit.is_some());
         let given = match waiter.outcome {
             None => {
                 self.waiting -= 1;

@@ -338,13 +338,38 @@ fn waiting_ends_in_time() {
     let late = book.join(now + SECOND);
     assert_eq!(book.next_deadline(now), Some(now + 10 * SECOND));
     assert_eq!(poll(&mut book, early), Poll::Pending);
-    assert!(book.expire_waiters(now + 9 * SECOND, || "late").is_empty());
-    let woken = book.expire_waiters(now + 10 * SECOND, || "late");
+    assert!(book.expire_waiters(now + 9 * SECOND, |_| "late").is_empty());
+    let woken = book.expire_waiters(now + 10 * SECOND, |_| "late");
     assert_eq!(woken.len(), 1);
     assert_eq!(poll(&mut book, early), Poll::Ready(Some(Err("late"))));
     assert_eq!(poll(&mut book, late), Poll::Pending);
     assert_eq!(book.oldest_wait(), Some(now + SECOND));
     assert_eq!(book.next_deadline(now), Some(now + 11 * SECOND));
+}
+
+#[test]
+fn a_waiter_may_have_a_limit_of_its_own() {
+    let now = Instant::now();
+    let mut book = book(Limits {
+        query_wait_timeout: Some(10 * SECOND),
+        ..limits(1)
+    });
+    let [endless, usual, short] = [book.join(now), book.join(now), book.join(now)];
+    book.limit_wait(endless, None);
+    book.limit_wait(short, Some(SECOND));
+    assert_eq!(book.next_deadline(now), Some(now + SECOND));
+    let told = |limit| if limit == SECOND { "short" } else { "usual" };
+    book.expire_waiters(now + SECOND, told);
+    assert_eq!(poll(&mut book, short), Poll::Ready(Some(Err("short"))));
+    assert_eq!(book.next_deadline(now), Some(now + 10 * SECOND));
+    book.expire_waiters(now + 20 * SECOND, told);
+    assert_eq!(poll(&mut book, usual), Poll::Ready(Some(Err("usual"))));
+    assert_eq!(poll(&mut book, endless), Poll::Pending);
+    assert_eq!(book.leave(endless), None);
+    // As before.
+    let usual = book.join(now);
+    book.expire_waiters(now + 10 * SECOND, told);
+    assert_eq!(poll(&mut book, usual), Poll::Ready(Some(Err("usual"))));
 }
 
 #[test]
@@ -450,7 +475,7 @@ fn nothing_is_due_where_nothing_is_set() {
     book.take_idle(|_| true);
     book.join(now);
     assert_eq!(book.next_deadline(now), None);
-    assert!(book.expire_waiters(now + 9999 * SECOND, || "").is_empty());
+    assert!(book.expire_waiters(now + 9999 * SECOND, |_| "").is_empty());
 }
 
 #[test]

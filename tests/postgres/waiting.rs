@@ -256,6 +256,23 @@ fn refused_connects_do_not_end_waiting() {
 }
 
 #[test]
+fn with_a_forced_user_the_login_users_limit_holds() {
+    let setup = Setup::new().pool_size(1).for_database("user", "app2");
+    let setup = setup.user("app", "query_wait_timeout", secs(0.5));
+    let pooler = setup.user("app2", "query_wait_timeout", secs(0.1)).start();
+    let mut holder = holds(&pooler);
+    let mut usual = pooler.login_as("app3");
+    usual.send(&Frontend::new().query("select 7"));
+    let begun = Instant::now();
+    let failure = asks(&pooler).read_to_end()[0].failure();
+    assert_eq!(failure.message(), "query_wait_timeout");
+    assert!(begun.elapsed() >= Duration::from_millis(400));
+    assert!(usual.is_silent_for(Duration::from_millis(100)));
+    holder.query("commit");
+    assert_eq!(usual.answer().value(), "7");
+}
+
+#[test]
 fn who_waits_may_give_up_by_the_limit_of_its_queries() {
     let setup = Setup::new()
         .pool_size(1)

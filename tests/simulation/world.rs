@@ -345,7 +345,7 @@ impl World {
             }
             Event::Time => {
                 self.now += Duration::from_secs(self.rng.random_range(1..10));
-                self.book.expire_waiters(self.now, || ());
+                self.book.expire_waiters(self.now, |_| ());
                 for (id, _) in self.book.expire_idle(self.now) {
                     self.servers.remove(&id);
                 }

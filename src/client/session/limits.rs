@@ -9,6 +9,7 @@ use crate::client::farewell::End;
 use crate::client::info::ClientInfo;
 use crate::config::{Config, PoolConfig};
 use crate::flow::Release;
+use crate::pool::Ticket;
 
 /// A setting that limits what a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,18 @@ impl Client {
     pub(super) fn review(&self) -> Result<(), End> {
         self.check_limits()?;
         self.leave_outdated()
+    }
+
+    /// Joins the queue for as long as the user may wait that has logged in.
+    pub(super) fn join(&self, now: Instant) -> Result<Ticket, End> {
+        let ticket = self.pool.join(now, false).map_err(End::Farewell)?;
+        if self.pool.config().forced_user {
+            let config = &self.worker.terms().config;
+            if let Some(wait) = config.query_wait_timeout(self.info.user()) {
+                self.pool.limit_wait(ticket, wait);
+            }
+        }
+        Ok(ticket)
     }
 
     /// With `server_fast_close` a session ends between two transactions if its

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Book, Ticket};
 
@@ -26,16 +26,56 @@ impl Expired {
 }
 
 impl<S, E: Clone> Book<S, E> {
-    /// Those who have waited for `query_wait_timeout` go away with `error`.
-    pub fn expire_waiters(&mut self, now: Instant, error: impl FnOnce() -> E) -> Vec<Waker> {
+    /// This one may wait for as long, `None`: without end, whatever
+    /// `query_wait_timeout` is.
+    pub fn limit_wait(&mut self, ticket: Ticket, limit: Option<Duration>) {
+        if let Some(waiter) = self.waiter(ticket) {
+            let had_one = waiter.own_limit.replace(limit).is_some();
+            self.particular += usize::from(!had_one);
+        }
+    }
+
+    /// Those who have waited for `query_wait_timeout`, or for as long as they
+    /// themselves may, go away with the `error` for so long a wait.
+    pub fn expire_waiters(&mut self, now: Instant, error: impl Fn(Duration) -> E) -> Vec<Waker> {
+        if self.particular > 0 {
+            return self.expire_each(now, error);
+        }
         let Some(timeout) = self.limits.query_wait_timeout else {
             return Vec::new();
         };
         let expired = |since| now >= since + timeout;
         match self.oldest_wait().is_some_and(expired) {
-            true => self.fail_while(&error(), expired),
+            true => self.fail_while(&error(timeout), expired),
             false => Vec::new(),
         }
+    }
+
+    fn expire_each(&mut self, now: Instant, error: impl Fn(Duration) -> E) -> Vec<Waker> {
+        let limits = self.queue.iter().map(|&t| (t, self.end_of_wait(t)));
+        let over = limits.filter_map(|(ticket, end)| {
+            let (at, limit) = end?;
+            (now >= at).then_some((ticket, limit))
+        });
+        let mut wakers = Vec::new();
+        for (ticket, limit) in over.collect::<Vec<_>>() {
+            if let Some(waiter) = self.waiter(ticket) {
+                waiter.outcome = Some(Err(error(limit)));
+                wakers.extend(waiter.waker.take());
+                self.waiting -= 1;
+            }
+        }
+        self.trim_queue();
+        self.publish();
+        self.check_invariants();
+        wakers
+    }
+
+    /// When this one has waited for as long as it may, and how long that is.
+    fn end_of_wait(&self, ticket: Ticket) -> Option<(Instant, Duration)> {
+        let waiter = self.live(ticket)?;
+        let limit = waiter.own_limit.unwrap_or(self.limits.query_wait_timeout)?;
+        Some((waiter.since + limit, limit))
     }
 
     /// Takes out the idle connections that are to be closed: too old
@@ -124,10 +164,12 @@ impl<S, E: Clone> Book<S, E> {
     /// already and has not happened waits for an event.
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
-        let oldest = self.oldest_wait();
-        let wait = oldest
-            .zip(limits.query_wait_timeout)
-            .map(|(since, t)| since + t);
+        // Without limits of their own, whoever waits longest is the first.
+        let waits = self.queue.iter().filter_map(|&t| self.end_of_wait(t));
+        let wait = match self.particular {
+            0 => waits.map(|(end, _)| end).next(),
+            _ => waits.map(|(end, _)| end).min(),
+        };
         let reserve = self.next_for_reserve(now);
         // Without round robin the front is the one idle for longest; with it
         // as well, since reuse takes the front and returns to the back.

@@ -204,7 +204,7 @@ proptest! {
                     model.fail_while("failed", |_| true);
                 }
                 Do::Expire => {
-                    book.expire_waiters(now, || "late");
+                    book.expire_waiters(now, |_| "late");
                     model.fail_while("late", |since| now >= since + 10 * SECOND);
                     let mut gone = Vec::new();
                     let gap = 60 * SECOND / pool_size.max(1) * u32::from(pool_size > 0);

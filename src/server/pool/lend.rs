@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Farewell, Pool};
 use crate::flow::Params;
@@ -49,6 +49,13 @@ impl Pool {
         self.ask_others(now);
         self.arm(self.book.borrow().next_deadline(now));
         Ok(ticket)
+    }
+
+    /// With another `query_wait_timeout` than the pool's.
+    pub fn limit_wait(&self, ticket: Ticket, wait: Option<Duration>) {
+        let limit = self.config.borrow().longest_wait(wait);
+        self.book.borrow_mut().limit_wait(ticket, limit);
+        self.arm(self.book.borrow().next_deadline(Instant::now()));
     }
 
     /// Whether there is any use in waiting, as [`Pool::join`] has it.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Farewell, Pool};
 use crate::server::cleanup;
@@ -33,7 +33,7 @@ impl Pool {
     pub(super) fn maintain(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Instant> {
         let now = Instant::now();
         let mut room = self.watch_idle(cx);
-        let timeout = || self.wait_timeout_error();
+        let timeout = |waited| self.wait_timeout_error(waited);
         let wakers = self.book.borrow_mut().expire_waiters(now, timeout);
         add(&self.counters.query_wait_timeout_count, wakers.len() as u64);
         let told = self.book.borrow_mut().notify_waiters(now);
@@ -101,10 +101,12 @@ impl Pool {
         any
     }
 
-    fn wait_timeout_error(&self) -> Arc<Farewell> {
+    fn wait_timeout_error(&self, waited: Duration) -> Arc<Farewell> {
         let config = self.config.borrow();
-        let (setting, waited) = config.longest_wait();
-        let waited = waited.unwrap_or_default();
+        let setting = match config.query_timeout == Some(waited) {
+            true => "query_timeout",
+            false => "query_wait_timeout",
+        };
         Farewell::refusal(
             &Refusal::fatal("08P01", setting)
                 .detail(format!(

@@ -422,7 +422,7 @@ fn limits(config: &PoolConfig) -> Limits {
         min_pool_size: config.min_pool_size,
         reserve_pool_size: config.reserve_pool_size,
         reserve_pool_timeout: config.reserve_pool_timeout,
-        query_wait_timeout: config.longest_wait().1,
+        query_wait_timeout: config.longest_wait(config.query_wait_timeout),
         query_wait_notify: config.query_wait_notify,
         server_idle_timeout: config.server_idle_timeout,
         // Zero is not an age but "serve one client only".
