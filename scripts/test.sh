@@ -60,8 +60,11 @@ run_tests() {
 for bin in "${bins[@]}"; do
     run_tests "$bin" "$("$bin/postgres" --version)" "$@"
 done
-# A second build, of the program alone, for what the first leaves out.
 if [ $# -eq 0 ]; then
+    # What depends most on the kind of configuration.
+    PGWEIR_TEST_CONFIG=ini run_tests "${bins[0]}" "a pgbouncer.ini" --test postgres -- \
+        auth:: parameters:: prepared:: refusals:: wire::
+    # A second build, of the program alone, for what the first leaves out.
     run_tests "${bins[0]}" "LDAP and PAM" --features ldap,pam --test entrusted
 fi
 
