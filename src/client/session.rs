@@ -371,6 +371,9 @@ impl Client {
                     // If the server has gone, reading from it tells why.
                     let _ = server.output.write(&mut server.stream, cx, to_server);
                 }
+                if server.backend.take_needs_empty_database() {
+                    self.worker.renew_all_servers();
+                }
                 // What was just linked is asked at the same moment.
                 if !was_busy && server.backend.is_busy() && !fresh {
                     let (info, now) = (&server.info, Instant::now());

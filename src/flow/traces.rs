@@ -29,6 +29,8 @@ pub(super) struct Traces {
     alters_code: bool,
     /// New sessions may begin otherwise than this one did.
     pub alters_defaults: bool,
+    /// The database that it is about must be left by all.
+    pub needs_empty_database: bool,
     /// What has come of it is more than the texts say.
     uncertain: bool,
     /// The question is on its way.
@@ -47,6 +49,7 @@ impl Traces {
         self.opaque |= effects.opaque;
         self.alters_code |= effects.alters_code;
         self.alters_defaults |= effects.alters_defaults;
+        self.needs_empty_database |= effects.needs_empty_database;
         self.uncertain |= !alone || effects.transaction;
     }
 

@@ -66,6 +66,7 @@ mod timeouts;
 mod tls;
 mod tls_settings;
 mod tokio_postgres_client;
+mod tools;
 mod transcript;
 mod unix_sockets;
 mod waiting;

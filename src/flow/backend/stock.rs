@@ -77,6 +77,15 @@ impl Backend {
         std::mem::take(&mut self.alters_defaults)
     }
 
+    /// Whether a statement was sent, since this was last asked, that needs a
+    /// database in which nobody is. The server gives others 5 s to leave
+    /// (procarray.c, CountOtherDBBackends).
+    #[inline]
+    pub fn take_needs_empty_database(&mut self) -> bool {
+        let traces = self.traces.as_mut();
+        traces.is_some_and(|traces| std::mem::take(&mut traces.needs_empty_database))
+    }
+
     /// Whoever had it has gone: asks about everything that can be there.
     pub fn search(&mut self, out: &mut Vec<u8>, shared: &mut Shared<'_>) {
         let traces = self.traces.get_or_insert_default();

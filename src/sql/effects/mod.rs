@@ -94,6 +94,8 @@ pub struct Effects {
     pub alters_code: bool,
     /// It changes what new sessions begin with: `ALTER ROLE ... SET`.
     pub alters_defaults: bool,
+    /// It needs a database in which nobody is: `DROP DATABASE`.
+    pub needs_empty_database: bool,
 }
 
 impl Effects {

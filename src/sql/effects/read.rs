@@ -41,10 +41,18 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
         effects.leaves |= Features::LIBRARY;
     } else if is("do") || is("call") {
         effects.opaque = true;
+    } else if is("drop") && tokens.accept("database") {
+        effects.needs_empty_database = true;
+    } else if is("create") && tokens.accept("database") {
+        effects.needs_empty_database |= has_word(tokens, &["template"]);
     } else if is("deallocate") || is("unlisten") || is("close") || is("drop") {
         effects.releases = true;
     } else if is("create") && makes_code(tokens) {
         effects.alters_code = true;
+    } else if is("alter") && tokens.accept("database") {
+        let mut ahead = tokens.clone();
+        effects.needs_empty_database |= has_word(&mut ahead, &["rename", "tablespace"]);
+        effects.alters_defaults |= has_word(tokens, &["set", "reset"]);
     } else if is("alter") && (tokens.accept("role") || is_user(tokens)) {
         effects.alters_defaults |= has_word(tokens, &["set", "reset"]);
     } else if [
@@ -73,9 +81,9 @@ fn makes_code(tokens: &mut Tokens<'_>) -> bool {
     CODE.iter().any(|word| tokens.accept(word))
 }
 
-/// `ALTER USER` that is not `ALTER USER MAPPING`, or `ALTER DATABASE`.
+/// `USER` that is not `USER MAPPING`.
 fn is_user(tokens: &mut Tokens<'_>) -> bool {
-    tokens.accept("database") || (tokens.accept("user") && !tokens.accept("mapping"))
+    tokens.accept("user") && !tokens.accept("mapping")
 }
 
 fn has_word(tokens: &mut Tokens<'_>, wanted: &[&str]) -> bool {

@@ -228,6 +228,25 @@ fn code_that_others_run() {
 }
 
 #[test]
+fn databases_in_which_nobody_may_be() {
+    for text in [
+        "drop database if exists d",
+        "CREATE DATABASE d OWNER bob TEMPLATE t",
+        "alter database d rename to e",
+        "alter database d set tablespace fast",
+    ] {
+        assert!(of(text).needs_empty_database, "{text}");
+    }
+    for text in [
+        "create database d",
+        "drop table template",
+        "alter role bob rename to rob",
+    ] {
+        assert!(!of(text).needs_empty_database, "{text}");
+    }
+}
+
+#[test]
 fn every_feature_has_a_label() {
     let mut labels: Vec<_> = Features::all().iter().map(Features::label).collect();
     labels.sort_unstable();
