@@ -82,6 +82,15 @@ impl Params {
         }
     }
 
+    /// These with what a server reports.
+    pub fn with_reported_of(&self, server: &Params) -> Params {
+        let mut params = self.clone();
+        for (name, value) in server.reported() {
+            params.set(name, value, true);
+        }
+        params
+    }
+
     /// Takes a parameter out.
     pub fn remove(&mut self, name: &[u8]) -> Option<Box<[u8]>> {
         let at = self.find(&name.to_ascii_lowercase()).ok()?;

@@ -156,6 +156,11 @@ pub async fn set_parameters(
     let before = server.backend.params().clone();
     let mut out = Vec::new();
     if server.backend.set_parameters(wanted, &mut out) {
+        // It reports what it changes. A value that it has already may be asked for
+        // in other words, and is not reported: 'utf-8' is UTF8.
+        let silent = wanted.with_reported_of(&before);
+        let silent = pool.local().params.borrow_mut().intern(silent);
+        server.backend.assume(silent);
         send(server, &out).await?;
         settle(server, pool).await?;
         if let Err(error) = check(server, "set_config") {

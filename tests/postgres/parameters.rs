@@ -42,6 +42,19 @@ fn set_parameters_follow_their_client() {
     assert_eq!(pooler.backends().len(), 1);
 }
 
+/// asyncpg asks for 'utf-8', in quotes, and compares what is reported.
+#[test]
+fn values_in_other_words_are_reported_in_the_servers() {
+    let pooler = Setup::new().pool_size(1).start();
+    for _ in 0..2 {
+        let asked = [("client_encoding", "'utf-8'"), ("datestyle", "iso")];
+        let mut client = pooler.login_with(&asked);
+        assert_eq!(client.parameters["client_encoding"], "UTF8");
+        assert_eq!(client.parameters["DateStyle"], "ISO, MDY");
+        assert_eq!(client.value("show client_encoding"), "UTF8");
+    }
+}
+
 #[test]
 fn set_statement_follows_its_client() {
     let pooler = Setup::new().pool_size(1).start();
