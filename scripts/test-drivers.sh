@@ -31,7 +31,7 @@ bin=$(ensure_postgres)
 python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3 python3-venv
 have pg_config || apt_install libpq-dev
 apt_install golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev \
-    golang-github-jackc-pgconn-dev golang-github-jackc-pgtype-dev golang-github-stretchr-testify-dev
+    golang-github-jackc-pgconn-dev golang-github-jackc-pgmock-dev golang-github-stretchr-testify-dev
 
 # A stamp holds what was installed last, so that a second run does nothing.
 if ! cmp -s "$suites/requirements.txt" "$venv/requirements.txt"; then

@@ -330,14 +330,6 @@ SUITES = [
         environment={"PGX_TEST_CONN_STRING": PGX},
     ),
     Go(
-        "pgtype",
-        "golang-github-jackc-pgtype-dev",
-        module="github.com/jackc/pgtype",
-        database="pgx_test",
-        prepare=("create extension hstore",),
-        environment={"PGX_TEST_DATABASE": PGX},
-    ),
-    Go(
         "lib/pq",
         "golang-github-lib-pq-dev",
         module="github.com/lib/pq",
