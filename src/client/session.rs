@@ -324,11 +324,11 @@ impl Client {
                 return Ok(at);
             }
             if let Hold::Linked(lease) = &self.hold
-                && lease.one_by_one
+                && lease::goes_one_by_one(lease)
                 && !rest.is_empty()
             {
                 let more = self.session.is_inside_message() || lease.backend.takes_more();
-                if lease.backend.is_busy() && !more {
+                if lease.backend.is_busy() && !(lease.one_by_one && more) {
                     self.answers_first = true;
                     return Ok(at);
                 }
@@ -385,7 +385,9 @@ impl Client {
             }
             if !to_client.is_empty() {
                 match &mut self.hold {
-                    Hold::Linked(lease) if lease.backend.outlook() == Outlook::Open => {
+                    Hold::Linked(lease)
+                        if lease.backend.outlook().is_open() && lease.backend.is_busy() =>
+                    {
                         lease.attempt.withheld.extend_from_slice(&to_client);
                     }
                     _ => {
@@ -535,14 +537,24 @@ impl Client {
         {
             server.input = bytes.get(taken..).unwrap_or_default().to_vec();
         }
+        if server.backend.outlook() == Outlook::Here && !server.backend.is_busy() {
+            // It ended with Flush.
+            server.backend.end_attempt();
+        }
         match server.backend.outlook() {
             Outlook::Served => {}
-            Outlook::Open if result.is_ok() => {
+            Outlook::Open | Outlook::Here if result.is_ok() => {
                 server.attempt.withheld.extend_from_slice(to_client);
                 self.input_due |= std::mem::take(&mut self.answers_first);
                 return Ok(Poll::Ready(()));
             }
-            Outlook::Failed(_) if result.is_ok() => return Ok(Poll::Ready(())),
+            Outlook::Failed(_) if result.is_ok() => {
+                let mut sync = Vec::new();
+                server.backend.synchronise(&mut sync);
+                // An error shows when the server is read.
+                let _ = server.output.write(&mut server.stream, cx, &sync);
+                return Ok(Poll::Ready(()));
+            }
             _ => {}
         }
         if !server.attempt.request.is_empty() {

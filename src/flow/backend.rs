@@ -2,9 +2,11 @@
 
 mod answers;
 mod packed;
+mod prepared;
 mod stock;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use lru::LruCache;
 use thiserror::Error;
@@ -12,6 +14,7 @@ use thiserror::Error;
 use super::params::set_statement;
 use super::pins::Place;
 use super::replies::{OwnQuery, Replies, Reply};
+use super::schema::Schema;
 use super::session::MISSING;
 use super::statements::Statement;
 use super::traces::Traces;
@@ -23,6 +26,8 @@ use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
 
 pub use packed::PackedBackend;
+pub(super) use prepared::Doubt;
+use prepared::Prepared;
 
 /// Once so many replies are owed nothing more is asked for: some requests cost
 /// the server nothing, so that it would never slow their client down.
@@ -87,9 +92,13 @@ pub struct Backend {
     /// Part of a client's message was sent and the rest must follow.
     pub(super) uploading: bool,
     status: TxStatus,
-    pub(super) prepared: LruCache<u64, Rc<Statement>>,
-    pub(super) max_prepared: usize,
+    prepared: LruCache<u64, Prepared>,
+    max_prepared: usize,
     pub(super) unnamed: Option<Rc<Statement>>,
+    pub(super) doubt: Doubt,
+    pub(super) schema: Arc<Schema>,
+    /// The present transaction may have changed it.
+    schema_in_doubt: bool,
     params: Rc<Params>,
     /// Bytes of a streamed message still to come, and whether the client gets
     /// them.
@@ -136,6 +145,9 @@ impl Backend {
             prepared: LruCache::unbounded(),
             max_prepared,
             unnamed: None,
+            doubt: Doubt::None,
+            schema: Arc::default(),
+            schema_in_doubt: false,
             params,
             rest: 0,
             rest_forward: false,
@@ -199,10 +211,19 @@ impl Backend {
         self.outlook
     }
 
-    /// A request begins; the client is told nothing while its outlook is
-    /// [`Outlook::Open`].
-    pub fn begin_attempt(&mut self) {
-        self.outlook = Outlook::Open;
+    /// A request begins, with [`Outlook::Open`] or [`Outlook::Here`]; the client is
+    /// told nothing while that does not change.
+    pub fn begin_attempt(&mut self, outlook: Outlook) {
+        self.outlook = outlook;
+    }
+
+    /// Appends a Sync to a request that has failed without one; its answer is the
+    /// client's, unless somebody keeps it back.
+    pub fn synchronise(&mut self, out: &mut Vec<u8>) {
+        if self.skipping {
+            out.extend_from_slice(build::SYNC);
+            self.expect_sync();
+        }
     }
 
     /// Whatever comes is for the client.
@@ -240,6 +261,7 @@ impl Backend {
     /// The connection to the server has ended or failed.
     pub fn set_lost(&mut self) {
         self.lost = true;
+        self.end_transaction();
     }
 
     /// A FATAL error has passed: the server is about to close.
@@ -400,6 +422,9 @@ impl Backend {
 
     /// A message was sent and will be answered.
     pub(super) fn expect(&mut self, reply: Reply) {
+        if self.doubt == Doubt::Flushed {
+            self.doubt = Doubt::Unsettled;
+        }
         self.replies.push(reply);
     }
 

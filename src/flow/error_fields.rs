@@ -48,16 +48,32 @@ pub fn summary(body: &[u8]) -> String {
     format!("{message} (SQLSTATE {sqlstate})")
 }
 
-/// The whole message again with `"from"` replaced by `"to"` in its text.
+/// Whether a prepared statement would give other columns than when it was parsed
+/// (plancache.c, `RevalidateCachedQuery`).
+pub fn is_of_changed_plan(body: &[u8]) -> bool {
+    let routine = fields(body).find(|(kind, _)| *kind == b'R');
+    sqlstate(body) == b"0A000" && routine.is_some_and(|(_, name)| name == b"RevalidateCachedQuery")
+}
+
+/// The whole message again with `"from"` replaced by `"to"` in its texts.
 /// `None`: there is no `"from"`.
 pub fn rename(body: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     let quoted = [b"\"", from, b"\""].concat();
-    let at = memmem::find(body, &quoted)?;
+    let mut renamed = Vec::new();
+    let mut rest = body;
+    while let Some(at) = memmem::find(rest, &quoted) {
+        renamed.extend_from_slice(rest.get(..=at)?);
+        renamed.extend_from_slice(to);
+        renamed.push(b'"');
+        rest = rest.get(at + quoted.len()..)?;
+    }
+    if rest.len() == body.len() {
+        return None;
+    }
+    renamed.extend_from_slice(rest);
     let mut message = Vec::new();
-    put_header(&mut message, b'E', body.len() - from.len() + to.len());
-    message.extend_from_slice(body.get(..=at)?);
-    message.extend_from_slice(to);
-    message.extend_from_slice(body.get(at + 1 + from.len()..)?);
+    put_header(&mut message, b'E', renamed.len());
+    message.extend_from_slice(&renamed);
     Some(message)
 }
 
@@ -104,6 +120,14 @@ mod tests {
     }
 
     #[test]
+    fn changed_plans() {
+        let error = b"SERROR\0C0A000\0Mtext\0RRevalidateCachedQuery\0\0";
+        assert!(is_of_changed_plan(error));
+        assert!(!is_of_changed_plan(b"C0A000\0RExecCallStmt\0\0"));
+        assert!(!is_of_changed_plan(BODY));
+    }
+
+    #[test]
     fn names_are_put_back() {
         let message = rename(BODY, b"pgweir_7", b"x").unwrap();
         assert_eq!(message.len(), 5 + BODY.len() - 7);
@@ -112,6 +136,10 @@ mod tests {
             "prepared statement \"x\" does not exist (SQLSTATE 26000)"
         );
         assert_eq!(rename(BODY, b"pgweir", b"x"), None);
+        let twice = b"M\"a\" is \"a\"\0D\"a\"\0\0";
+        let renamed = rename(twice, b"a", b"long").unwrap();
+        assert_eq!(&renamed[5..], b"M\"long\" is \"long\"\0D\"long\"\0\0");
+        assert_eq!(renamed.len(), 4 * 3 - 3 + 5 + twice.len());
         assert_eq!(statement_id(BODY), Some(7));
         assert_eq!(statement_id(b"Mno \"pgweir_x\"\0\0"), None);
     }

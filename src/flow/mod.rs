@@ -13,11 +13,13 @@ mod backend;
 pub mod error_fields;
 #[doc(hidden)]
 pub mod fuzzing;
+mod meaning;
 mod outlook;
 mod output;
 mod params;
 mod pins;
 mod replies;
+mod schema;
 mod session;
 mod statements;
 mod traces;
@@ -27,11 +29,13 @@ mod watchlist;
 mod tests;
 
 pub use backend::{Backend, Finding, PackedBackend, Release, ServerFault};
+pub use meaning::Meanings;
 pub use outlook::{Outlook, Setback};
 pub use output::Output;
 pub use params::{ParamTable, Params, is_fixed};
 pub use pins::Pins;
 pub use replies::OwnQuery;
+pub use schema::Schema;
 pub use session::{
     Channels, ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, Wait, each_channel,
     role_of,

@@ -1,4 +1,5 @@
-//! Whether a request that only reads can still be repeated on another server.
+//! Whether a request can still be repeated: on another server if it only reads,
+//! or on the same one.
 
 use super::error_fields::{self, Severity};
 
@@ -12,6 +13,9 @@ pub enum Outlook {
     /// Nothing yet but what a repetition says again: that a statement was
     /// parsed, what columns it has, a notice.
     Open,
+    /// The same, but it may only be repeated on this server, and only if a
+    /// statement was stale.
+    Here,
     /// In place of an answer an error which another server may not have.
     Failed(Setback),
 }
@@ -26,11 +30,29 @@ pub enum Setback {
     Conflict,
     /// It has gone, or is about to.
     Lost,
+    /// A prepared statement is no longer what it was when the server parsed it. It
+    /// will parse it again if it is asked again.
+    Stale,
 }
 
 impl Outlook {
-    /// The body of an ErrorResponse has come.
-    pub(super) fn of_error(body: &[u8]) -> Outlook {
+    /// Whether the client is to be told nothing yet.
+    #[inline]
+    pub fn is_open(self) -> bool {
+        matches!(self, Outlook::Open | Outlook::Here)
+    }
+
+    /// The body of an ErrorResponse has come; `stale`: of a stale statement.
+    pub(super) fn after_error(self, body: &[u8], stale: bool) -> Outlook {
+        match self {
+            Outlook::Open | Outlook::Here if stale => Outlook::Failed(Setback::Stale),
+            Outlook::Open => Outlook::of_error(body),
+            Outlook::Here => Outlook::Served,
+            over => over,
+        }
+    }
+
+    fn of_error(body: &[u8]) -> Outlook {
         let fatal = error_fields::severity(body) == Severity::Fatal;
         match error_fields::sqlstate(body) {
             // Shutdown, crash, a conflict that ends the session, and whatever else the

@@ -2,11 +2,13 @@
 //! those that the client set in its startup packet.
 
 use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::meaning::{Meaning, Meanings};
 use crate::sql::{Encoding, quote_literal};
 
 /// Reported by the server but not to be set by anybody. Manual,
@@ -43,12 +45,34 @@ struct Param {
 /// An immutable set of parameters. Equal sets are the same `Rc` (see
 /// [`ParamTable`]), so "does this server fit this client?" is one comparison
 /// of pointers. Copies for other workers share the list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default)]
 pub struct Params {
     list: Arc<Vec<Param>>,
+    /// What the list makes of texts; known of sets in a [`ParamTable`].
+    meaning: Arc<Meaning>,
+}
+
+impl PartialEq for Params {
+    fn eq(&self, other: &Params) -> bool {
+        self.list == other.list
+    }
+}
+
+impl Eq for Params {}
+
+impl Hash for Params {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.list.hash(state);
+    }
 }
 
 impl Params {
+    /// Under which a session that has these analyses its statements.
+    #[inline]
+    pub(super) fn meaning(&self) -> &Arc<Meaning> {
+        &self.meaning
+    }
+
     /// The value of a parameter, whatever the case of `name`.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let at = self.find(&name.to_ascii_lowercase()).ok()?;
@@ -59,7 +83,7 @@ impl Params {
     pub fn set(&mut self, name: &[u8], value: &[u8], reported: bool) {
         let key = name.to_ascii_lowercase();
         let at = self.find(&key);
-        let list = Arc::make_mut(&mut self.list);
+        let list = self.list_mut();
         match at {
             Ok(at) => {
                 if let Some(param) = list.get_mut(at) {
@@ -94,7 +118,7 @@ impl Params {
     /// Takes a parameter out.
     pub fn remove(&mut self, name: &[u8]) -> Option<Box<[u8]>> {
         let at = self.find(&name.to_ascii_lowercase()).ok()?;
-        Some(Arc::make_mut(&mut self.list).remove(at).value)
+        Some(self.list_mut().remove(at).value)
     }
 
     /// What it takes in memory.
@@ -134,7 +158,7 @@ impl Params {
     /// Forgets everything that the server does not report: after `RESET ALL`
     /// and `DISCARD ALL` those have the server's own values.
     pub fn forget_unreported(&mut self) {
-        Arc::make_mut(&mut self.list).retain(|p| p.reported);
+        self.list_mut().retain(|p| p.reported);
     }
 
     /// What to change in a session that has `self` so that it has `wanted`:
@@ -174,6 +198,11 @@ impl Params {
             }
         }
         (params, news)
+    }
+
+    fn list_mut(&mut self) -> &mut Vec<Param> {
+        self.meaning = Arc::default();
+        Arc::make_mut(&mut self.list)
     }
 
     fn find(&self, key: &[u8]) -> Result<usize, usize> {
@@ -235,17 +264,26 @@ pub type NameValue = (Box<[u8]>, Box<[u8]>);
 #[derive(Debug, Default)]
 pub struct ParamTable {
     sets: HashSet<Rc<Params>, RandomState>,
+    meanings: Arc<Meanings>,
     sweep_at: usize,
 }
 
 impl ParamTable {
+    /// A worker's table; what sets mean is the whole process's.
+    pub fn new(meanings: Arc<Meanings>) -> Self {
+        ParamTable {
+            meanings,
+            ..ParamTable::default()
+        }
+    }
+
     /// All that are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Rc<Params>> {
         self.sets.iter()
     }
 
     /// The one `Rc` for this set.
-    pub fn intern(&mut self, params: Params) -> Rc<Params> {
+    pub fn intern(&mut self, mut params: Params) -> Rc<Params> {
         if let Some(known) = self.sets.get(&params) {
             return known.clone();
         }
@@ -253,6 +291,8 @@ impl ParamTable {
             self.sets.retain(|set| Rc::strong_count(set) > 1);
             self.sweep_at = 64.max(2 * self.sets.len());
         }
+        let settings = params.list.iter().map(|p| (&*p.key, &*p.value));
+        params.meaning = self.meanings.of(settings);
         let params = Rc::new(params);
         self.sets.insert(params.clone());
         params

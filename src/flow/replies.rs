@@ -52,10 +52,11 @@ pub(super) enum Reply {
         undo: Undo,
         alias: Alias,
     },
-    /// BindComplete.
-    Bind { alias: Alias },
-    /// NoData, or RowDescription; before it ParameterDescription.
-    Describe { alias: Alias },
+    /// BindComplete. `id` as above.
+    Bind { id: u64, alias: Alias },
+    /// NoData, or RowDescription; before it ParameterDescription. `id`: 0 for
+    /// portals, too.
+    Describe { id: u64, alias: Alias },
     /// CloseComplete. `evicted`: the statement that is gone with it.
     Close {
         own: bool,
@@ -188,6 +189,13 @@ impl Replies {
     pub fn may_fail(&self) -> bool {
         let ends = |r: &Reply| matches!(r, Reply::Query { .. } | Reply::FunctionCall | Reply::Sync);
         self.queue.iter().any(ends)
+    }
+
+    /// Whether something is under way that may do anything, and answers without a
+    /// Sync.
+    pub fn owe_simple_query(&self) -> bool {
+        let simple = |r: &Reply| matches!(r, Reply::Query { .. } | Reply::FunctionCall);
+        self.queue.iter().any(simple)
     }
 
     fn before_last_sync(&self, wanted: impl Fn(&Reply) -> bool) -> bool {

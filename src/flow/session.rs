@@ -239,6 +239,12 @@ impl Session {
         self.terms.naming() != Naming::TheServers
     }
 
+    /// Whether a request that meets a stale plan is repeated; otherwise the client
+    /// gets PostgreSQL's error.
+    fn hides_stale_plans(&self) -> bool {
+        self.carries() && self.follows()
+    }
+
     /// What comes of misusing the name of a statement, if that is not for the
     /// server to say.
     fn punishment(&self, misuse: Misuse) -> Option<Step> {
@@ -314,6 +320,7 @@ impl Session {
                 tag,
                 total: header.total,
                 bytes: bytes.get(..header.total).unwrap_or(bytes),
+                is_described: bytes.get(header.total) == Some(&b'D'),
             };
             let mut own = None;
             if self.may_be_own(&message) {
@@ -475,7 +482,7 @@ impl Session {
             FrontendTag::Parse => self.parse(message, backend, out, to_client, shared),
             FrontendTag::Bind => self.bind(message, backend, out, shared),
             FrontendTag::Describe => self.describe(message, backend, out, shared),
-            FrontendTag::Close => self.close(message, backend, to_client),
+            FrontendTag::Close => self.close(message, backend, out, to_client),
             FrontendTag::Sync
             | FrontendTag::CopyData
             | FrontendTag::CopyDone
@@ -496,6 +503,8 @@ struct Message<'a> {
     tag: FrontendTag,
     total: usize,
     bytes: &'a [u8],
+    /// A Describe is known to follow.
+    is_described: bool,
 }
 
 impl<'a> Message<'a> {

@@ -1,5 +1,6 @@
 //! Prepared statements, shared by text among all clients and servers.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -8,11 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::meaning::{Meaning, Meanings, unsettles};
+use super::params::Params;
+use super::schema::Schema;
 use crate::sql::effects::Effects;
-use crate::sql::{Dialect, Encoding};
 use crate::wire::names;
 
-/// A statement: its query text and the types that the client declared.
+/// A statement: its query text, the types that the client declared, the settings
+/// that it is analysed under, and the schema.
 #[derive(Debug)]
 pub struct Text {
     /// Unique in this process, never 0.
@@ -23,26 +27,61 @@ pub struct Text {
     pub definition: Box<[u8]>,
     /// What it may leave in the session that runs it.
     pub effects: Option<Box<Effects>>,
-    /// What else its meaning depends on, see [`Statements::intern`].
-    manner: Box<[u8]>,
+    meaning: Arc<Meaning>,
+    /// Of the schema when a client asked for it. Who asks later may be told of
+    /// other columns; those who know these must not be given others.
+    edition: u64,
+    /// What is sent after it may mean something else than before.
+    pub unsettles: bool,
     hash: u64,
 }
 
 impl Text {
     /// What it takes in memory.
     pub fn bytes(&self) -> usize {
-        size_of::<Text>() + self.server_name.len() + self.definition.len() + self.manner.len()
+        size_of::<Text>() + self.server_name.len() + self.definition.len()
     }
 
     /// Whether its bytes below 128 are the ASCII that they look like, and its
     /// backslashes are nothing else.
     pub fn is_plain(&self) -> bool {
-        let safe = || Encoding::of_client_encoding(&self.manner) == Encoding::AsciiSafe;
-        self.manner.is_empty() || (!self.manner.contains(&b'\\') && safe())
+        self.meaning.is_plain(&self.definition)
     }
 
-    fn is(&self, hash: u64, definition: &[u8], manner: &[u8]) -> bool {
-        self.hash == hash && *self.definition == *definition && *self.manner == *manner
+    /// Whether it means the same to a session that has `params`.
+    #[inline]
+    pub(super) fn suits(&self, params: &Params) -> bool {
+        self.meaning.id() == params.meaning().id()
+    }
+
+    fn key(&self) -> Key<'_> {
+        Key {
+            definition: &self.definition,
+            meaning: &self.meaning,
+            edition: self.edition,
+        }
+    }
+}
+
+/// What makes two statements the same.
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    definition: &'a [u8],
+    meaning: &'a Arc<Meaning>,
+    edition: u64,
+}
+
+impl Key<'_> {
+    fn is_of(self, hash: u64, text: &Text) -> bool {
+        text.hash == hash && text.key() == self
+    }
+}
+
+impl PartialEq for Key<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.meaning.id() == other.meaning.id()
+            && self.edition == other.edition
+            && self.definition == other.definition
     }
 }
 
@@ -52,6 +91,8 @@ impl Text {
 pub struct Texts {
     table: Mutex<TextTable>,
     hasher: RandomState,
+    meanings: Arc<Meanings>,
+    schemas: Mutex<HashMap<Box<str>, Arc<Schema>, RandomState>>,
 }
 
 #[derive(Debug, Default)]
@@ -62,9 +103,29 @@ struct TextTable {
 }
 
 impl Texts {
-    fn intern(&self, hash: u64, definition: &[u8], manner: &[u8]) -> Arc<Text> {
+    /// What sets of parameters make of texts, for [`ParamTable`](super::ParamTable).
+    pub fn meanings(&self) -> &Arc<Meanings> {
+        &self.meanings
+    }
+
+    /// The schema of the databases that servers know by this name.
+    pub fn schema(&self, dbname: &str) -> Arc<Schema> {
+        let mut all = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(dbname) {
+            return known.clone();
+        }
+        all.retain(|_, schema| Arc::strong_count(schema) > 1);
+        all.entry(dbname.into()).or_default().clone()
+    }
+
+    fn hash(&self, key: Key<'_>) -> u64 {
+        let parts = (key.definition, key.meaning.id(), key.edition);
+        self.hasher.hash_one(parts)
+    }
+
+    fn intern(&self, hash: u64, key: Key<'_>) -> Arc<Text> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |text: &Arc<Text>| text.is(hash, definition, manner);
+        let same = |text: &Arc<Text>| key.is_of(hash, text);
         if let Some(known) = table.texts.find(hash, same) {
             return known.clone();
         }
@@ -73,12 +134,15 @@ impl Texts {
             table.sweep_at = 256.max(2 * table.texts.len());
         }
         table.last_id += 1;
+        let (query, _) = names::split_nul(key.definition).unwrap_or_default();
         let text = Arc::new(Text {
             id: table.last_id,
             server_name: format!("pgweir_{}", table.last_id).into_bytes().into(),
-            definition: definition.into(),
-            effects: effects(definition, manner),
-            manner: manner.into(),
+            definition: key.definition.into(),
+            meaning: key.meaning.clone(),
+            edition: key.edition,
+            effects: Effects::of(query, key.meaning.dialect()),
+            unsettles: unsettles(query),
             hash,
         });
         table
@@ -86,21 +150,6 @@ impl Texts {
             .insert_unique(hash, text.clone(), |text| text.hash);
         text
     }
-}
-
-fn effects(definition: &[u8], manner: &[u8]) -> Option<Box<Effects>> {
-    let (text, _) = names::split_nul(definition)?;
-    let escapes = manner.contains(&b'\\');
-    let encoding: Vec<u8> = manner.iter().copied().filter(|&b| b != b'\\').collect();
-    let encoding = match encoding.is_empty() {
-        true => Encoding::AsciiSafe,
-        false => Encoding::of_client_encoding(&encoding),
-    };
-    let dialect = Dialect {
-        standard_conforming_strings: !escapes,
-        encoding,
-    };
-    Effects::of(text, dialect)
 }
 
 /// A text as one worker has it: cloned without an atomic operation.
@@ -142,17 +191,49 @@ impl Statements {
         }
     }
 
-    /// The one statement with this definition. `manner`: what its meaning depends on
-    /// besides its bytes. That is the `client_encoding` unless it is plain ASCII, and
-    /// a backslash if backslashes escape in its strings; mostly it is empty.
-    pub fn intern(&mut self, definition: &[u8], manner: &[u8]) -> Rc<Statement> {
-        let hash = self.texts.hasher.hash_one(definition);
-        let same = |s: &Rc<Statement>| s.is(hash, definition, manner);
+    /// The one statement with this definition for all sessions to which it means
+    /// what it means to one that has `params` and asks for it now that the schema
+    /// is of this `edition`.
+    pub fn intern(&mut self, definition: &[u8], params: &Params, edition: u64) -> Rc<Statement> {
+        self.with(Key {
+            definition,
+            meaning: params.meaning(),
+            edition,
+        })
+    }
+
+    /// A statement that is shared with nobody: what it means is not known.
+    pub fn unshared(&mut self, definition: &[u8]) -> Rc<Statement> {
+        self.with(Key {
+            definition,
+            meaning: &Meaning::unknown(),
+            edition: 0,
+        })
+    }
+
+    /// What the statement is to a session that has `params`; its client has not
+    /// asked for it again.
+    pub fn under(&mut self, statement: &Text, params: &Params, schema: &Schema) -> Rc<Statement> {
+        let edition = match statement.edition {
+            0 => schema.edition(),
+            edition => edition,
+        };
+        self.intern(&statement.definition, params, edition)
+    }
+
+    fn with(&mut self, key: Key<'_>) -> Rc<Statement> {
+        let hash = self.texts.hash(key);
+        let same = |s: &Rc<Statement>| key.is_of(hash, s);
         if let Some(known) = self.table.find(hash, same) {
             return known.clone();
         }
-        let text = self.texts.intern(hash, definition, manner);
+        let text = self.texts.intern(hash, key);
         self.insert(text)
+    }
+
+    /// The schema of the databases that servers know by this name.
+    pub fn schema(&self, dbname: &str) -> Arc<Schema> {
+        self.texts.schema(dbname)
     }
 
     /// The statement that another worker knows by this text.
@@ -194,13 +275,14 @@ impl Statements {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::ParamTable;
 
     #[test]
     fn the_same_text_is_kept_once() {
         let mut all = Statements::default();
-        let a = all.intern(b"select 1\0\0\0", b"");
-        let b = all.intern(b"select 1\0\0\0", b"");
-        let c = all.intern(b"select 2\0\0\0", b"");
+        let a = all.intern(b"select 1\0\0\0", &Params::default(), 1);
+        let b = all.intern(b"select 1\0\0\0", &Params::default(), 1);
+        let c = all.intern(b"select 2\0\0\0", &Params::default(), 1);
         assert!(Rc::ptr_eq(&a, &b));
         assert_ne!(a.id, c.id);
         assert_eq!(&*a.server_name, b"pgweir_1");
@@ -210,27 +292,69 @@ mod tests {
     fn workers_agree_on_names() {
         let texts = Arc::new(Texts::default());
         let mut here = Statements::new(texts.clone());
-        let mut there = Statements::new(texts);
-        let a = here.intern(b"select 1\0\0\0", b"");
-        there.intern(b"select 2\0\0\0", b"");
-        assert_eq!(there.intern(b"select 1\0\0\0", b"").id, a.id);
-        assert_ne!(there.intern(b"select 1\0\0\0", b"LATIN1").id, a.id);
-        let b = here.intern(b"select 3\0\0\0", b"");
+        let mut there = Statements::new(texts.clone());
+        let a = here.intern(b"select 1\0\0\0", &Params::default(), 1);
+        there.intern(b"select 2\0\0\0", &Params::default(), 1);
+        assert_eq!(
+            there.intern(b"select 1\0\0\0", &Params::default(), 1).id,
+            a.id
+        );
+        let mut params = Params::default();
+        params.set(b"TimeZone", b"UTC", true);
+        let params = ParamTable::new(texts.meanings().clone()).intern(params);
+        assert_ne!(there.intern(b"select 1\0\0\0", &params, 1).id, a.id);
+        assert_ne!(
+            there.intern(b"select 1\0\0\0", &Params::default(), 2).id,
+            a.id
+        );
+        let b = here.intern(b"select 3\0\0\0", &Params::default(), 1);
         let moved = there.adopt(b.text().clone());
-        assert!(Rc::ptr_eq(&moved, &there.intern(b"select 3\0\0\0", b"")));
+        assert!(Rc::ptr_eq(
+            &moved,
+            &there.intern(b"select 3\0\0\0", &Params::default(), 1)
+        ));
         assert_eq!(moved.server_name, b.server_name);
+    }
+
+    #[test]
+    fn what_is_unshared_stays_so() {
+        let mut all = Statements::default();
+        let a = all.unshared(b"select 1\0\0\0");
+        assert_ne!(all.unshared(b"select 1\0\0\0").id, a.id);
+        assert_ne!(
+            all.intern(b"select 1\0\0\0", &Params::default(), 1).id,
+            a.id
+        );
+        assert!(!a.suits(&Params::default()));
+    }
+
+    #[test]
+    fn a_database_has_one_schema() {
+        let texts = Texts::default();
+        let before = texts.schema("a").edition();
+        let kept = texts.schema("a");
+        kept.change();
+        assert_ne!(texts.schema("a").edition(), before);
+        assert_eq!(texts.schema("b").edition(), before);
     }
 
     #[test]
     fn what_nobody_holds_goes() {
         let mut all = Statements::default();
-        let kept = all.intern(b"kept\0\0\0", b"");
+        let kept = all.intern(b"kept\0\0\0", &Params::default(), 1);
         for i in 0..10_000 {
-            all.intern(format!("select {i}\0\0\0").as_bytes(), b"");
+            all.intern(
+                format!("select {i}\0\0\0").as_bytes(),
+                &Params::default(),
+                1,
+            );
         }
         assert!(all.len() <= 257, "{}", all.len());
         let texts = all.texts.table.lock().unwrap().texts.len();
         assert!(texts <= 3 * 257, "{texts}");
-        assert!(Rc::ptr_eq(&kept, &all.intern(b"kept\0\0\0", b"")));
+        assert!(Rc::ptr_eq(
+            &kept,
+            &all.intern(b"kept\0\0\0", &Params::default(), 1)
+        ));
     }
 }

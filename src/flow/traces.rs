@@ -61,6 +61,12 @@ impl Traces {
         }
     }
 
+    /// Whether there may be one of these, or other settings than before.
+    pub fn touch(&self, features: Features) -> bool {
+        let settings = !self.sets.is_empty() || !self.resets.is_empty() || self.resets_all;
+        settings || self.opaque || self.leaves.intersects(features)
+    }
+
     /// Something failed, so that other texts may not have run.
     pub fn fail(&mut self) {
         self.uncertain = true;

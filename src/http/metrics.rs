@@ -240,6 +240,12 @@ pub static FAMILIES: [Family; 43] = [
         "Reads whose replica was lost before it answered, repeated on another server."
     ),
     pool_counter!(
+        "pgweir_stale_statements_total",
+        stale_statement_count,
+        "Requests that were repeated because the server had to parse a prepared statement anew, \
+         after a change of the schema."
+    ),
+    pool_counter!(
         "pgweir_hint_mistakes_total",
         hint_mistake_count,
         "Statements with a hint that was not understood; it had no effect."

@@ -13,7 +13,7 @@ use super::login::BackendKey;
 use super::pool::Pool;
 use crate::admin::snapshot::ServerState;
 use crate::config::Host;
-use crate::flow::Backend;
+use crate::flow::{Backend, Outlook};
 use crate::net::tls::{Connector, Encryption};
 use crate::net::{Outgoing, PeerAddr, Stream};
 use crate::sql::effects::Features;
@@ -36,7 +36,7 @@ pub struct Server {
     pub attempt: Attempt,
 }
 
-/// A request that another server can be asked again, until this one answers.
+/// A request that can be asked again until it is answered.
 #[derive(Debug, Default)]
 pub struct Attempt {
     /// What the client sent; empty if it is not to be repeated.
@@ -156,10 +156,11 @@ impl Lease {
         self.let_finish = true;
     }
 
-    /// Should this server not answer `request`, another is asked.
-    pub fn begin_attempt(&mut self, request: &[u8]) {
+    /// Should this server not answer `request`, another is asked, or
+    /// ([`Outlook::Here`]) the same once more.
+    pub fn begin_attempt(&mut self, request: &[u8], outlook: Outlook) {
         self.attempt.request.extend_from_slice(request);
-        self.backend.begin_attempt();
+        self.backend.begin_attempt(outlook);
     }
 
     /// Takes the connection out: whoever has it closes it, or gives it back.

@@ -108,6 +108,9 @@ counters! {
     refused_read_count,
     /// Reads that were repeated elsewhere because their replica was lost.
     lost_read_count,
+    /// Requests that were repeated because the server had to parse a prepared
+    /// statement anew.
+    stale_statement_count,
     /// Statements with a hint that was not understood.
     hint_mistake_count,
     /// ErrorResponse messages that servers sent to clients.

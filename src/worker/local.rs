@@ -52,8 +52,8 @@ impl Local {
         tls: Tls,
     ) -> Local {
         Local {
+            params: RefCell::new(ParamTable::new(texts.meanings().clone())),
             statements: RefCell::new(Statements::new(texts)),
-            params: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             write_buffer: RefCell::default(),
             spare: RefCell::default(),

@@ -327,6 +327,25 @@ async def listen(dsn):
     await pool.close()
 
 
+async def schema(dsn):
+    """The columns and types of prepared statements change, by others."""
+    one, two, owner = [await connect(dsn) for _ in range(3)]
+    await owner.execute("drop table if exists changing")
+    await owner.execute("create table changing as select 1 as a")
+    for number in range(5):
+        for conn in [one, two] * 2:
+            row = await conn.fetchrow("select * from changing")
+            assert tuple(row) == (1, *range(number)), row
+            assert await conn.fetchval("update changing set a = $1 returning a", 1) == 1
+        await owner.execute(f"alter table changing add b{number} int default {number}")
+    await owner.execute("alter table changing alter a type text")
+    fresh = await connect(dsn)
+    sql = "update changing set a = $1 returning a"
+    assert await fresh.fetchval(sql, "word") == "word"
+    for conn in [one, two, owner, fresh]:
+        await conn.close()
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -339,6 +358,7 @@ scenario.main(
         "notes": notes,
         "listen": listen,
         "role": role,
+        "schema": schema,
         "console": console,
     }
 )

@@ -369,6 +369,24 @@ def listen(dsn):
         assert [(n.channel, n.payload) for n in notes] == [("a", "x")], notes
 
 
+def schema(dsn):
+    """The columns of prepared statements change, by others."""
+    with (
+        psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as one,
+        psycopg.connect(dsn, autocommit=True, prepare_threshold=0) as two,
+        psycopg.connect(dsn, autocommit=True) as owner,
+    ):
+        owner.execute("drop table if exists changing")
+        owner.execute("create table changing as select 1 as a")
+        for number in range(5):
+            for conn in [one, two] * 2:
+                row = conn.execute("select * from changing").fetchone()
+                assert row == (1, *range(number)), row
+                with conn.transaction():
+                    assert conn.execute("select * from changing").fetchone() == row
+            owner.execute(f"alter table changing add b{number} int default {number}")
+
+
 scenario.main(
     {
         "prepared": prepared,
@@ -381,6 +399,7 @@ scenario.main(
         "notes": notes,
         "listen": listen,
         "role": role,
+        "schema": schema,
         "console": console,
     }
 )

@@ -39,6 +39,7 @@ mod ownership;
 mod parameters;
 mod peers;
 mod pgbouncer_command_line;
+mod plans;
 mod pool;
 mod prepared;
 mod proxy_protocol;

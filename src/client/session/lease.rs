@@ -69,7 +69,7 @@ impl Client {
     }
 
     pub(super) fn is_one_by_one(&self) -> bool {
-        matches!(&self.hold, Hold::Linked(lease) if lease.one_by_one)
+        matches!(&self.hold, Hold::Linked(lease) if goes_one_by_one(lease))
     }
 
     /// `input`: what it is for.
@@ -80,8 +80,14 @@ impl Client {
             // What a replica has refused was no read after all.
             lease.may_write = again == Again::OnPrimary;
             if self.pool.is_read_only() && again == Again::No {
-                lease.begin_attempt(input.get(..length as usize).unwrap_or_default());
+                let request = input.get(..length as usize).unwrap_or_default();
+                lease.begin_attempt(request, Outlook::Open);
             }
+        }
+        if lease.backend.outlook() == Outlook::Served
+            && let Some(length) = self.session.repeatable(input)
+        {
+            lease.begin_attempt(input.get(..length).unwrap_or_default(), Outlook::Here);
         }
         if self.session.mode() == PoolMode::Session {
             lease.for_session();
@@ -100,19 +106,20 @@ impl Client {
         self.hold = Hold::Linked(lease);
     }
 
-    /// Why what was asked is to be asked elsewhere, as soon as that is possible.
+    /// Why what was asked is to be asked again, as soon as that is possible.
     pub(super) fn setback(&self) -> Option<Setback> {
         let Hold::Linked(lease) = &self.hold else {
             return None;
         };
         let setback = match lease.backend.outlook() {
-            Outlook::Served => return None,
+            Outlook::Served | Outlook::Here => return None,
             Outlook::Open => Setback::Lost,
             Outlook::Failed(setback) => setback,
         };
         match lease.backend.release() {
             // The rest of the answer is still to come.
             Release::Dirty => None,
+            Release::Broken if setback == Setback::Stale => None,
             Release::Ready | Release::Broken => Some(setback),
         }
     }
@@ -129,8 +136,9 @@ impl Client {
         }
     }
 
-    /// Takes the request back, to ask it elsewhere: once, and the client has been
-    /// told nothing of it.
+    /// Takes the request back, to ask it again: once, and the client has been told
+    /// nothing of it. Elsewhere, unless the server only has to parse a statement
+    /// anew.
     pub(super) fn start_over(&mut self, setback: Setback) {
         let Hold::Linked(lease) = &mut self.hold else {
             return;
@@ -139,7 +147,11 @@ impl Client {
         self.session.take_back_request(&request);
         let counters = &self.pool.counters;
         let family = self.pool.family();
-        if setback == Setback::Lost {
+        if setback == Setback::Stale {
+            add(&counters.stale_statement_count, 1);
+            lease.attempt.end();
+            lease.backend.end_attempt();
+        } else if setback == Setback::Lost {
             add(&counters.lost_read_count, 1);
             self.again = family.map_or(Again::OnPrimary, |family| family.not_at(&self.pool));
         } else {
@@ -149,7 +161,9 @@ impl Client {
                 family.refused(&self.session, &request);
             }
         }
-        self.unlink();
+        if setback != Setback::Stale {
+            self.unlink();
+        }
         request.extend_from_slice(&self.input);
         self.input = request;
         self.answers_first = false;
@@ -236,4 +250,10 @@ impl Client {
             self.info.bring_news();
         }
     }
+}
+
+/// Whether a request waits until the one before it is answered: it may belong
+/// elsewhere, or the one before it may have to be asked again.
+pub(super) fn goes_one_by_one(lease: &Lease) -> bool {
+    lease.one_by_one || lease.backend.outlook() != Outlook::Served
 }

@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use super::{Backend, ServerFault};
+use super::{Backend, Doubt, ServerFault};
 use crate::flow::error_fields::{self, Severity};
 use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
 use crate::flow::traces::Traces;
-use crate::flow::{Outlook, Output, Session, Shared};
+use crate::flow::{Outlook, Output, Session, Shared, schema};
 use crate::sql::listen::Step as Act;
 use crate::stats::add;
 use crate::wire::names;
@@ -113,10 +113,10 @@ impl Backend {
     ) -> Result<Option<Deliver>, ServerFault> {
         match tag {
             BackendTag::NoticeResponse | BackendTag::NotificationResponse => {
-                let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
+                self.note_notice();
                 // It comes from the connection that listens for all.
                 let twice = tag == BackendTag::NotificationResponse && self.is_heard_twice(body);
-                Ok(Some(Deliver::forward_unless(own || twice)))
+                Ok(Some(Deliver::forward_unless(self.is_own_next() || twice)))
             }
             BackendTag::ParameterStatus => Ok(self.parameter_status(body, session, shared)),
             BackendTag::ErrorResponse => {
@@ -149,6 +149,16 @@ impl Backend {
             }
             _ => Ok(self.answer(tag, body)),
         }
+    }
+
+    /// Whether what the server does now was not asked for by the client.
+    fn is_own_next(&self) -> bool {
+        matches!(
+            self.replies.front(),
+            Some(
+                Reply::Own { .. } | Reply::Parse { own: true, .. } | Reply::Close { own: true, .. }
+            )
+        )
     }
 
     /// Whether a look-up may want to know what the message says.
@@ -219,6 +229,9 @@ impl Backend {
         };
         if last {
             self.replies.pop();
+            if self.doubt.awaits_answer() && self.replies.is_empty() {
+                self.doubt = Doubt::Answered;
+            }
         }
         if own {
             self.find(tag, body);
@@ -233,7 +246,7 @@ impl Backend {
 
     /// An answer that counts has come.
     fn served(&mut self) {
-        if self.outlook == Outlook::Open {
+        if self.outlook.is_open() {
             self.outlook = Outlook::Served;
         }
     }
@@ -263,13 +276,13 @@ impl Backend {
             self.ambiguous -= 1;
             self.skipping = false;
             self.unsynced &= !self.replies.is_empty();
-            self.status = status;
+            self.set_status(status);
             return Ok(Some(Deliver::Forward));
         }
         match self.replies.front_mut() {
             Some(Reply::Query { .. } | Reply::FunctionCall | Reply::Sync) => {
                 self.replies.pop();
-                self.status = status;
+                self.set_status(status);
                 // A COPY in the simple protocol is over here at the latest.
                 self.copy_in = false;
                 self.queries += 1;
@@ -291,7 +304,7 @@ impl Backend {
                 }
                 let (query, error) = (*query, error.take());
                 self.replies.pop();
-                self.status = status;
+                self.set_status(status);
                 self.ambiguous = 0;
                 match (query, error) {
                     (OwnQuery::Parameters, Some(error)) => {
@@ -326,6 +339,23 @@ impl Backend {
         }
     }
 
+    fn set_status(&mut self, status: TxStatus) {
+        self.status = status;
+        if self.replies.is_empty() {
+            self.doubt = Doubt::None;
+        }
+        if status == TxStatus::Idle {
+            self.end_transaction();
+        }
+    }
+
+    /// What the transaction did to the schema holds from now on, or never.
+    pub(super) fn end_transaction(&mut self) {
+        if std::mem::take(&mut self.schema_in_doubt) {
+            self.schema.change();
+        }
+    }
+
     /// An error ends whatever stands at the front, and in the extended
     /// protocol everything up to the next Sync. Manual, "Extended Query":
     /// "the backend ... reads and discards messages until a Sync is reached".
@@ -342,9 +372,6 @@ impl Backend {
             // The server's farewell is for the client.
             return Deliver::forward_unless(!self.ending);
         }
-        if self.outlook == Outlook::Open {
-            self.outlook = Outlook::of_error(body);
-        }
         if let Some(traces) = &mut self.traces {
             traces.fail();
         }
@@ -352,6 +379,8 @@ impl Backend {
         if let Some(channels) = session.as_mut().and_then(|s| s.channels_mut()) {
             channels.fail();
         }
+        let stale = self.note_stale(body);
+        self.outlook = self.outlook.after_error(body, stale);
         self.copy_in = false;
         self.ambiguous = std::mem::take(&mut self.syncs_ignored);
         let rewritten = match self.replies.front() {
@@ -403,7 +432,7 @@ impl Backend {
                     evicted: Some(statement),
                     ..
                 } => {
-                    self.prepared.put(statement.id, statement);
+                    self.keep(statement);
                     continue;
                 }
                 Reply::Local { undo, .. } => undo,
@@ -481,13 +510,17 @@ impl Backend {
         channels.follow(tag, act);
     }
 
-    /// Some commands drop what is followed here.
+    /// Some commands drop what is followed here, or change what it means.
     fn command_complete(
         &mut self,
         body: &[u8],
         session: Option<&mut Session>,
         shared: &mut Shared<'_>,
     ) {
+        if schema::is_changed_by(body) {
+            self.schema_in_doubt = true;
+            return;
+        }
         let (statements, settings) = match body {
             b"DISCARD ALL\0" => (true, true),
             b"DEALLOCATE ALL\0" => (true, false),
@@ -587,7 +620,7 @@ fn rewritten(front: &Reply, body: &[u8]) -> Option<Vec<u8>> {
     };
     match front {
         Reply::Parse { id, alias, .. } => named(alias, format!("pgweir_{id}").as_bytes()),
-        Reply::Bind { alias } | Reply::Describe { alias } => named(alias, MISSING),
+        Reply::Bind { alias, .. } | Reply::Describe { alias, .. } => named(alias, MISSING),
         Reply::Refused { error } => Some(error.clone()),
         _ => None,
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Backend, Release};
-use crate::flow::{ParamTable, Params, Statements, Text};
+use super::{Backend, Prepared, Release};
+use crate::flow::{ParamTable, Params, Schema, Statements, Text};
 
 /// A [`Backend`] that is ready for the next client, without anything that
 /// belongs to one worker.
@@ -11,7 +11,8 @@ use crate::flow::{ParamTable, Params, Statements, Text};
 pub struct PackedBackend {
     params: Params,
     /// The one used longest ago first.
-    prepared: Vec<Arc<Text>>,
+    prepared: Vec<Prepared<Arc<Text>>>,
+    schema: Arc<Schema>,
     max_prepared: usize,
     unnamed: Option<Arc<Text>>,
     queries: u64,
@@ -24,7 +25,10 @@ impl Backend {
         let prepared = self.prepared.iter().rev();
         PackedBackend {
             params: Params::clone(&self.params),
-            prepared: prepared.map(|(_, s)| s.text().clone()).collect(),
+            prepared: prepared
+                .map(|(_, known)| known.map(|statement| statement.text().clone()))
+                .collect(),
+            schema: self.schema.clone(),
             max_prepared: self.max_prepared,
             unnamed: self.unnamed.as_ref().map(|s| s.text().clone()),
             queries: self.queries,
@@ -35,9 +39,11 @@ impl Backend {
 impl PackedBackend {
     /// The same, on the worker of these tables.
     pub fn unpack(self, statements: &mut Statements, params: &mut ParamTable) -> Backend {
-        let mut backend = Backend::new(params.intern(self.params), self.max_prepared);
-        for text in self.prepared {
-            backend.prepared.put(text.id, statements.adopt(text));
+        let params = params.intern(self.params);
+        let mut backend = Backend::new(params, self.max_prepared).of(self.schema);
+        for known in self.prepared {
+            let known = known.map(|text| statements.adopt(text.clone()));
+            backend.prepared.put(known.statement.id, known);
         }
         backend.unnamed = self.unnamed.map(|text| statements.adopt(text));
         backend.queries = self.queries;
@@ -61,15 +67,15 @@ mod tests {
         params.set(b"TimeZone", b"UTC", true);
         let mut backend = Backend::new(table.intern(params), 2);
         let statements = [&b"select 1\0\0\0"[..], b"select 2\0\0\0", b"select 3\0\0\0"]
-            .map(|definition| here.intern(definition, b""));
+            .map(|definition| here.intern(definition, &Params::default(), 1));
         for statement in &statements[..2] {
-            backend.prepared.put(statement.id, statement.clone());
+            backend.keep(statement.clone());
         }
-        backend.prepared.get(&statements[0].id);
+        backend.has(statements[0].id);
         backend.unnamed = Some(statements[2].clone());
         backend.queries = 7;
         // Another one with the same text is there already.
-        let known = there.intern(b"select 1\0\0\0", b"");
+        let known = there.intern(b"select 1\0\0\0", &Params::default(), 1);
 
         let packed = std::thread::spawn({
             let packed = backend.pack();
@@ -78,7 +84,8 @@ mod tests {
         let packed = packed.join().unwrap();
         let mut moved = packed.unpack(&mut there, &mut table_there);
 
-        assert!(Rc::ptr_eq(moved.prepared.peek(&known.id).unwrap(), &known));
+        let there = &moved.prepared.peek(&known.id).unwrap().statement;
+        assert!(Rc::ptr_eq(there, &known));
         assert_eq!(moved.prepared.pop_lru().unwrap().0, statements[1].id);
         assert_eq!(moved.prepared.pop_lru().unwrap().0, statements[0].id);
         assert_eq!(moved.unnamed.as_ref().unwrap().id, statements[2].id);

@@ -158,8 +158,7 @@ impl Session {
         if let Some(step) = link.turn()? {
             return Some(step);
         }
-        let manner = self.manner_of(view.definition);
-        let statement = shared.statements.intern(view.definition, &manner);
+        let statement = shared.statements.intern(view.definition, &self.params, 0);
         let names = self.names.get_or_insert_default();
         let undo = if view.name.is_empty() {
             Undo::Unnamed(self.unnamed.replace(statement))

@@ -1,10 +1,9 @@
 //! Prepared statements: the client's names for them, and what the server
 //! connection that it holds has to be told.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::super::backend::Backend;
+use super::super::backend::{Backend, Doubt};
 use super::super::replies::{NamedUndo, Reply, Undo};
 use super::super::statements::Statement;
 use super::super::{Output, Shared};
@@ -48,8 +47,10 @@ impl Session {
             let punishment = self.punishment(Misuse::BrokenParse);
             return punishment.unwrap_or_else(|| plain(backend));
         };
-        let manner = self.manner_of(view.definition);
-        let statement = shared.statements.intern(view.definition, &manner);
+        if !view.name.is_empty() && backend.names_in_doubt() {
+            return wait_for_names(backend, out);
+        }
+        let statement = self.analysed(view.definition, backend, shared);
         if let Some(effects) = statement.effects.as_deref().filter(|_| self.carries()) {
             forget_sequences(effects, backend, out);
         }
@@ -64,9 +65,6 @@ impl Session {
             });
             return Step::Pass;
         }
-        if backend.replies.names_in_doubt() {
-            return Step::Wait;
-        }
         add(&shared.counters.client_parse_count, 1);
         let names = &mut self.names.get_or_insert_default().statements;
         if names.contains_key(view.name) {
@@ -75,7 +73,7 @@ impl Session {
             }
             // The name is taken: the server finds its own name taken, and
             // says so.
-            prepare(backend, &statement, out, shared);
+            backend.prepare(&statement, out, shared);
             build::parse(out.own(), &statement.server_name, view.definition);
             backend.expect(Reply::Parse {
                 own: false,
@@ -90,32 +88,20 @@ impl Session {
             name: view.name.into(),
             before: None,
         }));
-        let known = backend.prepared.get(&statement.id).is_some();
+        // In a transaction that has failed, or may, the server decides whether this may be
+        // parsed at all, so it must see it.
         let failed = backend.status() == TxStatus::Failed || backend.replies.may_fail();
-        if known && !failed {
+        if !failed && backend.has_silently(statement.id) {
             self.local(backend, build::PARSE_COMPLETE, undo, to_client);
             return Step::Done;
         }
-        if known {
-            // In a transaction that has failed, or may, the server decides whether this may be
-            // parsed at all, so it must see it.
-            build::statement_message(out.own(), b'C', &statement.server_name);
-            backend.expect(Reply::Close {
-                own: true,
-                evicted: Some(statement.clone()),
-            });
-            backend.prepared.pop(&statement.id);
-        }
-        make_room(backend, out);
-        build::parse(out.own(), &statement.server_name, view.definition);
-        add(&shared.counters.server_parse_count, 1);
-        backend.expect(Reply::Parse {
+        let reply = Reply::Parse {
             own: false,
             id: statement.id,
             undo,
             alias: None,
-        });
-        backend.prepared.put(statement.id, statement);
+        };
+        backend.parse(&statement, reply, out, shared);
         Step::Done
     }
 
@@ -127,7 +113,8 @@ impl Session {
         shared: &mut Shared<'_>,
     ) -> Step {
         let plain = |backend: &mut Backend| {
-            backend.expect(Reply::Bind { alias: None });
+            let (id, alias) = (0, None);
+            backend.expect(Reply::Bind { id, alias });
             Step::Pass
         };
         if !self.follows() {
@@ -149,11 +136,14 @@ impl Session {
             if let Some(step) = self.watch_bind(unnamed, backend, out, shared) {
                 return step;
             }
-            self.have_unnamed(backend, out);
+            self.have_unnamed(backend, out, shared);
+            if self.unnamed.as_ref().is_some_and(|mine| mine.unsettles) {
+                backend.doubt = Doubt::Unsettled;
+            }
             return plain(backend);
         }
-        if backend.replies.names_in_doubt() {
-            return Step::Wait;
+        if backend.names_in_doubt() {
+            return wait_for_names(backend, out);
         }
         if self.carries() {
             let named = self.named(view.statement).cloned();
@@ -162,23 +152,26 @@ impl Session {
             }
         }
         let rest_len = message.total - HEADER_LEN - view.rest;
-        let known = self.named(view.statement);
-        let alias = match known {
-            Some(statement) => {
-                prepare(backend, statement, out, shared);
-                build::bind_front(out.own(), view.portal, &statement.server_name, rest_len);
-                None
-            }
-            None => {
-                if let Some(step) = self.punishment(Misuse::Missing) {
-                    return step;
+        let (id, alias) =
+            match self.up_to_date(view.statement, message.is_described, backend, shared) {
+                Some(statement) => {
+                    backend.prepare(statement, out, shared);
+                    build::bind_front(out.own(), view.portal, &statement.server_name, rest_len);
+                    if statement.unsettles {
+                        backend.doubt = Doubt::Unsettled;
+                    }
+                    (statement.id, None)
                 }
-                build::bind_front(out.own(), view.portal, MISSING, rest_len);
-                Some(view.statement.into())
-            }
-        };
+                None => {
+                    if let Some(step) = self.punishment(Misuse::Missing) {
+                        return step;
+                    }
+                    build::bind_front(out.own(), view.portal, MISSING, rest_len);
+                    (0, Some(view.statement.into()))
+                }
+            };
         add(&shared.counters.bind_count, 1);
-        backend.expect(Reply::Bind { alias });
+        backend.expect(Reply::Bind { id, alias });
         Step::PassFrom(HEADER_LEN + view.rest)
     }
 
@@ -197,27 +190,26 @@ impl Session {
                 Some(Target::Statement(b"")) if backend.replies.unnamed_in_doubt() => {
                     return Step::Wait;
                 }
-                Some(Target::Statement(b"")) => self.have_unnamed(backend, out),
-                Some(Target::Statement(_)) if backend.replies.names_in_doubt() => {
-                    return Step::Wait;
+                Some(Target::Statement(b"")) => self.have_unnamed(backend, out, shared),
+                Some(Target::Statement(_)) if backend.names_in_doubt() => {
+                    return wait_for_names(backend, out);
                 }
                 Some(Target::Statement(name)) => {
-                    let known = self.named(name);
-                    let alias = match known {
+                    let (id, alias) = match self.up_to_date(name, true, backend, shared) {
                         Some(statement) => {
-                            prepare(backend, statement, out, shared);
+                            backend.prepare(statement, out, shared);
                             build::statement_message(out.own(), b'D', &statement.server_name);
-                            None
+                            (statement.id, None)
                         }
                         None => {
                             if let Some(step) = self.punishment(Misuse::Missing) {
                                 return step;
                             }
                             build::statement_message(out.own(), b'D', MISSING);
-                            Some(name.into())
+                            (0, Some(name.into()))
                         }
                     };
-                    backend.expect(Reply::Describe { alias });
+                    backend.expect(Reply::Describe { id, alias });
                     return Step::Done;
                 }
                 Some(Target::Portal(_)) => {}
@@ -228,7 +220,8 @@ impl Session {
                 }
             }
         }
-        backend.expect(Reply::Describe { alias: None });
+        let (id, alias) = (0, None);
+        backend.expect(Reply::Describe { id, alias });
         Step::Pass
     }
 
@@ -236,6 +229,7 @@ impl Session {
         &mut self,
         message: Message<'_>,
         backend: &mut Backend,
+        out: &mut Output<'_>,
         to_client: &mut Vec<u8>,
     ) -> Step {
         if self.follows() {
@@ -243,8 +237,8 @@ impl Session {
                 return Step::Hold;
             };
             match names::target(body) {
-                Some(Target::Statement(_)) if backend.replies.names_in_doubt() => {
-                    return Step::Wait;
+                Some(Target::Statement(_)) if backend.names_in_doubt() => {
+                    return wait_for_names(backend, out);
                 }
                 Some(Target::Statement(name)) => {
                     // The statement stays on the server for others.
@@ -299,23 +293,66 @@ impl Session {
         }
     }
 
-    /// What the meaning of a statement depends on besides its bytes, as
-    /// [`Statements::intern`](crate::flow::Statements::intern) wants it.
-    pub(super) fn manner_of(&self, definition: &[u8]) -> Cow<'_, [u8]> {
-        let encoding = match definition.is_ascii() {
-            true => &[],
-            false => self.params.get(b"client_encoding").unwrap_or_default(),
-        };
-        let escapes = memchr::memchr(b'\\', definition).is_some()
-            && self.params.get(b"standard_conforming_strings") == Some(b"off");
-        match escapes {
-            true => Cow::Owned([encoding, b"\\"].concat()),
-            false => Cow::Borrowed(encoding),
+    /// The statement that the server makes of this now.
+    pub(super) fn analysed(
+        &self,
+        definition: &[u8],
+        backend: &Backend,
+        shared: &mut Shared<'_>,
+    ) -> Rc<Statement> {
+        match backend.is_unsettled() {
+            true => shared.statements.unshared(definition),
+            false => {
+                let edition = backend.schema.edition();
+                shared.statements.intern(definition, &self.params, edition)
+            }
         }
     }
 
+    /// The statement that the client has by this name. If its settings have changed
+    /// since then, it is from now on what they make of its text: only those who have
+    /// the same settings share it, so it must neither be parsed nor planned under
+    /// others.
+    ///
+    /// `described`: the client asks for its columns, too, so they may have changed.
+    fn up_to_date(
+        &mut self,
+        name: &[u8],
+        described: bool,
+        backend: &mut Backend,
+        shared: &mut Shared<'_>,
+    ) -> Option<&Rc<Statement>> {
+        let statement = self.names.as_mut()?.statements.get_mut(name)?;
+        if backend.is_unsettled() {
+            if !backend.has(statement.id) {
+                *statement = shared.statements.unshared(&statement.definition);
+            }
+        } else if !statement.suits(&self.params) {
+            *statement = shared
+                .statements
+                .under(statement, &self.params, &backend.schema);
+        } else if described && backend.refuses(statement.id) {
+            let edition = backend.schema.edition();
+            *statement = shared
+                .statements
+                .intern(&statement.definition, &self.params, edition);
+        }
+        Some(statement)
+    }
+
     /// Makes the server's unnamed statement the client's.
-    pub(super) fn have_unnamed(&self, backend: &mut Backend, out: &mut Output<'_>) {
+    pub(super) fn have_unnamed(
+        &mut self,
+        backend: &mut Backend,
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) {
+        if let Some(mine) = &mut self.unnamed
+            && !mine.suits(&self.params)
+            && !backend.is_unsettled()
+        {
+            *mine = shared.statements.under(mine, &self.params, &backend.schema);
+        }
         match (&self.unnamed, &backend.unnamed) {
             (Some(mine), Some(there)) if Rc::ptr_eq(mine, there) => {}
             (Some(mine), _) => {
@@ -356,40 +393,11 @@ impl Session {
     }
 }
 
-/// Makes sure that the server has the statement, by a Parse of our own in
-/// front of what the client sends.
-fn prepare(
-    backend: &mut Backend,
-    statement: &Rc<Statement>,
-    out: &mut Output<'_>,
-    shared: &mut Shared<'_>,
-) {
-    if backend.prepared.get(&statement.id).is_some() {
-        return;
+/// The server's answers come first, even if the client has not asked for them yet.
+fn wait_for_names(backend: &mut Backend, out: &mut Output<'_>) -> Step {
+    if backend.doubt == Doubt::Unsettled && backend.unsynced {
+        out.own().extend_from_slice(build::FLUSH);
+        backend.doubt = Doubt::Flushed;
     }
-    make_room(backend, out);
-    build::parse(out.own(), &statement.server_name, &statement.definition);
-    add(&shared.counters.server_parse_count, 1);
-    backend.expect(Reply::Parse {
-        own: true,
-        id: statement.id,
-        undo: Undo::Nothing,
-        alias: None,
-    });
-    backend.prepared.put(statement.id, statement.clone());
-}
-
-/// Evicts the statement that was not used for the longest time when the
-/// server keeps as many as it may.
-fn make_room(backend: &mut Backend, out: &mut Output<'_>) {
-    while backend.prepared.len() >= backend.max_prepared.max(1) {
-        let Some((_, evicted)) = backend.prepared.pop_lru() else {
-            return;
-        };
-        build::statement_message(out.own(), b'C', &evicted.server_name);
-        backend.expect(Reply::Close {
-            own: true,
-            evicted: Some(evicted),
-        });
-    }
+    Step::Wait
 }

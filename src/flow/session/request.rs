@@ -8,6 +8,9 @@ use crate::wire::{FrontendTag, HEADER_LEN, Header};
 /// `FirstNormalObjectId`); those of others may run anything as they are read.
 const FIRST_TYPE_OF_OTHERS: u32 = 16_384;
 
+/// A request of up to this size in bytes is kept until it is answered.
+const REPEATABLE: usize = 4096;
+
 /// What a text is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -123,6 +126,37 @@ impl Session {
                 && let Some(parse) = names::parse(body)
             {
                 names.statements.remove(parse.name);
+            }
+        }
+    }
+
+    /// The length of the request that `input` begins with, if it is one of the
+    /// extended protocol that uses a named statement and asks for the columns of what
+    /// it binds: should they have changed, the client need not know. (One that goes
+    /// by the columns that it knows must be told by the error.)
+    pub fn repeatable(&self, input: &[u8]) -> Option<usize> {
+        if !self.hides_stale_plans() {
+            return None;
+        }
+        let mut asks = false;
+        let mut at = 0;
+        loop {
+            let header = Header::peek(input.get(at..)?).ok()??;
+            let begin = at;
+            at += header.total;
+            if at > REPEATABLE.min(input.len()) {
+                return None;
+            }
+            match FrontendTag::from_byte(header.tag) {
+                Some(FrontendTag::Sync) => return asks.then_some(at),
+                Some(FrontendTag::Flush) => return (asks && at == input.len()).then_some(at),
+                Some(FrontendTag::Parse) if begin == 0 && input.get(HEADER_LEN) == Some(&0) => {
+                    return None;
+                }
+                Some(FrontendTag::Bind) if input.get(at) == Some(&b'D') => {}
+                Some(FrontendTag::Describe) => asks = true,
+                Some(FrontendTag::Parse | FrontendTag::Execute | FrontendTag::Close) => {}
+                _ => return None,
             }
         }
     }

@@ -162,6 +162,16 @@ pub fn error(sqlstate: &str, text: &str) -> Bytes {
     report(b'E', "ERROR", sqlstate, text)
 }
 
+/// What a server says of a statement that would give other columns now.
+pub fn changed_plan() -> Bytes {
+    let mut error = error("0A000", "cached plan must not change result type");
+    error.pop();
+    error.extend_from_slice(b"RRevalidateCachedQuery\0\0");
+    let length = (error.len() - 1) as u32;
+    error[1..5].copy_from_slice(&length.to_be_bytes());
+    error
+}
+
 pub fn fatal(sqlstate: &str, text: &str) -> Bytes {
     report(b'E', "FATAL", sqlstate, text)
 }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,7 +10,8 @@ use proptest::prelude::*;
 use super::messages::*;
 use crate::config::PoolMode;
 use crate::flow::{
-    Backend, Naming, Output, Params, Pins, Purpose, Session, Shared, Statements, Watchlist,
+    Backend, Naming, Output, ParamTable, Params, Pins, Purpose, Session, Shared, Statements,
+    Watchlist,
 };
 use crate::stats::Counters;
 use crate::wire::HEADER_LEN;
@@ -29,7 +29,8 @@ fn judge(text: &[u8]) -> Purpose {
 fn session(naming: Naming, encoding: &str) -> Session {
     let mut params = Params::default();
     params.set(b"client_encoding", encoding.as_bytes(), true);
-    Session::new(PoolMode::Transaction, naming, Rc::new(params))
+    let params = ParamTable::default().intern(params);
+    Session::new(PoolMode::Transaction, naming, params)
 }
 
 /// Has a server take these messages, and answer with those.
@@ -311,7 +312,8 @@ fn a_text_with_backslashes_that_escape_is_not_judged_later() {
     ] {
         let mut params = Params::default();
         params.set(b"standard_conforming_strings", setting.as_bytes(), true);
-        let mut session = Session::new(PoolMode::Transaction, Naming::TheClients, Rc::new(params));
+        let params = ParamTable::default().intern(params);
+        let mut session = Session::new(PoolMode::Transaction, Naming::TheClients, params);
         prepare(&mut session, &[("s", text)]);
         let request = [bind("", "s"), execute(), sync()];
         let found = purpose(&session, &request);

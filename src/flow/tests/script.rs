@@ -205,6 +205,11 @@ impl Script {
         }
     }
 
+    /// Runs it with all bytes of a step at once.
+    pub fn run_whole(self) {
+        self.run_cut(Cut::Whole);
+    }
+
     fn run_cut(&self, cut: Cut) {
         let mut world = World::new(self);
         for (n, step) in self.steps.iter().enumerate() {

@@ -54,6 +54,7 @@ fn distinct() -> Totals {
         lost_read_count: 126,
         hint_mistake_count: 127,
         notification_count: 135,
+        stale_statement_count: 136,
     }
 }
 

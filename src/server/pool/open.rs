@@ -205,10 +205,12 @@ impl Pool {
         });
         self.servers.borrow_mut().insert(info.clone());
         add(&self.counters.server_connect_count, 1);
-        let max_prepared = self.config.borrow().max_prepared_statements;
+        let config = self.config.borrow();
+        let schema = self.local.statements.borrow().schema(&config.dbname);
+        let backend = Backend::new(params, config.max_prepared_statements).of(schema);
         Box::new(Server {
             stream,
-            backend: Backend::new(params, max_prepared),
+            backend,
             info,
             input: Vec::new(),
             output: Outgoing::default(),

@@ -1,0 +1,199 @@
+//! The named statements that a server keeps for clients.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Backend;
+use crate::flow::replies::{Reply, Undo};
+use crate::flow::schema::Schema;
+use crate::flow::statements::Statement;
+use crate::flow::{Output, Shared, error_fields};
+use crate::sql::effects::Features;
+use crate::stats::add;
+use crate::wire::build;
+
+/// What makes texts mean something else than to others.
+const UNSETTLING: Features = Features::TEMPORARY
+    .union(Features::SETTING)
+    .union(Features::AUTHORIZATION)
+    .union(Features::LIBRARY);
+
+/// A statement that the server has.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared<S = Rc<Statement>> {
+    pub statement: S,
+    /// Its Parse brings a notice.
+    pub wordy: bool,
+    /// The server refuses to run it: it would give other columns now.
+    pub stale: bool,
+}
+
+impl<S> Prepared<S> {
+    fn new(statement: S) -> Self {
+        Prepared {
+            statement,
+            wordy: false,
+            stale: false,
+        }
+    }
+
+    /// The same of the statement in another form.
+    pub fn map<T>(&self, form: impl FnOnce(&S) -> T) -> Prepared<T> {
+        Prepared {
+            statement: form(&self.statement),
+            wordy: self.wordy,
+            stale: self.stale,
+        }
+    }
+}
+
+/// Whether what was sent since the last ReadyForQuery may change what later
+/// messages mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::flow) enum Doubt {
+    #[default]
+    None,
+    /// It is not answered.
+    Unsettled,
+    /// It is not, and the server was asked to answer all it has without a Sync.
+    Flushed,
+    /// It is answered: which statements there are is known, but not the settings,
+    /// which are reported with ReadyForQuery.
+    Answered,
+}
+
+impl Doubt {
+    #[inline]
+    pub fn awaits_answer(self) -> bool {
+        matches!(self, Doubt::Unsettled | Doubt::Flushed)
+    }
+}
+
+impl Backend {
+    /// Of a database with this schema.
+    pub fn of(self, schema: Arc<Schema>) -> Self {
+        Backend { schema, ..self }
+    }
+
+    /// Whether the server has the statement with this id.
+    #[inline]
+    pub(in crate::flow) fn has(&mut self, id: u64) -> bool {
+        self.prepared.get(&id).is_some()
+    }
+
+    /// Whether it would parse it without a word.
+    pub(in crate::flow) fn has_silently(&mut self, id: u64) -> bool {
+        self.prepared.get(&id).is_some_and(|known| !known.wordy)
+    }
+
+    /// Whether it has it, and refuses to run it.
+    pub(in crate::flow) fn refuses(&self, id: u64) -> bool {
+        self.prepared.peek(&id).is_some_and(|known| known.stale)
+    }
+
+    /// Makes sure that the server has the statement, by a Parse of our own in
+    /// front of what the client sends.
+    pub(in crate::flow) fn prepare(
+        &mut self,
+        statement: &Rc<Statement>,
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) {
+        if self.has(statement.id) {
+            return;
+        }
+        let reply = Reply::Parse {
+            own: true,
+            id: statement.id,
+            undo: Undo::Nothing,
+            alias: None,
+        };
+        self.parse(statement, reply, out, shared);
+    }
+
+    /// Has the server parse a statement, in place of the one that it may have by
+    /// that name.
+    pub(in crate::flow) fn parse(
+        &mut self,
+        statement: &Rc<Statement>,
+        reply: Reply,
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) {
+        if let Some(known) = self.prepared.pop(&statement.id) {
+            self.close(known.statement, out);
+        }
+        // Who was not used for the longest time makes room.
+        while self.prepared.len() >= self.max_prepared.max(1)
+            && let Some((_, evicted)) = self.prepared.pop_lru()
+        {
+            self.close(evicted.statement, out);
+        }
+        build::parse(out.own(), &statement.server_name, &statement.definition);
+        add(&shared.counters.server_parse_count, 1);
+        self.expect(reply);
+        self.keep(statement.clone());
+    }
+
+    fn close(&mut self, statement: Rc<Statement>, out: &mut Output<'_>) {
+        build::statement_message(out.own(), b'C', &statement.server_name);
+        self.expect(Reply::Close {
+            own: true,
+            evicted: Some(statement),
+        });
+    }
+
+    /// Its Parse is being sent, or its Close was not carried out.
+    pub(super) fn keep(&mut self, statement: Rc<Statement>) {
+        self.prepared.put(statement.id, Prepared::new(statement));
+    }
+
+    /// Whether what comes now may be analysed under settings that are not known
+    /// yet, or with tables that nobody else sees.
+    pub(in crate::flow) fn is_unsettled(&self) -> bool {
+        self.doubt != Doubt::None
+            || self.schema_in_doubt
+            || self.pins.intersects(UNSETTLING)
+            || self
+                .traces
+                .as_ref()
+                .is_some_and(|traces| traces.touch(UNSETTLING))
+            || self.replies.owe_simple_query()
+    }
+
+    /// Whether what a name means depends on answers to come.
+    pub(in crate::flow) fn names_in_doubt(&self) -> bool {
+        self.replies.names_in_doubt()
+            || self.replies.owe_simple_query()
+            || (self.doubt.awaits_answer() && !self.replies.is_empty())
+    }
+
+    /// What the server said at the Parse that is at the front it says only there.
+    pub(super) fn note_notice(&mut self) {
+        if let Some(Reply::Parse { id, .. }) = self.replies.front()
+            && let Some(known) = self.prepared.peek_mut(id)
+        {
+            known.wordy = true;
+        }
+    }
+
+    /// Whether the error is that of a statement which is no longer what it was when
+    /// the server parsed it.
+    pub(super) fn note_stale(&mut self, error: &[u8]) -> bool {
+        let Some(Reply::Bind { id, .. } | Reply::Describe { id, .. }) = self.replies.front() else {
+            return false;
+        };
+        let id = *id;
+        if error_fields::is_of_changed_plan(error) {
+            self.schema.change();
+            match self.prepared.peek_mut(&id) {
+                Some(known) => known.stale = true,
+                None => self.unnamed = None,
+            }
+            return true;
+        }
+        // A function has run DEALLOCATE, or DISCARD.
+        let gone = id != 0 && error_fields::statement_id(error) == Some(id);
+        gone && error_fields::sqlstate(error) == b"26000" && self.prepared.pop(&id).is_some()
+    }
+}

@@ -1,0 +1,375 @@
+//! What a statement means when settings, the schema or the server's statements
+//! change.
+
+use super::messages::*;
+use super::script::Script;
+use super::statements::{missing, prepared, used};
+
+/// Client 0 has prepared `s` on server 0.
+fn with_statement() -> Script {
+    prepared(Script::new(), "s", "pgweir_1", "select 1")
+}
+
+/// A transaction of the client on server 0.
+fn ran(script: Script, sql: &str, tag: &str) -> Script {
+    script
+        .passes(&[query(sql)])
+        .answers(&[complete(tag), ready('I')])
+        .free()
+}
+
+fn with_zone(script: Script, zone: &str) -> Script {
+    script
+        .passes(&[query("set timezone = x")])
+        .answers(&[complete("SET"), status("TimeZone", zone), ready('I')])
+        .free()
+}
+
+/// The client prepares `name`, and the server has it already.
+fn prepares_unseen(script: Script, name: &str) -> Script {
+    script
+        .sends(&[parse(name, "select 1"), sync()], &[sync()], &[parsed()])
+        .answers(&[ready('I')])
+        .free()
+}
+
+// ---- settings ----
+
+#[test]
+fn other_settings_are_another_statement() {
+    let script = with_zone(with_statement(), "Asia/Tokyo");
+    let script = prepared(script, "t", "pgweir_2", "select 1");
+    // And the first one is the same from now on.
+    let script = used(used(script, "s", "pgweir_2"), "t", "pgweir_2");
+    used(with_zone(script, "UTC"), "s", "pgweir_3").on_server(3);
+}
+
+#[test]
+fn a_statement_is_what_the_present_settings_make_of_it() {
+    let script = Script::new().params(&[("TimeZone", "UTC")], &[("TimeZone", "UTC")]);
+    let script = prepared(script, "s", "pgweir_1", "select 1");
+    let script = with_zone(script, "Asia/Tokyo")
+        .sends(
+            &[bind("", "s"), execute(), sync()],
+            &[
+                parse("pgweir_2", "select 1"),
+                bind("", "pgweir_2"),
+                execute(),
+                sync(),
+            ],
+            &[],
+        )
+        .gives(
+            &[parsed(), bound(), complete("SELECT 1"), ready('I')],
+            &[bound(), complete("SELECT 1"), ready('I')],
+        )
+        .free();
+    let script = with_zone(script, "UTC");
+    used(script, "s", "pgweir_1").on_server(2).run();
+}
+
+#[test]
+fn settings_without_meaning_change_nothing() {
+    let script = with_statement()
+        .passes(&[query("set application_name = x")])
+        .answers(&[complete("SET"), status("application_name", "x"), ready('I')])
+        .free();
+    used(script, "s", "pgweir_1").run();
+}
+
+#[test]
+fn the_unnamed_statement_is_what_the_present_settings_make_of_it() {
+    let set = [
+        parse("set", "set timezone = x"),
+        bind("", "set"),
+        execute(),
+        sync(),
+    ];
+    let on_server = [
+        parse("pgweir_2", "set timezone = x"),
+        bind("", "pgweir_2"),
+        execute(),
+        sync(),
+    ];
+    Script::new()
+        .passes(&[parse("", "select 1"), sync()])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .sends(&set, &on_server, &[])
+        .answers(&[
+            parsed(),
+            bound(),
+            complete("SET"),
+            status("TimeZone", "x"),
+            ready('I'),
+        ])
+        .free()
+        .sends(
+            &[bind("", ""), sync()],
+            &[parse("", "select 1"), bind("", ""), sync()],
+            &[],
+        )
+        .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
+        .free()
+        .run();
+}
+
+/// In one pipeline with what changes the settings nobody knows under which ones a
+/// text is analysed: it is shared with nobody.
+#[test]
+fn what_follows_a_set_in_a_pipeline_is_shared_with_nobody() {
+    let script = Script::new()
+        .sends(
+            &[
+                parse("", "set timezone = x"),
+                bind("", ""),
+                execute(),
+                parse("s", "select 1"),
+                sync(),
+            ],
+            &[
+                parse("", "set timezone = x"),
+                bind("", ""),
+                execute(),
+                flush(),
+            ],
+            &[],
+        )
+        .answers(&[parsed(), bound(), complete("SET")])
+        .sends(&[], &[parse("pgweir_2", "select 1"), sync()], &[])
+        .answers(&[parsed(), status("TimeZone", "Asia/Tokyo"), ready('I')])
+        .free();
+    // From now on it is like any other.
+    let script = script
+        .sends(
+            &[bind("", "s"), execute(), sync()],
+            &[
+                parse("pgweir_3", "select 1"),
+                bind("", "pgweir_3"),
+                execute(),
+                sync(),
+            ],
+            &[],
+        )
+        .gives(
+            &[parsed(), bound(), complete("SELECT 1"), ready('I')],
+            &[bound(), complete("SELECT 1"), ready('I')],
+        )
+        .free();
+    used(script, "s", "pgweir_3").run();
+}
+
+#[test]
+fn a_name_after_a_simple_query_in_a_pipeline_waits_for_its_end() {
+    with_statement()
+        .sends(
+            &[query("set timezone = x"), bind("", "s"), execute(), sync()],
+            &[query("set timezone = x")],
+            &[],
+        )
+        .answers(&[
+            complete("SET"),
+            status("TimeZone", "Asia/Tokyo"),
+            ready('I'),
+        ])
+        .sends(
+            &[],
+            &[
+                parse("pgweir_2", "select 1"),
+                bind("", "pgweir_2"),
+                execute(),
+                sync(),
+            ],
+            &[],
+        )
+        .gives(
+            &[parsed(), bound(), complete("SELECT 1"), ready('I')],
+            &[bound(), complete("SELECT 1"), ready('I')],
+        )
+        .free()
+        .run();
+}
+
+// ---- the schema ----
+
+#[test]
+fn who_prepares_after_a_change_of_the_schema_has_another_statement() {
+    for tag in ["CREATE TABLE", "ALTER TABLE", "DROP TABLE", "DO"] {
+        let script = prepares_unseen(with_statement(), "a");
+        let script = ran(script, "whatever", tag);
+        let script = prepared(script, "b", "pgweir_2", "select 1");
+        let script = used(used(script, "b", "pgweir_2"), "a", "pgweir_1");
+        prepares_unseen(script, "c").on_server(2).run();
+    }
+    let script = ran(with_statement(), "whatever", "INSERT 0 1");
+    prepares_unseen(script, "b").run();
+}
+
+/// What only this transaction sees is prepared for nobody else.
+#[test]
+fn a_change_counts_before_it_is_committed() {
+    let script = with_statement()
+        .passes(&[query("begin; alter table t")])
+        .answers(&[complete("BEGIN"), complete("ALTER TABLE"), ready('T')])
+        .sends(
+            &[parse("a", "select 1"), sync()],
+            &[parse("pgweir_2", "select 1"), sync()],
+            &[],
+        )
+        .answers(&[parsed(), ready('T')])
+        .passes(&[query("rollback")])
+        .answers(&[complete("ROLLBACK"), ready('I')])
+        .free()
+        .client(1);
+    prepared(script, "b", "pgweir_3", "select 1")
+        .client(0)
+        .sends(
+            &[bind("", "a"), sync()],
+            &[bind("", "pgweir_3"), sync()],
+            &[],
+        )
+        .run();
+}
+
+/// The error is for those who go by the columns that they know.
+#[test]
+fn who_asks_for_the_columns_gets_new_ones() {
+    let refused = |script: Script| {
+        script
+            .sends(
+                &[bind("", "s"), execute(), sync()],
+                &[bind("", "pgweir_1"), execute(), sync()],
+                &[],
+            )
+            .answers(&[changed_plan(), ready('I')])
+            .free()
+    };
+    let script = refused(refused(with_statement()))
+        .sends(
+            &[[bind("", "s"), describe_portal("")].concat(), sync()],
+            &[
+                parse("pgweir_2", "select 1"),
+                bind("", "pgweir_2"),
+                describe_portal(""),
+                sync(),
+            ],
+            &[],
+        )
+        .gives(
+            &[parsed(), bound(), row_description(), ready('I')],
+            &[bound(), row_description(), ready('I')],
+        )
+        .free();
+    used(script, "s", "pgweir_2").run_whole();
+    refused(with_statement())
+        .sends(
+            &[describe("s"), sync()],
+            &[parse("pgweir_2", "select 1"), describe("pgweir_2"), sync()],
+            &[],
+        )
+        .run();
+}
+
+#[test]
+fn a_statement_that_a_function_has_dropped_is_parsed_anew() {
+    let script = with_statement()
+        .passes(&[query("do ''")])
+        .answers(&[complete("DO"), ready('I')])
+        .free()
+        .sends(
+            &[describe("s"), sync()],
+            &[describe("pgweir_1"), sync()],
+            &[],
+        )
+        .gives(
+            &[missing("pgweir_1"), ready('I')],
+            &[missing("s"), ready('I')],
+        )
+        .free()
+        .on_server(0);
+    script
+        .sends(
+            &[describe("s"), sync()],
+            &[parse("pgweir_1", "select 1"), describe("pgweir_1"), sync()],
+            &[],
+        )
+        .run();
+}
+
+// ---- notices ----
+
+#[test]
+fn notices_of_a_parse_are_for_those_who_parse() {
+    let wordy = notice("identifier will be truncated");
+    let script = Script::new()
+        .sends(
+            &[parse("s", "select 1"), sync()],
+            &[parse("pgweir_1", "select 1"), sync()],
+            &[],
+        )
+        .answers(&[wordy.clone(), parsed(), ready('I')])
+        .free();
+    script
+        .sends(
+            &[parse("t", "select 1"), sync()],
+            &[close("pgweir_1"), parse("pgweir_1", "select 1"), sync()],
+            &[],
+        )
+        .gives(
+            &[closed(), wordy.clone(), parsed(), ready('I')],
+            &[wordy.clone(), parsed(), ready('I')],
+        )
+        .free()
+        .give(1)
+        .sends(
+            &[bind("", "s"), execute(), sync()],
+            &[
+                parse("pgweir_1", "select 1"),
+                bind("", "pgweir_1"),
+                execute(),
+                sync(),
+            ],
+            &[],
+        )
+        .gives(
+            &[wordy, parsed(), bound(), complete("SELECT 1"), ready('I')],
+            &[bound(), complete("SELECT 1"), ready('I')],
+        )
+        .free()
+        .run();
+}
+
+// ---- DEALLOCATE ----
+
+#[test]
+fn names_after_deallocate_all_in_a_pipeline_are_new() {
+    with_statement()
+        .sends(
+            &[query("deallocate all"), parse("s", "select 1"), sync()],
+            &[query("deallocate all")],
+            &[],
+        )
+        .answers(&[complete("DEALLOCATE ALL"), ready('I')])
+        .sends(&[], &[parse("pgweir_1", "select 1"), sync()], &[])
+        .answers(&[parsed(), ready('I')])
+        .free()
+        .on_server(1)
+        .run();
+}
+
+#[test]
+fn the_same_in_the_extended_protocol() {
+    let all = [parse("", "deallocate all"), bind("", ""), execute()];
+    with_statement()
+        .sends(
+            &[all.concat(), parse("s", "select 1"), close("t"), sync()],
+            &[all.concat(), flush()],
+            &[],
+        )
+        .answers(&[parsed(), bound(), complete("DEALLOCATE ALL")])
+        .sends(&[], &[parse("pgweir_3", "select 1"), sync()], &[])
+        .gives(&[parsed(), ready('I')], &[parsed(), closed(), ready('I')])
+        .free()
+        .on_server(1)
+        .run();
+}
