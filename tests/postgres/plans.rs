@@ -482,6 +482,56 @@ fn deallocate_all_in_a_pipeline() {
     }
 }
 
+/// As PDO and psycopg do it.
+#[test]
+fn deallocate_means_the_clients_own_names() {
+    let run = |name: &str| Frontend::new().bind("", name, &[]).execute("", 0).sync();
+    for pooler in pools() {
+        let mut script = Frontend::new()
+            .parse("s", "select 's'")
+            .parse("Odd name", "select 'odd'")
+            .sync();
+        for sql in [
+            "deallocate s",
+            "DEALLOCATE PREPARE \"Odd name\"",
+            "deallocate s",
+            "/* */ deallocate none",
+        ] {
+            script = script.query(sql);
+        }
+        script.bytes.extend(run("s").bytes);
+        // In the extended protocol, and in transactions.
+        let script = script
+            .parse("s", "select 's'")
+            .sync()
+            .parse("d", "deallocate s")
+            .describe(b'S', "d")
+            .bind("", "d", &[])
+            .describe(b'P', "")
+            .execute("", 0)
+            .bind("", "s", &[])
+            .sync()
+            .parse("s", "select 's'")
+            .run("select 1/0", &[])
+            .sync()
+            .query("begin")
+            .run("deallocate s", &[])
+            .run("select 1/0", &[])
+            .sync()
+            .query("deallocate d")
+            .query("rollback");
+        script_ends(&pooler, script, run("s"));
+    }
+}
+
+#[track_caller]
+fn script_ends(pooler: &Pooler, mut script: Frontend, end: Frontend) {
+    script.bytes.extend(end.bytes);
+    for _ in 0..3 {
+        pooler.same_as_postgres(&script, 14);
+    }
+}
+
 // ---- drivers ----
 
 #[test]

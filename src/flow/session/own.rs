@@ -1,4 +1,6 @@
-//! Statements about `pgweir.role`, which are answered here.
+//! Statements about what only pgweir knows, which are answered here: the setting
+//! `pgweir.role`, and DEALLOCATE of a name that the client has given by Parse. The
+//! server has neither.
 //!
 //! PostgreSQL would take it for the setting of some extension: whatever its
 //! value, and it would stay on the server connection for the next client.
@@ -17,6 +19,7 @@ use super::role::{ROLE, role_of};
 use super::{MISSING, Message, Session, Step};
 use crate::config::{PoolMode, Reads};
 use crate::sql::setting::{self, Change};
+use crate::sql::{Command, Dialect, classify};
 use crate::wire::build::{self, Refusal};
 use crate::wire::names::{self, Target};
 use crate::wire::{FrontendTag, HEADER_LEN, TxStatus};
@@ -30,6 +33,13 @@ const COLUMN: &[u8] =
     b"T\0\0\0\x24\0\x01pgweir.role\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
 const BINARY_COLUMN: &[u8] =
     b"T\0\0\0\x24\0\x01pgweir.role\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\x01";
+
+/// What is asked of pgweir.
+enum Matter {
+    Role(Change),
+    /// The client has a statement of this name.
+    Deallocate(Vec<u8>),
+}
 
 /// A portal of a statement that is answered here; it lives until Sync.
 #[derive(Debug)]
@@ -68,7 +78,9 @@ impl Session {
 
     #[inline]
     fn may_be_about_it(&self, text: &[u8]) -> bool {
-        setting::may_begin(text) || self.role.is_changed()
+        setting::may_begin(text)
+            || self.role.is_changed()
+            || (self.names.is_some() && may_deallocate(text))
     }
 
     /// Answers a message if that is for pgweir to do. `None`: it is like any other.
@@ -110,7 +122,7 @@ impl Session {
     fn own_query(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
         let (text, _) = names::split_nul(body)?;
         self.follow_resets(text);
-        let change = setting::change_of(text, ROLE)?;
+        let matter = self.matter_of(text)?;
         let status = match link.backend.as_deref() {
             None => TxStatus::Idle,
             // Nobody sends this in the middle of an extended request.
@@ -123,8 +135,8 @@ impl Session {
         }
         self.unnamed = None;
         let ready = build::ready_for_query(status);
-        match (self.obey(&change), link.backend.as_deref_mut()) {
-            (Ok((row, tag)), _) => {
+        match (self.obey(&matter), link.backend.as_deref_mut()) {
+            (Ok((row, tag, _)), _) => {
                 if !row.is_empty() {
                     link.to_client.extend_from_slice(COLUMN);
                 }
@@ -154,7 +166,7 @@ impl Session {
         let view = names::parse(body)?;
         let (text, types) = names::split_nul(view.definition)?;
         self.follow_resets(text);
-        setting::change_of(text, ROLE).filter(|_| types == [0, 0])?;
+        self.matter_of(text).filter(|_| types == [0, 0])?;
         if let Some(step) = link.turn()? {
             return Some(step);
         }
@@ -180,10 +192,10 @@ impl Session {
     fn own_bind(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
         let view = names::bind(body)?;
         self.drop_portal(view.portal);
-        let (statement, change) = self.own_statement(view.statement)?;
-        let binary = match (result_formats(body.get(view.rest..)?)?, change) {
+        let (statement, matter) = self.own_statement(view.statement)?;
+        let binary = match (result_formats(body.get(view.rest..)?)?, matter) {
             ([] | [0, 0], _) => false,
-            ([0, 1], Change::Show) => true,
+            ([0, 1], Matter::Role(Change::Show)) => true,
             ([0, 1], _) => false,
             _ => return None,
         };
@@ -201,7 +213,7 @@ impl Session {
 
     fn own_describe(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
         let target = names::target(body)?;
-        let (change, binary) = match target {
+        let (matter, binary) = match target {
             Target::Statement(name) => (self.own_statement(name)?.1, false),
             Target::Portal(name) => self.own_portal(name)?,
         };
@@ -211,9 +223,9 @@ impl Session {
         if let Target::Statement(_) = target {
             self.say(link, NO_PARAMETERS, Undo::Nothing);
         }
-        let columns = match (change, binary) {
-            (Change::Show, true) => BINARY_COLUMN,
-            (Change::Show, false) => COLUMN,
+        let columns = match (matter, binary) {
+            (Matter::Role(Change::Show), true) => BINARY_COLUMN,
+            (Matter::Role(Change::Show), false) => COLUMN,
             _ => NO_DATA,
         };
         self.say(link, columns, Undo::Nothing)
@@ -221,14 +233,13 @@ impl Session {
 
     fn own_execute(&mut self, body: &[u8], link: &mut Link<'_, '_>) -> Option<Step> {
         let (name, limit) = names::split_nul(body)?;
-        let (change, _) = self.own_portal(name)?;
+        let (matter, _) = self.own_portal(name)?;
         if let Some(step) = link.turn()? {
             return Some(step);
         }
-        let before = self.role;
-        match self.obey(&change) {
-            Ok((b"", tag)) => self.say(link, tag, Undo::Role(before)),
-            Ok((row, tag)) => {
+        match self.obey(&matter) {
+            Ok((b"", tag, undo)) => self.say(link, tag, undo),
+            Ok((row, tag, _)) => {
                 self.say(link, row, Undo::Nothing);
                 // With as many rows as were asked for, there may be more (pquery.c,
                 // PortalRunSelect).
@@ -258,16 +269,39 @@ impl Session {
         Some(Step::Done)
     }
 
+    /// What a text asks of pgweir, if it does.
+    fn matter_of(&self, text: &[u8]) -> Option<Matter> {
+        if let Some(change) = setting::change_of(text, ROLE) {
+            return Some(Matter::Role(change));
+        }
+        let Command::Deallocate(name) = classify(text, Dialect::default()) else {
+            return None;
+        };
+        let mut own = Vec::new();
+        let known = name.append_to(&mut own) && self.named(&own).is_some();
+        known.then_some(Matter::Deallocate(own))
+    }
+
     /// Does it; a row and a tag are the answer.
-    fn obey(&mut self, change: &Change) -> Result<(&'static [u8], &'static [u8]), Refusal> {
+    fn obey(&mut self, matter: &Matter) -> Result<(&'static [u8], &'static [u8], Undo), Refusal> {
+        let change = match matter {
+            Matter::Role(change) => change,
+            Matter::Deallocate(name) => {
+                let undo = self.remove(name);
+                return Ok((b"", b"C\0\0\0\x0fDEALLOCATE\0", undo));
+            }
+        };
+        let before = Undo::Role(self.role);
         match change {
             Change::Set(Some(value)) => self.role.set(role_of(value)?),
             Change::Set(None) => self.role.reset(),
             Change::Reset => {
                 self.role.reset();
-                return Ok((b"", b"C\0\0\0\x0aRESET\0"));
+                return Ok((b"", b"C\0\0\0\x0aRESET\0", before));
             }
-            Change::Show => return Ok((row(self.role.get()), b"C\0\0\0\x09SHOW\0")),
+            Change::Show => {
+                return Ok((row(self.role.get()), b"C\0\0\0\x09SHOW\0", before));
+            }
             Change::SetLocal => {
                 let message = format!("{ROLE} cannot be set for a transaction");
                 return Err(Refusal::error("0A000", message).hint(
@@ -281,7 +315,7 @@ impl Session {
                 return Err(Refusal::error("0A000", message).hint(hint));
             }
         }
-        Ok((b"", b"C\0\0\0\x08SET\0"))
+        Ok((b"", b"C\0\0\0\x08SET\0", before))
     }
 
     /// RESET ALL and DISCARD ALL are the server's to run, but they mean this
@@ -292,18 +326,23 @@ impl Session {
         }
     }
 
-    fn own_statement(&self, name: &[u8]) -> Option<(&Rc<Statement>, Change)> {
+    fn own_statement(&self, name: &[u8]) -> Option<(&Rc<Statement>, Matter)> {
         let statement = match name.is_empty() {
             true => self.unnamed.as_ref(),
             false => self.named(name),
         }?;
-        Some((statement, change_of(statement)?))
+        Some((statement, self.matter_of_statement(statement)?))
     }
 
-    fn own_portal(&self, name: &[u8]) -> Option<(Change, bool)> {
+    fn own_portal(&self, name: &[u8]) -> Option<(Matter, bool)> {
         let mut portals = self.names.as_ref()?.portals.iter();
         let portal = portals.find(|portal| *portal.name == *name)?;
-        Some((change_of(&portal.statement)?, portal.binary))
+        Some((self.matter_of_statement(&portal.statement)?, portal.binary))
+    }
+
+    fn matter_of_statement(&self, statement: &Statement) -> Option<Matter> {
+        let (text, types) = names::split_nul(&statement.definition)?;
+        self.matter_of(text).filter(|_| types == [0, 0])
     }
 
     fn drop_portal(&mut self, name: &[u8]) {
@@ -336,6 +375,15 @@ impl Link<'_, '_> {
     }
 }
 
+/// False: it does not, or a comment stands before it, which was looked at.
+#[inline]
+fn may_deallocate(text: &[u8]) -> bool {
+    let front = text.first_chunk::<4>();
+    front.is_some_and(|front| {
+        u32::from_ne_bytes(*front) | 0x2020_2020 == u32::from_ne_bytes(*b"deal")
+    })
+}
+
 /// Lets the server's transaction fail with this error.
 pub(super) fn fail(backend: &mut Backend, error: &Refusal, out: &mut Output<'_>) {
     let mut message = Vec::new();
@@ -343,11 +391,6 @@ pub(super) fn fail(backend: &mut Backend, error: &Refusal, out: &mut Output<'_>)
     // There is no such portal.
     build::execute(out.own(), MISSING);
     backend.expect(Reply::Refused { error: message });
-}
-
-fn change_of(statement: &Statement) -> Option<Change> {
-    let (text, types) = names::split_nul(&statement.definition)?;
-    setting::change_of(text, ROLE).filter(|_| types == [0, 0])
 }
 
 /// The codes of the results' formats, from what follows the names in a Bind that
