@@ -26,8 +26,8 @@ use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
 
 pub use packed::PackedBackend;
-pub(super) use prepared::Doubt;
 use prepared::Prepared;
+pub(super) use prepared::{Doubt, Fitness};
 
 /// Once so many replies are owed nothing more is asked for: some requests cost
 /// the server nothing, so that it would never slow their client down.

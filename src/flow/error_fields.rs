@@ -77,6 +77,17 @@ pub fn rename(body: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     Some(message)
 }
 
+/// Adds `fields`, each with its NUL, to a whole message.
+pub fn add(message: &mut Vec<u8>, fields: &[u8]) {
+    let end = message.pop();
+    message.extend_from_slice(fields);
+    message.extend(end);
+    let length = message.len().saturating_sub(1) as u32;
+    if let Some(place) = message.get_mut(1..5) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
 /// The id of the statement that the error names by its name on the server.
 pub fn statement_id(body: &[u8]) -> Option<u64> {
     const PREFIX: &[u8] = b"\"pgweir_";

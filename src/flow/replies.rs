@@ -54,9 +54,9 @@ pub(super) enum Reply {
     },
     /// BindComplete. `id` as above.
     Bind { id: u64, alias: Alias },
-    /// NoData, or RowDescription; before it ParameterDescription. `id`: 0 for
-    /// portals, too.
-    Describe { id: u64, alias: Alias },
+    /// NoData, or RowDescription; before it ParameterDescription. `id`: 0 also if
+    /// it is not known whose portal it is.
+    Describe { own: bool, id: u64, alias: Alias },
     /// CloseComplete. `evicted`: the statement that is gone with it.
     Close {
         own: bool,
@@ -139,6 +139,10 @@ impl Replies {
 
     pub fn front(&self) -> Option<&Reply> {
         self.queue.front()
+    }
+
+    pub fn back(&self) -> Option<&Reply> {
+        self.queue.back()
     }
 
     pub fn front_mut(&mut self) -> Option<&mut Reply> {

@@ -1,12 +1,13 @@
 //! Prepared statements, shared by text among all clients and servers.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use foldhash::fast::RandomState;
+use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashTable;
 
 use super::meaning::{Meaning, Meanings, unsettles};
@@ -31,6 +32,8 @@ pub struct Text {
     /// Of the schema when a client asked for it. Who asks later may be told of
     /// other columns; those who know these must not be given others.
     edition: u64,
+    /// A digest of the columns that clients were told of; 0 if none was yet.
+    columns: AtomicU64,
     /// What is sent after it may mean something else than before.
     pub unsettles: bool,
     hash: u64,
@@ -54,6 +57,24 @@ impl Text {
         self.meaning.id() == params.meaning().id()
     }
 
+    /// Whether clients may go by what they were told of its columns.
+    pub(super) fn has_known_columns(&self) -> bool {
+        self.columns.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether they are the columns of this RowDescription or NoData; those that
+    /// come first are.
+    pub(super) fn has_columns(&self, description: &[u8]) -> bool {
+        let (now, order) = (digest_of_columns(description), Ordering::Relaxed);
+        let known = self.columns.compare_exchange(0, now, order, order);
+        known.unwrap_or_else(|known| if known == now { 0 } else { known }) == 0
+    }
+
+    /// Whether a client has asked for it since the schema was last changed.
+    pub(super) fn is_of(&self, schema: &Schema) -> bool {
+        self.edition == schema.edition()
+    }
+
     fn key(&self) -> Key<'_> {
         Key {
             definition: &self.definition,
@@ -61,6 +82,21 @@ impl Text {
             edition: self.edition,
         }
     }
+}
+
+/// Of a RowDescription or NoData: of all that a plan may not change, which is
+/// names, types and their modifiers.
+fn digest_of_columns(description: &[u8]) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    let mut rest = description.get(2..).unwrap_or_default();
+    while let Some((name, column)) = names::split_nul(rest)
+        && let Some((column, after)) = column.split_at_checked(18)
+    {
+        // Between the column's place in a table and its format.
+        (name, column.get(6..16)).hash(&mut hasher);
+        rest = after;
+    }
+    hasher.finish().max(1)
 }
 
 /// What makes two statements the same.
@@ -141,6 +177,7 @@ impl Texts {
             definition: key.definition.into(),
             meaning: key.meaning.clone(),
             edition: key.edition,
+            columns: AtomicU64::new(0),
             effects: Effects::of(query, key.meaning.dialect()),
             unsettles: unsettles(query),
             hash,
@@ -326,6 +363,33 @@ mod tests {
             a.id
         );
         assert!(!a.suits(&Params::default()));
+    }
+
+    #[test]
+    fn columns_are_told_apart() {
+        let column = |name: &str, table: u8, kind: u8, format: u8| {
+            let mut column = name.as_bytes().to_vec();
+            column.extend([0, 0, 0, 0, table, 0, 1, 0, 0, 0, kind]);
+            column.extend([0, 4, 255, 255, 255, 255, 0, format]);
+            column
+        };
+        let all = |columns: &[Vec<u8>]| [vec![0, columns.len() as u8], columns.concat()].concat();
+        let mut statements = Statements::default();
+        let statement = statements.intern(b"select 1\0\0\0", &Params::default(), 1);
+        assert!(!statement.has_known_columns());
+        let known = all(&[column("a", 1, 23, 0), column("b", 1, 25, 0)]);
+        assert!(statement.has_columns(&known));
+        assert!(statement.has_known_columns() && statement.has_columns(&known));
+        // Another table with the same columns, in another format.
+        assert!(statement.has_columns(&all(&[column("a", 2, 23, 1), column("b", 2, 25, 1)])));
+        for others in [
+            all(&[]),
+            all(&[column("a", 1, 23, 0)]),
+            all(&[column("a", 1, 20, 0), column("b", 1, 25, 0)]),
+            all(&[column("b", 1, 23, 0), column("a", 1, 25, 0)]),
+        ] {
+            assert!(!statement.has_columns(&others));
+        }
     }
 
     #[test]

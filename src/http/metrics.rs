@@ -74,7 +74,7 @@ macro_rules! of_host {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 43] = [
+pub static FAMILIES: [Family; 44] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,

@@ -240,7 +240,9 @@ impl Beginning {
                 Ok(stream) => return Ok((pool, stream)),
                 Err(error) => error,
             };
-            let patience = config.longest_wait().1.unwrap_or(Duration::MAX);
+            let patience = config
+                .longest_wait(config.query_wait_timeout)
+                .unwrap_or(Duration::MAX);
             if error.is_refusal() || pool.is_closing() || begun.elapsed() >= patience {
                 return Err(error);
             }

@@ -536,7 +536,7 @@ fn script_ends(pooler: &Pooler, mut script: Frontend, end: Frontend) {
 
 #[test]
 fn drivers_do_not_notice_a_change() {
-    for (script, scenario) in [("psycopg3.py", "schema")] {
+    for (script, scenario) in [("psycopg3.py", "schema"), ("asyncpg_client.py", "schema")] {
         for pooler in pools() {
             assert_eq!(python(script, scenario, &pooler.dsn()).succeed(), "ok");
         }

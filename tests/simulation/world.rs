@@ -326,7 +326,8 @@ impl World {
                 let mut params = Params::default();
                 params.set(b"TimeZone", b"UTC", true);
                 let server = Server {
-                    backend: Backend::new(self.params.intern(params), self.max_prepared),
+                    backend: Backend::new(self.params.intern(params), self.max_prepared)
+                        .of(self.statements.schema("")),
                     input: Vec::new(),
                     to_server: Vec::new(),
                     to_pooler: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Backend, Doubt, ServerFault};
+use super::{Backend, Doubt, Fitness, ServerFault};
 use crate::flow::error_fields::{self, Severity};
 use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
@@ -65,7 +65,9 @@ impl Backend {
                 return Err(ServerFault::Unexpected { tag: shown });
             };
             let whole = bytes.get(..header.total);
-            if whole.is_none() && (must_be_whole(tag) || self.is_found_in(tag)) {
+            if whole.is_none()
+                && (must_be_whole(tag) || self.is_found_in(tag) || self.tells_columns(tag))
+            {
                 if header.total <= MAX_HELD {
                     return Ok(at);
                 }
@@ -156,7 +158,10 @@ impl Backend {
         matches!(
             self.replies.front(),
             Some(
-                Reply::Own { .. } | Reply::Parse { own: true, .. } | Reply::Close { own: true, .. }
+                Reply::Own { .. }
+                    | Reply::Parse { own: true, .. }
+                    | Reply::Describe { own: true, .. }
+                    | Reply::Close { own: true, .. }
             )
         )
     }
@@ -190,8 +195,14 @@ impl Backend {
             (Reply::Parse { own, .. }, B::ParseComplete) => (*own, true),
             (Reply::Close { own, .. }, B::CloseComplete) => (*own, true),
             (Reply::Bind { .. }, B::BindComplete) => (false, true),
-            (Reply::Describe { .. }, B::ParameterDescription) => (false, false),
-            (Reply::Describe { .. }, B::RowDescription | B::NoData) => (false, true),
+            (Reply::Describe { own, .. }, B::ParameterDescription) => (*own, false),
+            (Reply::Describe { own, .. }, B::RowDescription | B::NoData) => {
+                let own = *own;
+                if self.tells_columns(tag) {
+                    self.note_columns(body);
+                }
+                (own, true)
+            }
             (
                 Reply::Execute { .. },
                 B::CommandComplete | B::EmptyQueryResponse | B::PortalSuspended,
@@ -433,6 +444,10 @@ impl Backend {
                     ..
                 } => {
                     self.keep(statement);
+                    continue;
+                }
+                Reply::Describe { own: true, id, .. } => {
+                    self.set_fitness(id, Fitness::Fit);
                     continue;
                 }
                 Reply::Local { undo, .. } => undo,

@@ -10,7 +10,7 @@ use crate::flow::statements::Statement;
 use crate::flow::{Output, Shared, error_fields};
 use crate::sql::effects::Features;
 use crate::stats::add;
-use crate::wire::build;
+use crate::wire::{BackendTag, build};
 
 /// What makes texts mean something else than to others.
 const UNSETTLING: Features = Features::TEMPORARY
@@ -24,8 +24,19 @@ pub(super) struct Prepared<S = Rc<Statement>> {
     pub statement: S,
     /// Its Parse brings a notice.
     pub wordy: bool,
-    /// The server refuses to run it: it would give other columns now.
-    pub stale: bool,
+    pub fitness: Fitness,
+}
+
+/// Whether a statement on the server is what its clients know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::flow) enum Fitness {
+    Fit,
+    /// The server is being asked for its columns.
+    Unknown,
+    /// It was parsed when it had other columns already, and would give them.
+    Other,
+    /// It has other columns now, and the server refuses to run it.
+    Refused,
 }
 
 impl<S> Prepared<S> {
@@ -33,7 +44,7 @@ impl<S> Prepared<S> {
         Prepared {
             statement,
             wordy: false,
-            stale: false,
+            fitness: Fitness::Fit,
         }
     }
 
@@ -42,7 +53,7 @@ impl<S> Prepared<S> {
         Prepared {
             statement: form(&self.statement),
             wordy: self.wordy,
-            stale: self.stale,
+            fitness: self.fitness,
         }
     }
 }
@@ -86,21 +97,25 @@ impl Backend {
         self.prepared.get(&id).is_some_and(|known| !known.wordy)
     }
 
-    /// Whether it has it, and refuses to run it.
-    pub(in crate::flow) fn refuses(&self, id: u64) -> bool {
-        self.prepared.peek(&id).is_some_and(|known| known.stale)
+    /// Whether its columns there are not those that clients know.
+    pub(in crate::flow) fn has_other_columns(&self, id: u64) -> bool {
+        let known = self.prepared.peek(&id);
+        known.is_some_and(|known| matches!(known.fitness, Fitness::Other | Fitness::Refused))
     }
 
     /// Makes sure that the server has the statement, by a Parse of our own in
-    /// front of what the client sends.
+    /// front of what the client sends. If the schema has changed in the meantime, so
+    /// that its columns may be others than the client goes by, it is asked for them
+    /// first; `described`: the client asks for them itself.
     pub(in crate::flow) fn prepare(
         &mut self,
         statement: &Rc<Statement>,
+        described: bool,
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
-    ) {
-        if self.has(statement.id) {
-            return;
+    ) -> Fitness {
+        if let Some(known) = self.prepared.get(&statement.id) {
+            return known.fitness;
         }
         let reply = Reply::Parse {
             own: true,
@@ -109,6 +124,47 @@ impl Backend {
             alias: None,
         };
         self.parse(statement, reply, out, shared);
+        if described || !statement.has_known_columns() || statement.is_of(&self.schema) {
+            return Fitness::Fit;
+        }
+        build::statement_message(out.own(), b'D', &statement.server_name);
+        out.own().extend_from_slice(build::FLUSH);
+        self.expect(Reply::Describe {
+            own: true,
+            id: statement.id,
+            alias: None,
+        });
+        self.unsynced = true;
+        self.set_fitness(statement.id, Fitness::Unknown);
+        Fitness::Unknown
+    }
+
+    pub(super) fn set_fitness(&mut self, id: u64, fitness: Fitness) {
+        if let Some(known) = self.prepared.peek_mut(&id) {
+            known.fitness = fitness;
+        }
+    }
+
+    /// Whether the message tells columns that are not known yet.
+    pub(super) fn tells_columns(&self, tag: BackendTag) -> bool {
+        let Some(Reply::Describe { own, id, .. }) = self.replies.front() else {
+            return false;
+        };
+        let known = self.prepared.peek(id);
+        matches!(tag, BackendTag::RowDescription | BackendTag::NoData)
+            && known.is_some_and(|known| *own || !known.statement.has_known_columns())
+    }
+
+    /// It does; this is its body.
+    pub(super) fn note_columns(&mut self, body: &[u8]) {
+        if let Some(Reply::Describe { own, id, .. }) = self.replies.front()
+            && let Some(known) = self.prepared.peek_mut(id)
+        {
+            let same = known.statement.has_columns(body);
+            if *own {
+                known.fitness = if same { Fitness::Fit } else { Fitness::Other };
+            }
+        }
     }
 
     /// Has the server parse a statement, in place of the one that it may have by
@@ -187,7 +243,7 @@ impl Backend {
         if error_fields::is_of_changed_plan(error) {
             self.schema.change();
             match self.prepared.peek_mut(&id) {
-                Some(known) => known.stale = true,
+                Some(known) => known.fitness = Fitness::Refused,
                 None => self.unnamed = None,
             }
             return true;

@@ -3,13 +3,14 @@
 
 use std::rc::Rc;
 
-use super::super::backend::{Backend, Doubt};
+use super::super::backend::{Backend, Doubt, Fitness};
 use super::super::replies::{NamedUndo, Reply, Undo};
 use super::super::statements::Statement;
-use super::super::{Output, Shared};
+use super::super::{Output, Shared, error_fields};
 use super::effects::forget_sequences;
 use super::{MISSING, Message, Misuse, Session, Step};
 use crate::stats::add;
+use crate::wire::build::Refusal;
 use crate::wire::names::{self, Target};
 use crate::wire::{HEADER_LEN, TxStatus, build};
 
@@ -73,7 +74,7 @@ impl Session {
             }
             // The name is taken: the server finds its own name taken, and
             // says so.
-            backend.prepare(&statement, out, shared);
+            backend.prepare(&statement, true, out, shared);
             build::parse(out.own(), &statement.server_name, view.definition);
             backend.expect(Reply::Parse {
                 own: false,
@@ -155,7 +156,14 @@ impl Session {
         let (id, alias) =
             match self.up_to_date(view.statement, message.is_described, backend, shared) {
                 Some(statement) => {
-                    backend.prepare(statement, out, shared);
+                    let describe = message.is_described;
+                    match backend.prepare(statement, describe, out, shared) {
+                        Fitness::Unknown => return Step::Wait,
+                        Fitness::Other if backend.status() != TxStatus::Failed => {
+                            return refuse_other_columns(backend, out);
+                        }
+                        Fitness::Fit | Fitness::Other | Fitness::Refused => {}
+                    }
                     build::bind_front(out.own(), view.portal, &statement.server_name, rest_len);
                     if statement.unsettles {
                         backend.doubt = Doubt::Unsettled;
@@ -197,7 +205,7 @@ impl Session {
                 Some(Target::Statement(name)) => {
                     let (id, alias) = match self.up_to_date(name, true, backend, shared) {
                         Some(statement) => {
-                            backend.prepare(statement, out, shared);
+                            backend.prepare(statement, true, out, shared);
                             build::statement_message(out.own(), b'D', &statement.server_name);
                             (statement.id, None)
                         }
@@ -209,7 +217,8 @@ impl Session {
                             (0, Some(name.into()))
                         }
                     };
-                    backend.expect(Reply::Describe { id, alias });
+                    let own = false;
+                    backend.expect(Reply::Describe { own, id, alias });
                     return Step::Done;
                 }
                 Some(Target::Portal(_)) => {}
@@ -220,8 +229,12 @@ impl Session {
                 }
             }
         }
-        let (id, alias) = (0, None);
-        backend.expect(Reply::Describe { id, alias });
+        let id = match backend.replies.back() {
+            Some(Reply::Bind { id, .. }) => *id,
+            _ => 0,
+        };
+        let (own, alias) = (false, None);
+        backend.expect(Reply::Describe { own, id, alias });
         Step::Pass
     }
 
@@ -331,7 +344,7 @@ impl Session {
             *statement = shared
                 .statements
                 .under(statement, &self.params, &backend.schema);
-        } else if described && backend.refuses(statement.id) {
+        } else if described && backend.has_other_columns(statement.id) {
             let edition = backend.schema.edition();
             *statement = shared
                 .statements
@@ -391,6 +404,21 @@ impl Session {
             backend.expect(Reply::Local { bytes, undo });
         }
     }
+}
+
+/// The server has parsed the statement lately, and now it has other columns than the
+/// client knows of. A server that had parsed it before says this (plancache.c,
+/// `RevalidateCachedQuery`).
+fn refuse_other_columns(backend: &mut Backend, out: &mut Output<'_>) -> Step {
+    let message = "cached plan must not change result type";
+    let mut error = Vec::new();
+    Refusal::error("0A000", message).encode(&mut error);
+    // Drivers know it by its place in the source.
+    error_fields::add(&mut error, b"Fplancache.c\0RRevalidateCachedQuery\0");
+    // There is no such portal.
+    build::execute(out.own(), MISSING);
+    backend.expect(Reply::Refused { error });
+    Step::Done
 }
 
 /// The server's answers come first, even if the client has not asked for them yet.

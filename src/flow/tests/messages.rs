@@ -1,5 +1,6 @@
 //! Messages of both directions, as short calls.
 
+use crate::flow::error_fields;
 use crate::wire::build;
 use crate::wire::frame::put_header;
 
@@ -165,10 +166,7 @@ pub fn error(sqlstate: &str, text: &str) -> Bytes {
 /// What a server says of a statement that would give other columns now.
 pub fn changed_plan() -> Bytes {
     let mut error = error("0A000", "cached plan must not change result type");
-    error.pop();
-    error.extend_from_slice(b"RRevalidateCachedQuery\0\0");
-    let length = (error.len() - 1) as u32;
-    error[1..5].copy_from_slice(&length.to_be_bytes());
+    error_fields::add(&mut error, b"Fplancache.c\0RRevalidateCachedQuery\0");
     error
 }
 

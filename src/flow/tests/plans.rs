@@ -270,6 +270,49 @@ fn who_asks_for_the_columns_gets_new_ones() {
         .run();
 }
 
+/// A server that parses it only now would give them other columns.
+#[test]
+fn another_server_is_asked_for_the_columns_that_the_client_knows() {
+    for (columns, same) in [(row_description(), true), (no_data(), false)] {
+        let script = with_statement()
+            .sends(
+                &[describe("s"), sync()],
+                &[describe("pgweir_1"), sync()],
+                &[],
+            )
+            .answers(&[parameter_description(), row_description(), ready('I')])
+            .free();
+        let script = ran(script, "alter table t", "ALTER TABLE")
+            .give(1)
+            .sends(
+                &[bind("", "s"), execute(), sync()],
+                &[parse("pgweir_1", "select 1"), describe("pgweir_1"), flush()],
+                &[],
+            )
+            .gives(&[parsed(), parameter_description(), columns], &[]);
+        if same {
+            let script = script
+                .sends(&[], &[bind("", "pgweir_1"), execute(), sync()], &[])
+                .answers(&[bound(), complete("SELECT 1"), ready('I')])
+                .free();
+            used(script, "s", "pgweir_1").run();
+        } else {
+            script
+                .sends(
+                    &[],
+                    &[execute_portal("pgweir_missing"), execute(), sync()],
+                    &[],
+                )
+                .gives(
+                    &[error("34000", "no such portal"), ready('I')],
+                    &[changed_plan(), ready('I')],
+                )
+                .free()
+                .run();
+        }
+    }
+}
+
 #[test]
 fn a_statement_that_a_function_has_dropped_is_parsed_anew() {
     let script = with_statement()

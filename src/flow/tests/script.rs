@@ -1,12 +1,13 @@
 //! A conversation as a list of steps, run at every way of cutting the bytes.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::messages::Bytes;
 use crate::config::{PoolMode, SessionFeatures};
 use crate::flow::{
-    Backend, Naming, Output, ParamTable, Params, Pins, Release, ServerFault, Session, Shared,
-    Statements, Stop, Watchlist,
+    Backend, Naming, Output, ParamTable, Params, Pins, Release, Schema, ServerFault, Session,
+    Shared, Statements, Stop, Watchlist,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -294,8 +295,9 @@ impl World {
             all: Vec::new(),
             left: false,
         };
+        let schema = Arc::<Schema>::default();
         let server = |_| Server {
-            backend: Backend::new(Rc::clone(&ours), script.max_prepared),
+            backend: Backend::new(Rc::clone(&ours), script.max_prepared).of(schema.clone()),
             input: Vec::new(),
             got: Vec::new(),
         };
