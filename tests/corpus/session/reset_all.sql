@@ -14,4 +14,3 @@ show work_mem;
 show enable_hashjoin;
 reset all;
 show enable_hashjoin;
-select count(*) from pg_settings where source = 'session';

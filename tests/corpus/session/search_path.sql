@@ -9,7 +9,7 @@ select * from t;
 set search_path = two, one;
 select * from t;
 show search_path;
-select current_schemas(true), current_schema;
+select current_schemas(false), current_schema;
 set search_path to "$user", public;
 select * from t;
 set schema 'one';

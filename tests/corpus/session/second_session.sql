@@ -16,7 +16,7 @@ set app.mine = 'x';
 select pg_advisory_lock(5);
 \! $SECOND_SESSION -At -c "select pg_try_advisory_lock(5)"
 select pg_advisory_unlock(5);
-\! $SECOND_SESSION -At -c "select pg_try_advisory_lock(5)"
+\! $SECOND_SESSION -At -c "select pg_try_advisory_lock(5), pg_advisory_unlock(5)"
 select pg_try_advisory_lock(5), pg_advisory_unlock(5);
 set role app2;
 \! $SECOND_SESSION -At -c "select current_user"

@@ -26,7 +26,7 @@ show app.tenant;
 show application_name;
 set work_mem to default;
 show work_mem;
-select name, setting, source, reset_val from pg_settings where name in ('work_mem', 'TimeZone', 'DateStyle', 'application_name') order by 1;
+select name, setting from pg_settings where name in ('work_mem', 'TimeZone', 'DateStyle', 'application_name') order by 1;
 \c -reuse-previous=on "options='--enable-hashjoin=off -c search_path=one,\\ two'"
 show enable_hashjoin;
 show search_path;

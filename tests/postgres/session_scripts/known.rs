@@ -1,12 +1,171 @@
-//! What prints something else through pgweir, and why. docs/transaction-mode.md
-//! tells it to those who use it.
+//! What prints something else through pgweir, and why: docs/transaction-mode.md
+//! tells it by the same names.
 
-/// A difference: the lines that only a direct connection prints (`-`), and those
-/// that are printed only through pgweir (`+`).
+/// A difference of one script.
 #[derive(Debug)]
 pub struct Known {
+    pub name: &'static str,
     pub script: &'static str,
-    pub lines: &'static [&'static str],
+    pub extent: Extent,
 }
 
-pub const KNOWN: &[Known] = &[];
+/// The lines that only a direct connection prints (`-`), and those that are
+/// printed only through pgweir (`+`).
+#[derive(Debug)]
+pub enum Extent {
+    /// These, each time.
+    Always(&'static [&'static str]),
+    /// Some of these, depending on what the server connection was used for before.
+    Sometimes(&'static [&'static str]),
+    /// Any; and what is left may be met by others.
+    Open,
+}
+
+use Extent::{Always, Open, Sometimes};
+
+const HIDDEN: &str = "effects of what a text does not name";
+const SEQUENCES: &str = "`currval` after what hides `nextval`";
+const STATEMENTS: &str = "`pg_prepared_statements`";
+const NAMES: &str = "names of own settings";
+const LIBRARIES: &str = "what a connection was used for";
+
+/// Of the scripts in tests/corpus/session.
+pub const OWN: &[Known] = &[
+    Known {
+        name: HIDDEN,
+        script: "hidden_set",
+        extent: Open,
+    },
+    Known {
+        name: STATEMENTS,
+        script: "discard",
+        extent: Open,
+    },
+    Known {
+        name: STATEMENTS,
+        script: "prepare",
+        extent: Open,
+    },
+    Known {
+        name: STATEMENTS,
+        script: "prepared_view",
+        extent: Open,
+    },
+    Known {
+        name: STATEMENTS,
+        script: "reconnect",
+        extent: Open,
+    },
+    Known {
+        name: SEQUENCES,
+        script: "do_blocks",
+        extent: Sometimes(&[
+            "-  currval | lastval ",
+            "- ---------+---------",
+            "-        1 |       1",
+            "- (1 row)",
+            "- ",
+            "+ psql:tests/corpus/session/do_blocks.sql:25: ERROR:  55000: currval of sequence \"made\" is not yet defined in this session",
+            "+ LOCATION:  currval_oid, sequence.c:897",
+        ]),
+    },
+    Known {
+        name: NAMES,
+        script: "many_settings",
+        extent: Sometimes(&[
+            "-  ?column? ",
+            "- ----------",
+            "-  t",
+            "- (1 row)",
+            "- ",
+            "+ psql:tests/corpus/session/many_settings.sql:25: ERROR:  42704: unrecognized configuration parameter \"app.a\"",
+            "+ LOCATION:  find_option, guc.c:5734",
+        ]),
+    },
+    Known {
+        name: NAMES,
+        script: "startup_options",
+        extent: Sometimes(&[
+            "- psql:tests/corpus/session/startup_options.sql:38: ERROR:  42704: unrecognized configuration parameter \"app.tenant\"",
+            "- LOCATION:  find_option, guc.c:5734",
+            "+  app.tenant ",
+            "+ ------------",
+            "+  ",
+            "+ (1 row)",
+            "+ ",
+        ]),
+    },
+    Known {
+        name: "defaults that change",
+        script: "role_settings",
+        extent: Sometimes(&["-  ", "+  both"]),
+    },
+    Known {
+        name: "RESET after SET LOCAL",
+        script: "reset",
+        extent: Always(&[
+            "-       TimeZone       ",
+            "- ---------------------",
+            "-  America/Los_Angeles",
+            "+  TimeZone ",
+            "+ ----------",
+            "+  Etc/UTC",
+        ]),
+    },
+    Known {
+        name: "where a setting comes from",
+        script: "settings_source",
+        extent: Always(&[
+            "-      0",
+            "+      3",
+            "-        name       |       setting       | source |      reset_val      ",
+            "- ------------------+---------------------+--------+---------------------",
+            "-  DateStyle        | Postgres, MDY       | client | Postgres, MDY",
+            "-  TimeZone         | America/Los_Angeles | client | America/Los_Angeles",
+            "-  application_name | corpus              | client | corpus",
+            "-  work_mem         | 6144                | client | 6144",
+            "+        name       |       setting       | source  | reset_val ",
+            "+ ------------------+---------------------+---------+-----------",
+            "+  DateStyle        | Postgres, MDY       | session | ISO, MDY",
+            "+  TimeZone         | America/Los_Angeles | session | Etc/UTC",
+            "+  application_name | corpus              | session | ",
+            "+  work_mem         | 6144                | session | 4096",
+        ]),
+    },
+    Known {
+        name: "options that cannot be read",
+        script: "startup_wrong",
+        extent: Always(&[
+            "- psql: error: connection to server at \"127.0.0.1\", port PORT failed: FATAL:  invalid command-line argument for server process: -c",
+            "- HINT:  Try \"postgres --help\" for more information.",
+            "+ psql: error: connection to server at \"127.0.0.1\", port PORT failed: FATAL:  unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed",
+        ]),
+    },
+    Known {
+        name: "plans whose type is gone",
+        script: "types",
+        extent: Sometimes(&[
+            "- psql:tests/corpus/session/types.sql:11: ERROR:  XX000: cache lookup failed for type N",
+            "+ psql:tests/corpus/session/types.sql:11: ERROR:  42704: type \"mood\" does not exist",
+            "+ LOCATION:  typenameType, parse_type.c:270",
+            "- psql:tests/corpus/session/types.sql:13: ERROR:  XX000: cache lookup failed for type N",
+            "- LOCATION:  TupleDescInitEntry, tupdesc.c:637",
+            "+ psql:tests/corpus/session/types.sql:13: ERROR:  22P02: invalid input value for enum mood: \"ok\"",
+            "+ LOCATION:  enum_in, enum.c:128",
+        ]),
+    },
+];
+
+/// Of PostgreSQL's regression tests.
+pub const REGRESSION: &[Known] = &[
+    Known {
+        name: LIBRARIES,
+        script: "guc",
+        extent: Open,
+    },
+    Known {
+        name: LIBRARIES,
+        script: "temp",
+        extent: Open,
+    },
+];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::noise;
-use crate::support::{Address, Cluster, Pooler, Program, Setup, leftovers, psql_program};
+use crate::support::{Address, Cluster, Pooler, Program, Setup, TLS, leftovers, psql_program, tls};
 
 const TEMPLATE: &str = "corpus_template";
 pub const POOL_SIZE: usize = 4;
@@ -39,7 +39,8 @@ impl Stage {
     /// `prepare` is run in the database from which all others are copied.
     pub fn new(prepare: Option<&Path>, setup: impl Fn(Setup) -> Setup) -> Stage {
         let settings = "max_prepared_transactions = 20\nmax_locks_per_transaction = 256\n";
-        let cluster = Cluster::with_settings(settings);
+        let tls = if tls::everywhere() { TLS } else { "" };
+        let cluster = Cluster::with_settings(&format!("{settings}{tls}"));
         let mut admin = cluster.admin("postgres");
         admin.query("alter role app superuser");
         admin.query(&format!("create database {TEMPLATE} owner app"));
@@ -165,12 +166,14 @@ impl Stage {
 fn play(address: &Address, database: &str, script: &Path) -> String {
     let (host, port) = (address.host(), address.port());
     let psql = psql_program();
-    let second = format!(
-        "{psql} -X -q postgres://app@{host}:{port}/{database}?sslmode=prefer&gssencmode=disable"
-    );
-    let dsn = format!(
-        "host={host} port={port} user=app dbname={database} sslmode=prefer gssencmode=disable"
-    );
+    let ssl = if tls::everywhere() {
+        "require"
+    } else {
+        "disable"
+    };
+    let more = format!("sslmode={ssl}&gssencmode=disable");
+    let dsn = format!("postgres://app@{host}:{port}/{database}?{more}");
+    let second = format!("{psql} -X -q {dsn}");
     let output = Program::new("sh")
         .args(&[
             "-c",
