@@ -56,7 +56,7 @@ fn a_transaction_decides_at_its_end() {
 fn what_the_server_skips_is_not_heard() {
     let listen = [parse("l", LISTEN), bind("", "l"), execute()].concat();
     let on_server = [parse("pgweir_1", LISTEN), bind("", "pgweir_1"), execute()].concat();
-    let wrong = [parse("", "selekt"), bind("", ""), execute()].concat();
+    let wrong = [parse("", "select +"), bind("", ""), execute()].concat();
     let failed = error("42601", "syntax error");
     Script::new()
         .carrying()
