@@ -20,7 +20,7 @@ use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
 use crate::server::{Again, Course, Lease, Pool};
 use crate::stats::add;
-use crate::wire::build::{self, Refusal};
+use crate::wire::build;
 use crate::worker::Worker;
 pub(super) use limits::TimeLimit;
 
@@ -634,26 +634,6 @@ impl Client {
             }
             order => Err(End::Ordered(order)),
         }
-    }
-
-    /// If its request waits, that is cancelled: the answer is PostgreSQL's.
-    fn cancel_wait(&mut self) {
-        let Hold::Waiting(ticket, _) = self.hold else {
-            return;
-        };
-        self.pool.leave(ticket);
-        self.hold = Hold::Nothing;
-        self.info.state.set(ClientState::Idle);
-        let mut error = Vec::new();
-        Refusal::error("57014", "canceling statement due to user request").encode(&mut error);
-        let mut to_client = Vec::new();
-        let input = std::mem::take(&mut self.input);
-        let taken = self.session.refuse(&input, &error, &mut to_client);
-        self.keep_input(&input, taken);
-        self.input_due = !self.input.is_empty();
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        // Whatever is wrong with the socket shows when it is read.
-        let _ = self.output.write(&mut self.stream, &mut cx, &to_client);
     }
 
     /// The session is over: the server connection is given back, and what is

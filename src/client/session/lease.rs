@@ -2,7 +2,7 @@
 //! server if the first does not answer.
 
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use super::{Client, Hold, gone};
 use crate::admin::snapshot::ClientState;
@@ -57,6 +57,26 @@ impl Client {
             }
             Err(farewell) => Err(End::Farewell(farewell)),
         }
+    }
+
+    /// If its request waits, that is cancelled: the answer is PostgreSQL's.
+    pub(super) fn cancel_wait(&mut self) {
+        let Hold::Waiting(ticket, _) = self.hold else {
+            return;
+        };
+        self.pool.leave(ticket);
+        self.hold = Hold::Nothing;
+        self.info.state.set(ClientState::Idle);
+        let mut error = Vec::new();
+        Refusal::error("57014", "canceling statement due to user request").encode(&mut error);
+        let mut to_client = Vec::new();
+        let input = std::mem::take(&mut self.input);
+        let taken = self.session.refuse(&input, &error, &mut to_client);
+        self.keep_input(&input, taken);
+        self.input_due = !self.input.is_empty();
+        let mut cx = Context::from_waker(Waker::noop());
+        // Whatever is wrong with the socket shows when it is read.
+        let _ = self.output.write(&mut self.stream, &mut cx, &to_client);
     }
 
     /// Tells the client that it waits (`query_wait_notify`).

@@ -115,10 +115,18 @@ impl Backend {
     ) -> Result<Option<Deliver>, ServerFault> {
         match tag {
             BackendTag::NoticeResponse | BackendTag::NotificationResponse => {
-                self.note_notice();
-                // It comes from the connection that listens for all.
-                let twice = tag == BackendTag::NotificationResponse && self.is_heard_twice(body);
-                Ok(Some(Deliver::forward_unless(self.is_own_next() || twice)))
+                let own = match tag {
+                    BackendTag::NoticeResponse => {
+                        self.note_notice();
+                        self.is_own_next()
+                    }
+                    _ => {
+                        // It comes from the connection that listens for all.
+                        matches!(self.replies.front(), Some(Reply::Own { .. }))
+                            || self.is_heard_twice(body)
+                    }
+                };
+                Ok(Some(Deliver::forward_unless(own)))
             }
             BackendTag::ParameterStatus => Ok(self.parameter_status(body, session, shared)),
             BackendTag::ErrorResponse => {
