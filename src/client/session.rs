@@ -18,7 +18,7 @@ use crate::admin::snapshot::ClientState;
 use crate::flow::{Outlook, Output, Release, Session, Shared, Stop, Wait};
 use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
-use crate::server::{Again, Course, Lease, Pool};
+use crate::server::{Again, Course, Lease, Pool, Server};
 use crate::stats::add;
 use crate::wire::build;
 use crate::worker::Worker;
@@ -349,8 +349,9 @@ impl Client {
                 _ => None,
             };
             let was_busy = server.as_ref().is_some_and(|s| s.backend.is_busy());
-            if let Some(server) = server.as_deref_mut().filter(|_| fresh) {
-                let session = &mut self.session;
+            let session = &mut self.session;
+            let wants = |server: &&mut Server| fresh || server.backend.has_strayed(session);
+            if let Some(server) = server.as_deref_mut().filter(wants) {
                 server
                     .backend
                     .adopt(session, &mut out, &mut to_client, &mut shared);

@@ -156,6 +156,20 @@ fn reset_goes_back_to_what_the_session_began_with() {
 }
 
 #[test]
+fn a_reset_goes_back_on_a_connection_that_is_kept_as_well() {
+    let pooler = Setup::new().set("session_features", "pin").start();
+    let mut client = pooler.login_with(&[("options", "-c search_path=mine -c app.a=1")]);
+    client.query("create temp table t (a int)");
+    client.query("set search_path = other");
+    for reset in ["reset all", "reset search_path"] {
+        client.query(reset);
+        assert_eq!(client.value("show search_path"), "mine", "{reset}");
+        assert_eq!(client.value("show app.a"), "1", "{reset}");
+    }
+    client.query("select * from t");
+}
+
+#[test]
 fn a_reset_is_reported_as_the_session_knows_it() {
     let pooler = Setup::new()
         .pool_size(1)
@@ -350,6 +364,7 @@ fn functions_triggers_and_views_hide_nothing() {
          create table locked (a int);
          create trigger locks before insert on locked for each row execute function locks();
          create table by_default (a text default hidden('default'));
+         create table by_itself (a text default set_config('app.hidden', 'itself', false));
          create view seen as select set_config('app.hidden', 'view', false) as a;
          create view seen_through as select * from seen",
     );
@@ -357,6 +372,7 @@ fn functions_triggers_and_views_hide_nothing() {
     for (text, value) in [
         ("select outer_one('function')", "function"),
         ("insert into by_default default values", "default"),
+        ("insert into by_itself values (default)", "itself"),
         ("select * from seen_through", "view"),
     ] {
         client.query("set app.hidden = 'before'");

@@ -1,6 +1,8 @@
 //! What the client has left in the server session, once its transaction is over.
 
-use super::Backend;
+use std::rc::Rc;
+
+use super::{Backend, Release};
 use crate::flow::pins::Place;
 use crate::flow::replies::OwnQuery;
 use crate::flow::traces::Traces;
@@ -18,6 +20,15 @@ impl Backend {
     #[inline]
     pub fn is_marked(&self) -> bool {
         self.traces.is_some() || !self.pins.is_empty()
+    }
+
+    /// Whether a pinned client's settings are not those of the session any more:
+    /// they have been reset, and its own defaults are others.
+    #[inline]
+    pub fn has_strayed(&self, session: &Session) -> bool {
+        !self.pins.is_empty()
+            && !Rc::ptr_eq(&self.params, &session.params)
+            && self.release() == Release::Ready
     }
 
     /// The server is being asked; its client's next message waits for the answer.

@@ -27,6 +27,9 @@ WITH RECURSIVE bodies AS MATERIALIZED (
         AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
     JOIN suspects s ON s.oid = d.refobjid
     UNION
+    SELECT a.adrelid FROM pg_catalog.pg_attrdef a
+    WHERE a.adbin::pg_catalog.text ~ ':funcid (2078|1599|2880|2881|2882|2883|2884|2885|2886|2887|2888|2889|3089|3090|3091|3092)\M'
+    UNION
     SELECT r.ev_class FROM pg_catalog.pg_rewrite r
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
     JOIN suspects s ON d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND s.oid = d.refobjid
