@@ -9,6 +9,7 @@ use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 
 use crate::admin::snapshot::{ClientState, HostRow, PoolRow, Snapshot};
+use crate::sql::effects::Features;
 
 /// Whether a value may fall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ macro_rules! of_host {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 44] = [
+pub static FAMILIES: [Family; 45] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -292,6 +293,13 @@ pub static FAMILIES: [Family; 44] = [
             }
         },
     },
+    Family {
+        name: "pgweir_pins_total",
+        kind: Kind::Counter,
+        labels: &["database", "user", "reason"],
+        help: "Times that a client began to keep its server connection for what it has left there, by pin_reason.",
+        samples: pins,
+    },
     of_host!(
         "pgweir_host_lag_bytes",
         Gauge,
@@ -401,6 +409,27 @@ fn primary_reads(snapshot: &Snapshot, put: &mut Put<'_>) {
             ("not_proved", totals.primary_read_unproved_count),
         ] {
             put(&[&pool.database, &pool.user, reason], count as f64);
+        }
+    }
+}
+
+fn pins(snapshot: &Snapshot, put: &mut Put<'_>) {
+    for pool in &snapshot.pools {
+        let totals = &pool.totals;
+        for (feature, count) in [
+            (Features::TEMPORARY, totals.pin_temporary_count),
+            (Features::CURSOR, totals.pin_cursor_count),
+            (Features::ADVISORY_LOCK, totals.pin_advisory_lock_count),
+            (Features::PREPARE, totals.pin_prepare_count),
+            (Features::LISTEN, totals.pin_listen_count),
+            (Features::AUTHORIZATION, totals.pin_authorization_count),
+            (Features::SEQUENCE, totals.pin_sequence_count),
+            (Features::SEED, totals.pin_seed_count),
+            (Features::BACKEND_PID, totals.pin_backend_pid_count),
+            (Features::SETTING, totals.pin_setting_count),
+            (Features::LIBRARY, totals.pin_library_count),
+        ] {
+            put(&[&pool.database, &pool.user, feature.label()], count as f64);
         }
     }
 }

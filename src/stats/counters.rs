@@ -113,6 +113,29 @@ counters! {
     stale_statement_count,
     /// Statements with a hint that was not understood.
     hint_mistake_count,
+    /// Clients that keep their server connection, by what they have left there first:
+    /// temporary objects,
+    pin_temporary_count,
+    /// cursors WITH HOLD,
+    pin_cursor_count,
+    /// advisory locks,
+    pin_advisory_lock_count,
+    /// statements of PREPARE,
+    pin_prepare_count,
+    /// channels,
+    pin_listen_count,
+    /// who they have become,
+    pin_authorization_count,
+    /// sequences,
+    pin_sequence_count,
+    /// a seed,
+    pin_seed_count,
+    /// the number of the process,
+    pin_backend_pid_count,
+    /// settings that are not known,
+    pin_setting_count,
+    /// a library.
+    pin_library_count,
     /// ErrorResponse messages that servers sent to clients.
     server_error_count,
 }

@@ -1,7 +1,10 @@
 //! What a client has left in its session is there in its next transaction,
 //! whichever server connection that gets, and nobody else finds it.
 
-use crate::support::{Cluster, Frontend, Pooler, RawClient, Setup, eventually, patiently};
+use crate::stats_port::metrics;
+use crate::support::{
+    Cluster, Frontend, Pooler, RawClient, Setup, eventually, free_port, patiently,
+};
 
 /// Two clients over two connections, so that each could be given the other's.
 fn start() -> Pooler {
@@ -368,6 +371,8 @@ fn functions_triggers_and_views_hide_nothing() {
          create view seen as select set_config('app.hidden', 'view', false) as a;
          create view seen_through as select * from seen",
     );
+    // When it is answered they are known.
+    maker.query("select 1");
     let (mut client, mut others) = (pooler.login(), [pooler.login()]);
     for (text, value) in [
         ("select outer_one('function')", "function"),
@@ -487,10 +492,12 @@ fn a_feature_that_is_not_allowed_is_named() {
 
 #[test]
 fn only_so_many_clients_are_pinned() {
+    let port = free_port();
     let pooler = Setup::new()
         .pool_size(3)
         .set("session_features", "pin")
         .set("max_pinned_connections", 1)
+        .set("stats_listen", &*format!("127.0.0.1:{port}"))
         .start();
     let (mut first, mut second) = (pooler.login(), pooler.login());
     first.query("create temp table t (a int)");
@@ -502,6 +509,12 @@ fn only_so_many_clients_are_pinned() {
         "no place left for a session feature: temporary object"
     );
     assert!(error.detail().starts_with("max_pinned_connections = 1, "));
+    let reason = "reason=\"temporary object\"";
+    let metrics = metrics(port);
+    let line = metrics
+        .lines()
+        .find(|line| line.contains("pins_total") && line.contains(reason));
+    assert!(line.is_some_and(|line| line.ends_with(" 1")), "{line:?}");
     // Who is pinned may leave more.
     first.query("select pg_advisory_lock(1)");
     drop(first);

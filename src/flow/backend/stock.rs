@@ -1,5 +1,6 @@
 //! What the client has left in the server session, once its transaction is over.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::{Backend, Release};
@@ -8,6 +9,7 @@ use crate::flow::replies::OwnQuery;
 use crate::flow::traces::Traces;
 use crate::flow::{Finding, Session, Shared, is_fixed};
 use crate::sql::effects::{Effects, Features, Suspects};
+use crate::stats::{Counters, add};
 use crate::wire::{TxStatus, build, names};
 
 impl Backend {
@@ -148,6 +150,9 @@ impl Backend {
     }
 
     fn pin(&mut self, features: Features, shared: &mut Shared<'_>) {
+        for feature in (features - self.pins).iter() {
+            add(counter(feature, shared.counters), 1);
+        }
         self.pins |= features;
         if self.pins.is_empty() {
             self.place = None;
@@ -168,5 +173,22 @@ impl Backend {
         if self.pins.is_empty() {
             self.place = None;
         }
+    }
+}
+
+/// Counts the clients that are pinned by this.
+fn counter(feature: Features, counters: &Counters) -> &Cell<u64> {
+    match feature {
+        Features::TEMPORARY => &counters.pin_temporary_count,
+        Features::CURSOR => &counters.pin_cursor_count,
+        Features::ADVISORY_LOCK => &counters.pin_advisory_lock_count,
+        Features::PREPARE => &counters.pin_prepare_count,
+        Features::LISTEN => &counters.pin_listen_count,
+        Features::AUTHORIZATION => &counters.pin_authorization_count,
+        Features::SEQUENCE => &counters.pin_sequence_count,
+        Features::SEED => &counters.pin_seed_count,
+        Features::BACKEND_PID => &counters.pin_backend_pid_count,
+        Features::SETTING => &counters.pin_setting_count,
+        _ => &counters.pin_library_count,
     }
 }
