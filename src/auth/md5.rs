@@ -29,6 +29,12 @@ impl Md5Hash {
         hex.iter().all(is_hex).then(|| Md5Hash(Zeroizing::new(hex)))
     }
 
+    /// The stored form; name the reason where this is called.
+    pub fn reveal(&self) -> String {
+        let hex = self.0.iter().map(|&c| char::from(c));
+        PREFIX.chars().chain(hex).collect()
+    }
+
     /// The PasswordMessage's text that answers a server's salt.
     pub fn answer(&self, salt: [u8; 4]) -> Zeroizing<String> {
         let digest = hex_md5(&[&*self.0, &salt]);

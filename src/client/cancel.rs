@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 
 use crate::admin::snapshot::ClientState;
 use crate::net::PeerAddr;
+use crate::process::Side;
 use crate::server;
 use crate::stats::add;
 use crate::wire::cancel_key;
@@ -30,7 +31,8 @@ pub(super) async fn request(
     }
     let owner = worker.crew().owner(pid);
     if owner == worker.crew().number() {
-        return cancel(worker, pid, &key).await;
+        find_and_cancel(worker, None, (pid, &key)).await;
+        return;
     }
     let (done, answer) = oneshot::channel();
     // A worker that has ended has no clients, and drops the answer.
@@ -64,29 +66,53 @@ async fn hand_on(
     }
 }
 
+/// The same here or, while one process takes the place of another, there. `from`:
+/// the one that asks. False: nobody has this key.
+pub async fn find_and_cancel(
+    worker: &Rc<Worker>,
+    from: Option<Side>,
+    (pid, key): (u32, &[u8]),
+) -> bool {
+    if cancel(worker, pid, key).await {
+        return true;
+    }
+    if let Some(link) = worker.predecessor().filter(|_| from != Some(Side::Predecessor))
+        // It may have come from there meanwhile.
+        && (link.cancel(pid, key).await || cancel(worker, pid, key).await)
+    {
+        return true;
+    }
+    match worker.successor().filter(|_| from != Some(Side::Successor)) {
+        Some(link) => link.cancel(pid, key).await,
+        None => false,
+    }
+}
+
 /// Finds the client that the key belongs to and cancels what it is running, or
-/// waits to run. A wrong key changes nothing, and nobody is told.
-pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
+/// waits to run. False: nobody here has this key.
+pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) -> bool {
     if worker.is_console(pid, key) {
         // All that the console ever waits for.
-        return worker.handle().cancel_pause();
+        worker.handle().cancel_pause();
+        return true;
     }
-    let Some(client) = worker.find_by_key(pid, key) else {
+    let client = worker.find_by_key(pid, key);
+    let Some(client) = client.filter(|client| !client.moving.get()) else {
         debug!("cancel request with an unknown key");
-        return;
+        return false;
     };
     if client.state.get() == ClientState::Waiting {
         client.cancel_wait();
-        return;
+        return true;
     }
     // While the cancel is under way, the server connection is not given to
     // anybody else, so it cannot hit another client's query.
     let Some(connection) = client.link.get() else {
         debug!("cancel request for idle client");
-        return;
+        return true;
     };
     let Some(pool) = client.pool() else {
-        return;
+        return true;
     };
     add(&pool.counters.cancel_count, 1);
     let config = pool.config();
@@ -97,4 +123,5 @@ pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) {
         let conn = format!("S-{}", connection.id);
         warn!(%conn, reason = %error, "failed cancel request");
     }
+    true
 }

@@ -35,6 +35,14 @@ impl CancelKey {
         }
     }
 
+    /// `None`: no key is of this length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<CancelKey> {
+        match bytes.try_into() {
+            Ok(key) => Some(CancelKey::Short(key)),
+            Err(_) => Some(CancelKey::Long(Box::new(bytes.try_into().ok()?))),
+        }
+    }
+
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             CancelKey::Short(key) => key,
@@ -92,11 +100,23 @@ pub struct ClientInfo {
     pub params: Slot<Rc<Params>>,
     /// Since SUSPEND: nothing is left to be written to it, or to its server.
     pub flushed: Cell<bool>,
+    /// Another process is asked whether it takes the client.
+    pub moving: Cell<bool>,
     order: Cell<Order>,
     /// There is something to be heard from the connection that listens.
     news: Cell<bool>,
     question: Cell<Option<Question>>,
     waker: Slot<Waker>,
+}
+
+/// What a socket does not tell of a client.
+pub struct History {
+    pub peer: PeerAddr,
+    pub local: PeerAddr,
+    /// Microseconds since the Unix epoch.
+    pub connected: u64,
+    /// Microseconds since its last request.
+    pub idle: u64,
 }
 
 /// A cell for something that is cloned to be looked at.
@@ -133,6 +153,10 @@ impl<T: Clone + fmt::Debug> fmt::Debug for Slot<T> {
 pub enum Order {
     #[default]
     Nothing,
+    /// Go to the process that takes our place, as soon as you are at rest.
+    Move,
+    /// Do not: it will not have you.
+    Stay,
     /// Leave as soon as no transaction is open.
     Drain,
     /// Leave now: the server of the open transaction is no longer the primary.
@@ -191,11 +215,31 @@ impl ClientInfo {
             link: Slot::new(None),
             params: Slot::new(Some(params)),
             flushed: Cell::default(),
+            moving: Cell::default(),
             order: Cell::default(),
             news: Cell::default(),
             question: Cell::default(),
             waker: Slot::new(None),
         }
+    }
+
+    /// The same for a client that another process has had before.
+    pub fn with_history(self, history: History) -> ClientInfo {
+        let idle = Duration::from_micros(history.idle);
+        let request_time = Instant::now().checked_sub(idle);
+        let request_time = request_time.unwrap_or(self.request_time.get());
+        ClientInfo {
+            peer: history.peer,
+            local: history.local,
+            connected: history.connected,
+            request_time: Cell::new(request_time),
+            ..self
+        }
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub fn connected(&self) -> u64 {
+        self.connected
     }
 
     pub fn connect_time(&self) -> SystemTime {
@@ -287,7 +331,7 @@ impl ClientInfo {
         poll_fn(|cx| {
             self.listen(cx.waker());
             match self.ordered() {
-                Order::Nothing => Poll::Pending,
+                Order::Nothing | Order::Move | Order::Stay => Poll::Pending,
                 _ => Poll::Ready(()),
             }
         })

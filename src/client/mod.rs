@@ -7,6 +7,7 @@ mod identity;
 mod info;
 mod login;
 mod lookup;
+mod moving;
 mod proxy;
 mod replication;
 mod session;
@@ -15,9 +16,10 @@ mod task;
 
 use std::mem::size_of;
 
-pub use cancel::cancel;
+pub use cancel::{cancel, find_and_cancel};
 pub use farewell::address;
 pub use info::{CancelKey, ClientInfo, Order, Party};
+pub use moving::{Arrival, WrittenClient, arrive};
 pub use startup::serve;
 
 /// What an idle client takes in bytes: its task, and what others may know of it.

@@ -199,7 +199,7 @@ impl Pair {
             return Err(End::Outdated);
         }
         match self.info.ordered() {
-            Order::Nothing => Ok(()),
+            Order::Nothing | Order::Move | Order::Stay => Ok(()),
             // Who follows the WAL connects again and goes on where it was.
             Order::Drain if self.phase == Phase::Busy => Ok(()),
             Order::Drain if !self.from_server.is_between_messages() => Ok(()),

@@ -4,6 +4,7 @@
 mod lease;
 mod limits;
 mod notify;
+mod orders;
 
 use std::io;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use tokio::task::coop;
 
 use super::farewell::{End, Goodbye, Who, address};
-use super::info::{ClientInfo, Order, Question};
+use super::info::ClientInfo;
 use crate::admin::snapshot::ClientState;
 use crate::flow::{Outlook, Output, Release, Session, Shared, Stop, Wait};
 use crate::net::{Outgoing, Stream};
@@ -47,7 +48,7 @@ pub struct Client {
     /// Where what `input` begins with has been already.
     again: Again,
     hearing: Hearing,
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
 }
 
 impl Drop for Client {
@@ -611,31 +612,7 @@ impl Client {
         Ok(Poll::Ready(()))
     }
 
-    // ---- orders, and the end ----
-
-    fn obey(&mut self) -> Result<(), End> {
-        match self.info.take_question() {
-            None => {}
-            Some(Question::Cancel) => self.cancel_wait(),
-            Some(Question::Review) => self.review()?,
-        }
-        match self.info.ordered() {
-            Order::Nothing => Ok(()),
-            Order::Drain => {
-                let between = match &self.hold {
-                    Hold::Nothing => self.input.is_empty() && self.session.is_between_requests(),
-                    Hold::Waiting(..) => false,
-                    Hold::Linked(lease) => lease.backend.release() == Release::Ready,
-                };
-                if between && self.session.listener_wait() == Wait::No {
-                    Err(End::Ordered(Order::Drain))
-                } else {
-                    Ok(())
-                }
-            }
-            order => Err(End::Ordered(order)),
-        }
-    }
+    // ---- the end ----
 
     /// The session is over: the server connection is given back, and what is
     /// left to be said to the client comes out.

@@ -5,12 +5,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::sync::oneshot;
+
 use super::session::Client;
 
 /// Serves a client until it has left. If it is dropped, the server connection
 /// is given back and cleaned.
 pub(super) enum Task {
     Serving(Client),
+    /// Until it is known whether another process takes it.
+    Moving(Box<(Client, oneshot::Receiver<bool>)>),
     Leaving(Pin<Box<dyn Future<Output = ()>>>),
     Gone,
 }
@@ -23,7 +27,18 @@ impl Future for Task {
             match &mut *self {
                 // ## Serving => Leaving
                 Task::Serving(client) => {
-                    let end = std::task::ready!(client.poll(cx));
+                    let Poll::Ready(end) = client.poll(cx) else {
+                        // ## Serving => Moving
+                        let Some(answer) = client.begin_move() else {
+                            return Poll::Pending;
+                        };
+                        let Task::Serving(client) = std::mem::replace(&mut *self, Task::Gone)
+                        else {
+                            return Poll::Ready(());
+                        };
+                        *self = Task::Moving(Box::new((client, answer)));
+                        continue;
+                    };
                     let goodbye = client.finish(&end);
                     let Task::Serving(client) = std::mem::replace(&mut *self, Task::Gone) else {
                         return Poll::Ready(());
@@ -35,6 +50,20 @@ impl Future for Task {
                         let mut client = client;
                         goodbye.say(&mut client.stream).await;
                     }));
+                }
+                // ## Moving => Gone, Serving
+                Task::Moving(moving) => {
+                    let taken = std::task::ready!(Pin::new(&mut moving.1).poll(cx));
+                    let Task::Moving(moving) = std::mem::replace(&mut *self, Task::Gone) else {
+                        return Poll::Ready(());
+                    };
+                    let (mut client, _) = *moving;
+                    if taken == Ok(true) {
+                        client.let_go();
+                    } else {
+                        client.stay();
+                        *self = Task::Serving(client);
+                    }
                 }
                 // ## Leaving => Gone
                 Task::Leaving(goodbye) => {

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::choice::{
     BalanceReads, HostRole, ReadConsistency, Reads, SessionFeatures, SslMode, WithoutReplica,
 };
@@ -15,7 +17,7 @@ use crate::auth::Masked;
 use crate::pool::PoolName;
 
 /// When a server connection goes back to the pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolMode {
     /// When the client disconnects.
     Session,
@@ -37,7 +39,7 @@ impl PoolMode {
 }
 
 /// Where a PostgreSQL server listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Host {
     /// A name or an IP address.
     Tcp { host: String, port: u16 },
@@ -205,6 +207,14 @@ impl PoolConfig {
             user: self.user.clone(),
             host: self.host.clone(),
         }
+    }
+
+    /// What connections to the server are opened with, to be compared with that of
+    /// another process. A password is not told.
+    pub fn server_terms(&self) -> String {
+        let place = (&self.hosts, &self.local_sockets, &self.server_tls);
+        let session = (&self.dbname, &self.user, &self.startup, &self.connect_query);
+        format!("{:?}", (place, session))
     }
 
     /// How long a client waits for a connection with this `query_wait_timeout`: a

@@ -25,7 +25,7 @@ use crate::sql::listen::Channel;
 use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
 
-pub use packed::PackedBackend;
+pub use packed::{PackedBackend, WrittenBackend};
 use prepared::Prepared;
 pub(super) use prepared::{Doubt, Fitness};
 

@@ -24,11 +24,12 @@ mod session;
 mod statements;
 mod traces;
 mod watchlist;
+mod written;
 
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, Finding, PackedBackend, Release, ServerFault};
+pub use backend::{Backend, Finding, PackedBackend, Release, ServerFault, WrittenBackend};
 pub use meaning::Meanings;
 pub use outlook::{Outlook, Setback};
 pub use output::Output;
@@ -37,11 +38,12 @@ pub use pins::Pins;
 pub use replies::OwnQuery;
 pub use schema::Schema;
 pub use session::{
-    Channels, ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, Wait, each_channel,
-    role_of,
+    Channels, ClientFault, Front, Misuse, Naming, Purpose, ROLE, Session, Stop, Wait,
+    WrittenSession, each_channel, role_of,
 };
 pub use statements::{Statement, Statements, Text, Texts};
 pub use watchlist::{LatestSuspects, Watchlist};
+pub use written::{Bytes, WrittenParams};
 
 use crate::config::Settings;
 use crate::stats::Counters;

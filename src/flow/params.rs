@@ -137,6 +137,11 @@ impl Params {
         self.list.iter().map(|p| (&*p.name, &*p.value))
     }
 
+    /// Name and value of all, and whether the server reports it.
+    pub fn each(&self) -> impl Iterator<Item = (&[u8], &[u8], bool)> {
+        self.list.iter().map(|p| (&*p.name, &*p.value, p.reported))
+    }
+
     /// What a server reports: name and value, in the order of names.
     pub fn reported(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let reported = self.list.iter().filter(|p| p.reported);

@@ -7,12 +7,14 @@ mod prepared;
 mod request;
 mod role;
 mod terms;
+mod written;
 
 use std::fmt;
 use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::backend::Backend;
@@ -26,6 +28,7 @@ use crate::wire::{FrontendTag, HEADER_LEN, Header, TxStatus, build};
 pub use channels::{Channels, Wait, each_channel};
 pub use request::Purpose;
 pub use role::{ROLE, role_of};
+pub use written::WrittenSession;
 
 pub(super) use channels::Script;
 pub(super) use role::Role;
@@ -104,7 +107,7 @@ impl fmt::Display for Front {
 }
 
 /// What the names of prepared statements mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Naming {
     /// Names on the server connection that the client happens to hold.
     TheServers,

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashTable;
@@ -139,6 +139,19 @@ struct TextTable {
 }
 
 impl Texts {
+    /// For a process that takes the place of another, which has given numbers up to
+    /// this one: no name on a server means two statements.
+    pub fn beginning_after(last_id: u64) -> Texts {
+        let texts = Texts::default();
+        texts.lock().last_id = last_id;
+        texts
+    }
+
+    /// The number that was given last.
+    pub fn last_id(&self) -> u64 {
+        self.lock().last_id
+    }
+
     /// What sets of parameters make of texts, for [`ParamTable`](super::ParamTable).
     pub fn meanings(&self) -> &Arc<Meanings> {
         &self.meanings
@@ -160,7 +173,7 @@ impl Texts {
     }
 
     fn intern(&self, hash: u64, key: Key<'_>) -> Arc<Text> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.lock();
         let same = |text: &Arc<Text>| key.is_of(hash, text);
         if let Some(known) = table.texts.find(hash, same) {
             return known.clone();
@@ -186,6 +199,10 @@ impl Texts {
             .texts
             .insert_unique(hash, text.clone(), |text| text.hash);
         text
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TextTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -351,6 +368,15 @@ mod tests {
             &there.intern(b"select 3\0\0\0", &Params::default(), 1)
         ));
         assert_eq!(moved.server_name, b.server_name);
+    }
+
+    #[test]
+    fn numbers_go_on() {
+        let texts = Texts::beginning_after(7);
+        assert_eq!(texts.last_id(), 7);
+        let mut all = Statements::new(Arc::new(texts));
+        let next = all.intern(b"select 1\0\0\0", &Params::default(), 1);
+        assert_eq!((next.id, all.texts.last_id()), (8, 8));
     }
 
     #[test]

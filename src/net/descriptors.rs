@@ -15,6 +15,9 @@ use rustix::net::{
 /// Files that one message can carry.
 pub const MOST_FILES: usize = 128;
 
+/// How long a message may be, in bytes.
+pub const LONGEST: usize = 64 * 1024 * 1024;
+
 /// The length of what follows, which the files come with.
 type Head = [u8; 4];
 
@@ -63,6 +66,9 @@ pub fn receive(mut socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
         }
     }
     let length = u32::from_be_bytes(head);
+    if length as usize > LONGEST {
+        return Err(io::Error::new(ErrorKind::InvalidData, "too long"));
+    }
     let mut message = Vec::new();
     // Memory grows with what arrives.
     (&mut socket)

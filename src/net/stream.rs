@@ -3,10 +3,12 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use socket2::SockRef;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockRef};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -39,7 +41,7 @@ pub enum Detached {
 }
 
 /// An address as the console shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerAddr {
     Tcp(IpAddr, u16),
     Unix,
@@ -87,6 +89,17 @@ impl Stream {
             Stream::Tls(s) => Detached::Tls(Box::new(s.detach()?)),
             Stream::Proxied(inner) => return inner.0.detach(),
         })
+    }
+
+    /// The socket, if nothing but that is needed to go on with the connection
+    /// elsewhere: not so with TLS.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Stream::Tcp(s) => Some(s.as_fd()),
+            Stream::Unix(s) => Some(s.as_fd()),
+            Stream::Proxied(inner) => inner.0.file(),
+            Stream::Tls(_) => None,
+        }
     }
 
     /// The connection itself, without what a load balancer told of it.
@@ -252,6 +265,14 @@ impl Stream {
 }
 
 impl Detached {
+    /// A socket that comes from another process.
+    pub fn from_file(file: OwnedFd) -> io::Result<Detached> {
+        Ok(match SockRef::from(&file).domain()? {
+            Domain::UNIX => Detached::Unix(file.into()),
+            _ => Detached::Tcp(file.into()),
+        })
+    }
+
     /// Hands the connection to the present runtime.
     pub fn attach(self) -> io::Result<Stream> {
         Ok(match self {

@@ -404,6 +404,21 @@ impl<S, E: Clone> Book<S, E> {
         self.part.publish(self.oldest_wait());
     }
 
+    /// A held connection has gone to another process.
+    pub fn departed(&mut self) {
+        debug_assert!(self.held > 0);
+        self.held = self.held.saturating_sub(1);
+        self.part.hand_over();
+        self.check_invariants();
+    }
+
+    /// Whether clients wait who get no connection before another process lets one go.
+    pub fn starves(&self) -> bool {
+        let full = self.limits.pool_size > 0 && self.total() >= self.limits.pool_size;
+        let coming = (self.opening + self.returning) as usize;
+        full && self.waiting > coming && self.part.total_here() < self.total()
+    }
+
     // ---- opening ----
 
     /// A held connection is only looked at before the next client gets it;

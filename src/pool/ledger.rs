@@ -82,36 +82,77 @@ impl Ledger {
 
     /// A worker's part of a pool. The bounds that it shares are set as well.
     pub fn part(&self, worker: usize, title: &Title) -> Part {
-        let (database, user) = self.bounds(title);
+        let _bounds = self.bounds(title);
         let mut pages = self.pages();
         if pages.pools.len() >= pages.sweep_at {
-            pages
-                .pools
-                .retain(|_, account| Arc::strong_count(account) > 1);
+            pages.pools.retain(|_, account| {
+                Arc::strong_count(account) > 1 || account.elsewhere.load(Ordering::Relaxed) > 0
+            });
             let used = |_: &Name, tally: &mut Arc<Tally>| Arc::strong_count(tally) > 1;
             pages.databases.retain(used);
             pages.users.retain(used);
             pages.sweep_at = 64.max(2 * pages.pools.len());
         }
-        let account = pages.pools.entry(title.name.clone()).or_insert_with(|| {
-            let slots = (0..self.workers).map(|_| Slot::new()).collect();
-            Arc::new(Account {
-                epoch: self.epoch,
-                counting: self.counting.clone(),
-                used: AtomicU32::new(0),
-                opening: AtomicU32::new(0),
-                database,
-                user,
-                hungry: AtomicU64::new(0),
-                may_be_idle: AtomicU64::new(0),
-                slots,
-            })
-        });
         Part {
-            account: account.clone(),
+            account: self.account(&mut pages, &title.name),
             worker,
             published: Cell::new(None),
         }
+    }
+
+    fn account(&self, pages: &mut Pages, name: &PoolName) -> Arc<Account> {
+        if let Some(known) = pages.pools.get(name) {
+            return known.clone();
+        }
+        let account = Arc::new(Account {
+            epoch: self.epoch,
+            counting: self.counting.clone(),
+            used: AtomicU32::new(0),
+            opening: AtomicU32::new(0),
+            elsewhere: AtomicU32::new(0),
+            database: tally(&mut pages.databases, &name.database),
+            user: tally(&mut pages.users, &name.user),
+            hungry: AtomicU64::new(0),
+            may_be_idle: AtomicU64::new(0),
+            slots: (0..self.workers).map(|_| Slot::new()).collect(),
+        });
+        pages.pools.insert(name.clone(), account.clone());
+        account
+    }
+
+    // ---- another process ----
+
+    /// Counts so many connections of a pool that another process has: against every
+    /// bound, as our own. True: they are fewer than before.
+    pub fn set_elsewhere(&self, name: &PoolName, count: u32) -> bool {
+        let account = self.account(&mut self.pages(), name);
+        account.set_elsewhere(count)
+    }
+
+    /// The other process has ended.
+    pub fn nothing_elsewhere(&self) {
+        for account in self.pages().pools.values() {
+            account.set_elsewhere(0);
+        }
+    }
+
+    /// One of the other process's is ours now, and on its way to this worker.
+    pub fn take_over(&self, name: &PoolName, worker: usize) -> Passage {
+        let account = self.account(&mut self.pages(), name);
+        let counting = lock(&account.counting);
+        match account.elsewhere.load(Ordering::Relaxed) {
+            0 => account.count(1),
+            some => account.elsewhere.store(some - 1, Ordering::Relaxed),
+        }
+        drop(counting);
+        account.passage(worker)
+    }
+
+    /// How many connections each pool has here.
+    pub fn own(&self) -> Vec<(PoolName, u32)> {
+        let pages = self.pages();
+        let own = |(name, account): (&PoolName, &Arc<Account>)| (name.clone(), account.own());
+        pages.pools.iter().map(own).collect()
     }
 
     /// Sets the bounds that this pool shares with others; connections above
@@ -180,6 +221,9 @@ struct Account {
     /// Changed under the lock only, as is `opening`, a part of it.
     used: AtomicU32,
     opening: AtomicU32,
+    /// Another part of it: what another process has, of which this one takes the
+    /// place, or which takes the place of this one.
+    elsewhere: AtomicU32,
     database: Arc<Tally>,
     user: Arc<Tally>,
     /// Workers where somebody waits.
@@ -218,6 +262,33 @@ impl Account {
         }
     }
 
+    /// For a connection that is promised to this worker.
+    fn passage(self: &Arc<Self>, worker: usize) -> Passage {
+        if let Some(slot) = self.slots.get(worker) {
+            slot.promised.fetch_add(1, Ordering::SeqCst);
+        }
+        Passage {
+            account: Some(self.clone()),
+            to: worker,
+        }
+    }
+
+    /// Those of this process.
+    fn own(&self) -> u32 {
+        let _counting = lock(&self.counting);
+        let elsewhere = self.elsewhere.load(Ordering::Relaxed);
+        self.used.load(Ordering::Relaxed).saturating_sub(elsewhere)
+    }
+
+    fn set_elsewhere(&self, now: u32) -> bool {
+        let _counting = lock(&self.counting);
+        let before = self.elsewhere.load(Ordering::Relaxed);
+        self.elsewhere.store(now, Ordering::Relaxed);
+        // Nobody has as many as an i32 counts.
+        self.count(now.wrapping_sub(before) as i32);
+        now < before
+    }
+
     fn free(&self) {
         let counting = lock(&self.counting);
         self.count(-1);
@@ -229,7 +300,7 @@ impl Account {
 /// Under the ledger's lock.
 fn add(counter: &AtomicU32, change: i32) {
     let now = counter.load(Ordering::Relaxed);
-    debug_assert!(change > 0 || now > 0, "freed more than was taken");
+    debug_assert!(change >= 0 || now > 0, "freed more than was taken");
     counter.store(now.saturating_add_signed(change), Ordering::Relaxed);
 }
 
@@ -295,6 +366,17 @@ impl Part {
     pub fn open_failed(&self) {
         self.opened();
         self.account.free();
+    }
+
+    /// Those of them that this process has.
+    pub fn total_here(&self) -> u32 {
+        self.account.own()
+    }
+
+    /// One goes to another process.
+    pub fn hand_over(&self) {
+        let _counting = lock(&self.account.counting);
+        add(&self.account.elsewhere, 1);
     }
 
     /// One was closed.
@@ -378,7 +460,10 @@ impl Part {
         let promise = slot
             .promised
             .compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
-        promise.ok().map(|_| self.passage(worker))
+        promise.ok().map(|_| Passage {
+            account: Some(self.account.clone()),
+            to: worker,
+        })
     }
 
     /// Whether somebody waits on another worker who came before `own`, by
@@ -405,17 +490,7 @@ impl Part {
 
     /// For a connection that `worker` has asked for.
     pub fn send_to(&self, worker: usize) -> Passage {
-        if let Some(slot) = self.account.slots.get(worker) {
-            slot.promised.fetch_add(1, Ordering::SeqCst);
-        }
-        self.passage(worker)
-    }
-
-    fn passage(&self, to: usize) -> Passage {
-        Passage {
-            account: Some(self.account.clone()),
-            to,
-        }
+        self.account.passage(worker)
     }
 
     /// A connection is about to be idle here. True: the others could not know;

@@ -1,8 +1,7 @@
-use std::os::unix::net::UnixStream;
-
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Control, ControlError};
+use super::handover::Successor;
 use crate::admin::snapshot::Snapshot;
 
 /// How to leave.
@@ -34,7 +33,7 @@ pub enum Command {
     /// Stop something or let it go on; answers when that is complete.
     Control(Control, oneshot::Sender<Result<(), ControlError>>),
     /// A new process serves in our place, and is at the other end of this.
-    Succeeded(UnixStream),
+    Succeeded(Successor),
     /// Who waits for a PAUSE does so no longer.
     CancelPause,
 }
@@ -94,7 +93,7 @@ impl Handle {
     }
 
     /// A new process serves in our place: starts leaving; returns at once.
-    pub fn succeeded(&self, successor: UnixStream) {
+    pub fn succeeded(&self, successor: Successor) {
         // A closed channel means that the process is leaving already.
         let _ = self.commands.send(Command::Succeeded(successor));
     }

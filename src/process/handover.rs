@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -29,10 +29,13 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::{Handle, identity};
+use super::{Handle, identity, link};
 use crate::config::Settings;
+use crate::flow::Texts;
 use crate::net::listener::{self, Bound, Listener, UnixPath};
 use crate::net::{Stream, descriptors};
+use crate::pool::Ledger;
+use crate::server::written::WrittenName;
 
 /// Of the messages: processes with another one cannot follow each other.
 const FORMAT: u32 = 1;
@@ -46,6 +49,54 @@ struct Offer {
     version: String,
     pid: u32,
     sockets: Vec<Kind>,
+    /// What moves besides, if the other one knows it as well.
+    #[serde(default)]
+    moving: Option<Moving>,
+    /// So many server connections its pools have.
+    #[serde(default)]
+    own: Vec<(WrittenName, u32)>,
+}
+
+/// Clients move with what they have. Numbers go on where they were, so that nothing
+/// has the number of something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    format: u32,
+    /// Of connections, and of prepared statements, that were given last.
+    pub connection: u64,
+    pub statement: u64,
+}
+
+/// The process that is replaced goes on to give numbers until its last client has
+/// moved; these are kept for it.
+const RESERVED: u64 = 1 << 20;
+
+/// Where numbers come from.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    pub connections: Arc<AtomicU64>,
+    pub statements: Arc<Texts>,
+}
+
+impl Numbers {
+    /// Those of a process that takes the place of another one, or of none.
+    pub fn following(moving: Option<Moving>) -> Numbers {
+        let Some(moving) = moving else {
+            return Numbers::default();
+        };
+        Numbers {
+            connections: Arc::new(AtomicU64::new(moving.connection + RESERVED)),
+            statements: Arc::new(Texts::beginning_after(moving.statement + RESERVED)),
+        }
+    }
+
+    fn last(&self) -> Moving {
+        Moving {
+            format: link::FORMAT,
+            connection: self.connections.load(Ordering::Relaxed),
+            statement: self.statements.last_id(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,11 +110,19 @@ enum Kind {
 }
 
 /// Copies of a process's listening sockets.
-#[derive(Debug, Default)]
-pub struct Copies(Vec<(Kind, OwnedFd)>);
+#[derive(Debug)]
+pub struct Copies {
+    sockets: Vec<(Kind, OwnedFd)>,
+    numbers: Numbers,
+    ledger: Arc<Ledger>,
+}
 
 impl Copies {
-    pub fn new(listeners: &[Bound], stats: Option<(&str, &TcpListener)>) -> io::Result<Copies> {
+    pub fn new(
+        listeners: &[Bound],
+        stats: Option<(&str, &TcpListener)>,
+        (numbers, ledger): (Numbers, Arc<Ledger>),
+    ) -> io::Result<Copies> {
         let mut copies = Vec::new();
         for bound in listeners {
             copies.push(match bound {
@@ -78,7 +137,11 @@ impl Copies {
             let kind = Kind::Stats(addr.to_owned());
             copies.push((kind, socket.try_clone()?.into()));
         }
-        Ok(Copies(copies))
+        Ok(Copies {
+            sockets: copies,
+            numbers,
+            ledger,
+        })
     }
 }
 
@@ -115,7 +178,7 @@ pub fn wait_for_successor(
 }
 
 async fn offer(listener: Listener, copies: Arc<Copies>, handle: Handle) {
-    let successor = loop {
+    let (successor, answer) = loop {
         let Ok(Stream::Unix(stream)) = listener.accept().await else {
             // Most likely no descriptor is left.
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -132,34 +195,64 @@ async fn offer(listener: Listener, copies: Arc<Copies>, handle: Handle) {
         let copies = copies.clone();
         let served = tokio::task::spawn_blocking(move || {
             let stream = stream.into_std()?;
-            offer_to(&stream, &copies)?;
-            Ok::<_, io::Error>(stream)
+            let answer = offer_to(&stream, &copies)?;
+            Ok::<_, io::Error>((stream, answer))
         });
         match served.await {
-            Ok(Ok(stream)) => break stream,
+            Ok(Ok(served)) => break served,
             Ok(Err(error)) => warn!(reason = %error, "a new process did not take over"),
             Err(_) => return,
         }
     };
     // Its file goes: the successor has one there.
     drop(listener);
-    handle.succeeded(successor);
+    let clients = answer == TAKES_CLIENTS;
+    handle.succeeded(Successor {
+        stream: successor,
+        clients,
+    });
 }
 
-/// Returns when the process there serves clients.
-fn offer_to(stream: &UnixStream, copies: &Copies) -> io::Result<()> {
+/// The process that takes our place, which serves clients.
+#[derive(Debug)]
+pub struct Successor {
+    pub stream: UnixStream,
+    /// It takes ours, too.
+    pub clients: bool,
+}
+
+/// What a process says when it serves.
+const SERVES: &[u8] = b"serving";
+const TAKES_CLIENTS: &[u8] = b"serving, and takes clients";
+
+/// Returns what the process there says when it serves clients.
+fn offer_to(stream: &UnixStream, copies: &Copies) -> io::Result<Vec<u8>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    let own = copies.ledger.own();
     let offer = Offer {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        sockets: copies.0.iter().map(|(kind, _)| kind.clone()).collect(),
+        sockets: copies
+            .sockets
+            .iter()
+            .map(|(kind, _)| kind.clone())
+            .collect(),
+        moving: Some(copies.numbers.last()),
+        own: own
+            .iter()
+            .map(|(name, count)| (name.into(), *count))
+            .collect(),
     };
-    let files: Vec<_> = copies.0.iter().map(|(_, file)| file.as_fd()).collect();
+    let files: Vec<_> = copies
+        .sockets
+        .iter()
+        .map(|(_, file)| file.as_fd())
+        .collect();
     descriptors::send(stream, &serde_json::to_vec(&offer)?, &files)?;
-    descriptors::receive(stream).map(|_serves| ())
+    descriptors::receive(stream).map(|(serves, _)| serves)
 }
 
 /// What a new process has got from the one that it replaces.
@@ -170,6 +263,9 @@ pub struct Inheritance {
     /// Whether the files of Unix sockets are ours already.
     ours: Arc<AtomicBool>,
     stats: Option<(String, TcpListener)>,
+    /// Clients come as well.
+    pub moving: Option<Moving>,
+    own: Vec<(WrittenName, u32)>,
 }
 
 /// Asks the running process for its sockets; `None`: there is none.
@@ -203,6 +299,8 @@ pub fn inherit(general: &Settings) -> anyhow::Result<Option<Inheritance>> {
         listeners: Vec::new(),
         ours: Arc::default(),
         stats: None,
+        moving: offer.moving.filter(|moving| moving.format == link::FORMAT),
+        own: offer.own,
     };
     for (kind, file) in offer.sockets.into_iter().zip(files) {
         match kind {
@@ -240,15 +338,27 @@ impl Inheritance {
         Some(socket)
     }
 
+    /// Counts the predecessor's server connections as well.
+    pub fn enter(&self, ledger: &Ledger) {
+        for (name, count) in self.own.iter().filter(|_| self.moving.is_some()) {
+            ledger.set_elsewhere(&name.read(), *count);
+        }
+    }
+
     /// We serve clients: the predecessor leaves. Returns when the place where it
-    /// waited for us is free.
+    /// waited for us is free; where its clients come from, if they do.
     ///
     /// # Errors
     /// It has gone already.
-    pub fn serve(self) -> io::Result<()> {
-        descriptors::send(&self.predecessor, b"serving", &[])?;
+    pub fn serve(self) -> io::Result<Option<UnixStream>> {
+        let serves = match self.moving {
+            Some(_) => TAKES_CLIENTS,
+            None => SERVES,
+        };
+        descriptors::send(&self.predecessor, serves, &[])?;
         self.ours.store(true, Ordering::Relaxed);
-        descriptors::receive(&self.predecessor).map(|_leaves| ())
+        descriptors::receive(&self.predecessor)?;
+        Ok(self.moving.map(|_| self.predecessor))
     }
 }
 
@@ -268,6 +378,8 @@ mod tests {
             version: "9.9".to_owned(),
             pid: 7,
             sockets: vec![Kind::Tcp, Kind::Stats("*:1".to_owned())],
+            moving: None,
+            own: Vec::new(),
         };
         let mut message = serde_json::to_value(&offer).unwrap();
         let text = serde_json::to_vec(&message).unwrap();

@@ -4,6 +4,7 @@ mod control;
 mod handle;
 mod handover;
 pub mod identity;
+mod link;
 mod load;
 pub mod logging;
 mod memory;
@@ -17,6 +18,8 @@ mod sockets;
 
 pub use control::{Control, ControlError};
 pub use handle::{Command, Handle, ShutdownMode};
+pub use handover::Successor;
+pub use link::{Link, Side};
 pub use load::{Overrides, Source};
 pub use pidfile::Pidfile;
 pub use run::{Origin, run};

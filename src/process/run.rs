@@ -9,9 +9,11 @@
 //! | QUIT | ends now |
 //! | USR1, USR2 | PAUSE and RESUME of everything |
 
+mod leave;
+
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,18 +23,19 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{error, info, warn};
 
 use super::control::{Control, ControlError, Controls};
-use super::handover::{self, Copies};
+use super::handover::{self, Copies, Inheritance, Numbers};
+use super::link::{Link, Side};
 use super::load::{self, Loaded, Source};
 use super::logging::{self, LogHandle};
 use super::names;
 use super::open_files;
 use super::pidfile::Pidfile;
 use super::signals::Signals;
-use super::{Command, Handle, ShutdownMode, all, ask, gather, memory, service_manager, sockets};
+use super::{Command, Handle, ShutdownMode, ask, gather, memory, service_manager, sockets};
 use crate::admin::snapshot::Snapshot;
 use crate::admin::view::{ConsoleView, PoolerState};
 use crate::client::auth::AuthContext;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::http::Health;
 use crate::net::dns::Dns;
 use crate::net::listener::Bound;
@@ -44,8 +47,6 @@ use crate::worker::hashing::Hashing;
 use crate::worker::lookups::Lookups;
 use crate::worker::{self, Census, Crew, Sockets, Terms, View};
 
-/// How long clients that are disconnected at the end may take to read why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Logins whose hashing waits; more wait in front of the queue.
 const HASHING_QUEUE: usize = 256;
 
@@ -97,6 +98,10 @@ struct Process {
     stats: Option<AbortHandle>,
     /// Who waits for the process that will replace us.
     successor: Option<JoinHandle<()>>,
+    /// Where clients come from, and where they go.
+    predecessor: Option<Link>,
+    link: Option<Link>,
+    ledger: Arc<Ledger>,
     _pidfile: Option<Pidfile>,
 }
 
@@ -184,9 +189,21 @@ impl Process {
         let pidfile = pidfile
             .map(|path| Pidfile::write(path, replaced))
             .transpose()?;
+        let numbers = Numbers::following(inheritance.as_ref().and_then(|from| from.moving));
+        let ledger = Ledger::new(workers, Instant::now());
+        if let Some(inheritance) = &inheritance {
+            inheritance.enter(&ledger);
+        }
         let copies = match (sockets, general.stats_listen.as_deref()) {
-            (Sockets::Own, addr) => Copies::new(&listeners, addr.zip(stats.as_ref()))?,
-            (Sockets::Others, _) => Copies::default(),
+            (Sockets::Own, addr) => {
+                let stats = addr.zip(stats.as_ref());
+                Some(Copies::new(
+                    &listeners,
+                    stats,
+                    (numbers.clone(), ledger.clone()),
+                )?)
+            }
+            (Sockets::Others, _) => None,
         };
         let hashing = Hashing::start(cores, HASHING_QUEUE).context("cannot start threads")?;
         let derived_keys = DerivedKeys::new(hashing);
@@ -230,13 +247,13 @@ impl Process {
         let mut first = worker::Start {
             listeners,
             crew: crew.clone(),
-            ledger: Ledger::new(workers, Instant::now()),
+            ledger: ledger.clone(),
             greetings: Arc::default(),
             topologies: Arc::default(),
-            texts: Arc::default(),
+            texts: numbers.statements,
             terms: terms.clone(),
             census: census.clone(),
-            ids: Arc::new(AtomicU64::new(0)),
+            ids: numbers.connections,
             derived_keys,
             dns,
             handle: handle.clone(),
@@ -278,18 +295,14 @@ impl Process {
         let version = concat!("pgweir ", env!("CARGO_PKG_VERSION"));
         info!(version, workers, "process up");
         service_manager::ready();
-        if let Some(inheritance) = inheritance {
-            inheritance
-                .serve()
-                .context("the process to be replaced has gone")?;
-        }
-        let successor = match sockets {
-            Sockets::Own => {
-                let terms = shown.terms();
-                handover::wait_for_successor(&terms.config.general, copies, handle)
-            }
-            Sockets::Others => None,
-        };
+        let predecessor = inheritance.map(Inheritance::serve).transpose();
+        let predecessor = predecessor.context("the process to be replaced has gone")?;
+        let link = |stream| join(stream, Side::Predecessor, &crew, &ledger);
+        let predecessor = predecessor.flatten().map(link).transpose()?;
+        let successor = copies.and_then(|copies| {
+            let terms = shown.terms();
+            handover::wait_for_successor(&terms.config.general, copies, handle)
+        });
         let process = Process {
             source,
             log,
@@ -303,6 +316,9 @@ impl Process {
             sockets,
             stats,
             successor,
+            predecessor,
+            link: None,
+            ledger,
             _pidfile: pidfile,
         };
         Ok((process, commands))
@@ -340,7 +356,7 @@ impl Process {
                     }
                     Some(Command::Succeeded(successor)) => {
                         if self.stopping.borrow().is_none() {
-                            left = Some(self.make_way(&successor));
+                            left = Some(self.make_way(successor));
                         }
                         continue;
                     }
@@ -382,29 +398,6 @@ impl Process {
             left = Some(self.begin_shutdown(wish));
         }
         self.end()
-    }
-
-    /// Leaves to a new process what clients connect to, and lets ours finish.
-    fn make_way(&mut self, successor: &UnixStream) -> oneshot::Receiver<()> {
-        info!("a new process serves in this one's place");
-        self.sockets = Sockets::Others;
-        if let Some(stats) = self.stats.take() {
-            stats.abort();
-        }
-        let left = self.begin_shutdown(ShutdownMode::WaitForClients);
-        if let Err(error) = handover::make_way(successor) {
-            warn!(reason = %error, "the new process has gone");
-        }
-        left
-    }
-
-    /// Closes our copies of the sockets: those that are closed last count.
-    async fn stop_offering(&mut self) {
-        if let Some(task) = self.successor.take() {
-            task.abort();
-            // An error says that it was in time.
-            let _ = task.await;
-        }
     }
 
     /// Asks the workers for their state, in the background.
@@ -562,80 +555,18 @@ impl Process {
         self.controls.follow(&terms.config);
         Ok(())
     }
+}
 
-    /// Stops listening and tells the workers to let their clients finish. The
-    /// receiver tells when that is done, or has lasted too long.
-    fn begin_shutdown(&mut self, mode: ShutdownMode) -> oneshot::Receiver<()> {
-        self.stopping.send_replace(Some(mode));
-        self.shown.stopping.store(true, Ordering::Relaxed);
-        let config = &self.shown.terms();
-        let drains = config.config.source != config::Source::Ini;
-        let limit = config.config.general.shutdown_timeout.0.filter(|_| drains);
-        info!(?mode, "shutting down");
-        let mut answers = Vec::new();
-        for worker in self.crew.everyone() {
-            let (tx, rx) = oneshot::channel();
-            let wait = match mode {
-                ShutdownMode::WaitForServers => worker::Command::WaitForServers(tx),
-                _ if drains => worker::Command::Drain(tx),
-                _ => worker::Command::WaitForClients(tx),
-            };
-            // A worker that has ended has nothing to wait for.
-            let _ = self
-                .crew
-                .tell(worker, worker::Command::StopListening(self.sockets));
-            let _ = self.crew.tell(worker, wait);
-            answers.push(rx);
-        }
-        let crew = self.crew.clone();
-        let (done, left) = oneshot::channel();
-        tokio::spawn(async move {
-            let in_time = match limit {
-                Some(limit) => tokio::time::timeout(limit, all(answers)).await.is_ok(),
-                None => {
-                    all(answers).await;
-                    true
-                }
-            };
-            if !in_time {
-                let seconds = limit.unwrap_or_default().as_secs_f64();
-                warn!(
-                    seconds,
-                    "shutdown_timeout is over, clients are disconnected"
-                );
-            }
-            let mut answers = Vec::new();
-            for worker in crew.everyone() {
-                let (tx, rx) = oneshot::channel();
-                // A worker that has ended has nobody to disconnect.
-                let _ = crew.tell(worker, worker::Command::Disconnect(tx));
-                answers.push(rx);
-            }
-            // Those who do not read are not waited for.
-            let _ = tokio::time::timeout(LAST_WORDS, all(answers)).await;
-            let _ = done.send(());
-        });
-        left
-    }
-
-    fn end(self) -> anyhow::Result<ExitCode> {
-        for worker in self.crew.everyone() {
-            // It may have ended already.
-            if self.sockets == Sockets::Others {
-                let stop = worker::Command::StopListening(self.sockets);
-                let _ = self.crew.tell(worker, stop);
-            }
-            let _ = self.crew.tell(worker, worker::Command::End);
-        }
-        for thread in self.threads {
-            match thread.join() {
-                Ok(result) => result.context("a worker failed")?,
-                Err(_) => anyhow::bail!("a worker panicked"),
-            }
-        }
-        info!("pgweir has stopped");
-        Ok(ExitCode::SUCCESS)
-    }
+/// Begins to speak to the process on the other side.
+fn join(
+    stream: UnixStream,
+    side: Side,
+    crew: &Crew,
+    ledger: &Arc<Ledger>,
+) -> std::io::Result<Link> {
+    let link = Link::start(stream, side, crew.clone(), ledger.clone())?;
+    tokio::spawn(link.clone().keep_informed(crew.clone()));
+    Ok(link)
 }
 
 /// Resolves when the receiver does; never while there is none.

@@ -175,6 +175,10 @@ impl Lease {
     pub fn for_session(&mut self) {
         self.session = true;
     }
+
+    pub(super) fn is_for_session(&self) -> bool {
+        self.session
+    }
 }
 
 impl Drop for Lease {

@@ -12,6 +12,7 @@ pub mod login_error;
 mod peers;
 pub mod pool;
 pub mod watch;
+pub mod written;
 
 pub use family::{Again, Course, Family, Topologies, Way};
 pub use lease::{Attempt, Lease, Server, ServerInfo};

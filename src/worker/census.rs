@@ -87,6 +87,17 @@ impl Census {
         }
     }
 
+    /// A seat on this worker, for a client whose cancel requests come there.
+    pub fn seat_at(self: &Arc<Self>, worker: usize) -> Seat {
+        if let Some(seated) = self.seated.get(worker) {
+            seated.fetch_add(1, Ordering::Relaxed);
+        }
+        Seat {
+            census: self.clone(),
+            worker: worker as u32,
+        }
+    }
+
     /// Counts a connection that has not logged in; `None`: there are `max`.
     pub fn newcomer(self: &Arc<Self>, max: u32) -> Option<Newcomer> {
         let more = |count: u32| (count < max).then_some(count + 1);
@@ -145,14 +156,24 @@ impl Census {
                     .hint(format!("Raise {setting}.")));
             }
         }
-        counts.total += 1;
-        let database = count(&mut counts.databases, database);
-        let user = count(&mut counts.users, user);
-        Ok(Admission {
+        Ok(counts.count(seat, database, user))
+    }
+
+    /// Counts a client that another process has let in.
+    pub fn readmit(&self, seat: Seat, database: &str, user: &str) -> Admission {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.count(seat, database, user)
+    }
+}
+
+impl Counts {
+    fn count(&mut self, seat: Seat, database: &str, user: &str) -> Admission {
+        self.total += 1;
+        Admission {
             seat,
-            database,
-            user,
-        })
+            database: count(&mut self.databases, database),
+            user: count(&mut self.users, user),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod hashing;
 mod local;
 mod logins;
 pub mod lookups;
+mod moving;
 mod pools;
 mod snapshot;
 mod stop;
@@ -35,7 +36,7 @@ pub use local::Local;
 use logins::Login;
 pub use pools::Pools;
 pub use terms::{Terms, View};
-pub use thread::{Command, Sockets, Start, start};
+pub use thread::{Command, Sockets, Start, Told, start};
 
 use crate::admin::snapshot::{ClientState, Snapshot};
 use crate::admin::view::ConsoleView;
@@ -192,9 +193,7 @@ impl Worker {
         if let Some(pool) = info.pool() {
             pool.count_client(1);
         }
-        if self.draining.get() {
-            ask_to_leave(&info);
-        }
+        self.ask_to_go(&info);
         let place = place(info.pid, info.key.bytes());
         self.clients.borrow_mut().insert(place, info.clone());
         self.watch(place, &info);
@@ -294,18 +293,9 @@ impl Worker {
             &Refusal::fatal("08P01", "database removed")
                 .hint("It is no longer in the configuration."),
         );
-        let removed = self.pools.reconfigure(
-            |old| {
-                let (database, user) = (&old.database, &old.user);
-                // A forced user is the pool's user whoever logs in, but not whoever
-                // looks users up.
-                let new = terms.config.pool_as(database, user)?;
-                let forced = terms.config.database(database)?.user.as_deref();
-                let fits = forced.is_none_or(|forced| *forced == **user);
-                (fits || terms.config.is_auth_user(user)).then_some(new)
-            },
-            &gone,
-        );
+        let removed = self
+            .pools
+            .reconfigure(|old| terms.pool_of_user(&old.database, &old.user), &gone);
         let old = self.local.set_tls(&terms.tls);
         for pool in self.pools.each() {
             let wanted = &pool.config().server_tls;
@@ -356,7 +346,8 @@ impl Worker {
     /// Asks every client to leave when its transaction is over.
     fn drain(&self) {
         self.draining.set(true);
-        self.clients.borrow().values().for_each(ask_to_leave);
+        let clients = self.clients.borrow();
+        clients.values().for_each(|client| self.ask_to_go(client));
     }
 
     /// Disconnects everybody.

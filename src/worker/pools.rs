@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use super::{Command, Crew, Gates, Local};
 use crate::config::PoolConfig;
-use crate::pool::{Ledger, PoolName, SharedBound, Title};
+use crate::pool::{Ledger, Passage, PoolName, SharedBound, Title};
+use crate::process::{Link, Side};
 use crate::server::login::Credential;
 use crate::server::{Family, Farewell, Greetings, Mail, Past, Pool, Topologies, watch};
 use crate::stats::Totals;
@@ -29,6 +30,8 @@ pub struct Pools {
     gates: RefCell<Arc<Gates>>,
     /// What is remembered of pools that are gone, by database.
     past: RefCell<HashMap<Arc<str>, Past>>,
+    /// The processes that connections go to and come from.
+    links: RefCell<HashMap<Side, Link>>,
     /// What those are told who come when all pools are closed.
     closed: RefCell<Option<Arc<Farewell>>>,
 }
@@ -48,11 +51,13 @@ impl Pools {
             all: RefCell::default(),
             gates: RefCell::default(),
             past: RefCell::default(),
+            links: RefCell::default(),
             closed: RefCell::default(),
         })
     }
 
-    fn find(&self, name: &PoolName) -> Option<Rc<Pool>> {
+    /// The pool of this name, if it is there.
+    pub fn find(&self, name: &PoolName) -> Option<Rc<Pool>> {
         self.all.borrow().get(name).cloned()
     }
 
@@ -116,6 +121,7 @@ impl Pools {
             local.clone(),
             (Rc::downgrade(self), self.crew.clone()),
         );
+        pool.set_leaving(self.link(Side::Successor).is_some());
         pool.set_paused(self.gates.borrow().stops(&pool.config().database));
         self.all.borrow_mut().insert(key, pool.clone());
         if let Some(farewell) = &*self.closed.borrow() {
@@ -271,6 +277,43 @@ impl Pools {
                 pool.open_wanted(now);
             }
         }
+    }
+
+    // ---- another process ----
+
+    pub fn link(&self, side: Side) -> Option<Link> {
+        self.links.borrow().get(&side).cloned()
+    }
+
+    /// The process on this side has come or, without a link, gone.
+    pub fn set_link(&self, side: Side, link: Option<Link>) {
+        match link {
+            Some(link) => self.links.borrow_mut().insert(side, link),
+            None => self.links.borrow_mut().remove(&side),
+        };
+        let leaving = self.link(Side::Successor).is_some();
+        self.each()
+            .iter()
+            .for_each(|pool| pool.set_leaving(leaving));
+    }
+
+    /// A connection has come from another process together with its client.
+    pub fn take_over(&self, name: &PoolName) -> Passage {
+        self.ledger.take_over(name, self.crew.number())
+    }
+
+    /// Clients of the other process starve in these pools.
+    pub fn give(&self, names: &[PoolName], side: Side) {
+        for pool in names.iter().filter_map(|name| self.find(name)) {
+            pool.give_to(side);
+        }
+    }
+
+    /// Pools where clients starve.
+    pub fn starving(&self) -> Vec<PoolName> {
+        let pools = self.each();
+        let starving = pools.iter().filter(|pool| pool.starves());
+        starving.map(|pool| pool.config().name()).collect()
     }
 
     // ---- other workers ----

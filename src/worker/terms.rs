@@ -61,6 +61,17 @@ impl Terms {
         Credential::from_secret(&*config.user, secret.as_ref())
     }
 
+    /// What holds for a pool that is there; `None`: it is no longer in the
+    /// configuration.
+    pub fn pool_of_user(&self, database: &str, user: &str) -> Option<PoolConfig> {
+        // A forced user is the pool's user whoever logs in, but not whoever looks
+        // users up.
+        let config = self.config.pool_as(database, user)?;
+        let forced = self.config.database(database)?.user.as_deref();
+        let fits = forced.is_none_or(|forced| forced == user);
+        (fits || self.config.is_auth_user(user)).then_some(config)
+    }
+
     /// Whether the configuration has a secret for the pool's user.
     pub fn lists(&self, config: &PoolConfig) -> bool {
         let listed = self.users.get(&config.user);

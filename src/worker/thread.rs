@@ -1,7 +1,9 @@
 //! The thread itself, and how the process speaks to it.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,9 +21,10 @@ use crate::flow::Texts;
 use crate::net::Detached;
 use crate::net::dns::Dns;
 use crate::net::listener::{Bound, Listener};
-use crate::pool::{Ledger, PoolName};
-use crate::process::Handle;
+use crate::pool::{Ledger, Passage, PoolName};
+use crate::process::{Handle, Link, Side};
 use crate::server::ear::{EarName, Heard};
+use crate::server::written::WrittenServer;
 use crate::server::{Greetings, Mail, Topologies};
 
 /// How often a worker that is to leave looks whether it may.
@@ -85,10 +88,33 @@ pub enum Command {
     ReserveTaken(PoolName),
     /// What was heard for clients of this worker.
     Ear(EarName, Vec<Heard>),
+    /// Another process asks to cancel what its client runs, and is told whether that is
+    /// here.
+    CancelFor(Side, u32, Vec<u8>, Told),
+    /// Another process is there, which clients come from or go to.
+    Linked(Side, Link),
+    Unlinked(Side),
+    /// It offers a client.
+    Arrival(client::Arrival),
+    /// It gives a server connection.
+    Server(Box<WrittenServer>, OwnedFd, Passage),
+    /// Its clients starve in these pools.
+    Give(Arc<[PoolName]>, Side),
+    /// Answers at once: in which pools clients starve here.
+    Starving(oneshot::Sender<Vec<PoolName>>),
     /// Another worker's word about server connections.
     Servers(Mail),
     /// Says goodbye to idle servers and ends the thread.
     End,
+}
+
+/// Whom to tell something, once.
+pub struct Told(pub Box<dyn FnOnce(bool) + Send>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 /// Whose the sockets are that clients connect to.
@@ -232,10 +258,30 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                     tokio::task::spawn_local(client::serve(stream, worker.clone(), seat));
                 }
             }
+            Command::CancelFor(side, pid, key, Told(tell)) => {
+                let worker = worker.clone();
+                tokio::task::spawn_local(async move {
+                    let from = Some(side);
+                    tell(client::find_and_cancel(&worker, from, (pid, &key)).await);
+                });
+            }
+            Command::Linked(side, link) => worker.link(side, link),
+            Command::Unlinked(side) => worker.unlink(side),
+            Command::Arrival(arrival) => {
+                tokio::task::spawn_local(client::arrive(worker.clone(), arrival));
+            }
+            Command::Server(written, socket, passage) => {
+                worker.take_over(*written, socket, passage);
+            }
+            Command::Give(pools, side) => worker.pools.give(&pools, side),
+            Command::Starving(reply) => {
+                // The process may have stopped waiting.
+                let _ = reply.send(worker.pools.starving());
+            }
             Command::Cancel { pid, key, done } => {
                 let worker = worker.clone();
                 tokio::task::spawn_local(async move {
-                    client::cancel(&worker, pid, &key).await;
+                    client::find_and_cancel(&worker, None, (pid, &key)).await;
                     // Who asked may have gone.
                     let _ = done.send(());
                 });

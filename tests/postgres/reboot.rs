@@ -1,5 +1,8 @@
 //! A new process takes the place of a running one.
 
+mod clients;
+mod servers;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -7,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::restart::End;
 use crate::support::{
-    Address, Pooler, RawClient, Setup, eventually, free_port, pgbench, pgweir, secs,
+    Address, Frontend, Pooler, RawClient, Setup, eventually, free_port, pgbench, pgweir, secs,
 };
 
 /// Processes that follow each other.
@@ -43,6 +46,17 @@ impl Line {
         let log = || self.poolers[self.poolers.len() - 2].log();
         let told = "a new process serves in this one's place";
         eventually("it was told", true, || log().contains(told));
+    }
+
+    /// A client over TLS.
+    fn encrypted(&self, name: &str) -> RawClient {
+        let last = self.last();
+        let mut client = RawClient::try_connect_tls(&last.address).expect("TLS");
+        let database = ("database", &*last.database);
+        let names = [("user", "app"), database, ("application_name", name)];
+        client.send(&Frontend::new().startup((3, 0), &names));
+        client.finish_login("app", None).expect("login");
+        client
     }
 
     fn pid_in_file(&self) -> String {

@@ -2,7 +2,7 @@
 //! server if the first does not answer.
 
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use super::{Client, Hold, gone};
 use crate::admin::snapshot::ClientState;
@@ -59,26 +59,6 @@ impl Client {
         }
     }
 
-    /// If its request waits, that is cancelled: the answer is PostgreSQL's.
-    pub(super) fn cancel_wait(&mut self) {
-        let Hold::Waiting(ticket, _) = self.hold else {
-            return;
-        };
-        self.pool.leave(ticket);
-        self.hold = Hold::Nothing;
-        self.info.state.set(ClientState::Idle);
-        let mut error = Vec::new();
-        Refusal::error("57014", "canceling statement due to user request").encode(&mut error);
-        let mut to_client = Vec::new();
-        let input = std::mem::take(&mut self.input);
-        let taken = self.session.refuse(&input, &error, &mut to_client);
-        self.keep_input(&input, taken);
-        self.input_due = !self.input.is_empty();
-        let mut cx = Context::from_waker(Waker::noop());
-        // Whatever is wrong with the socket shows when it is read.
-        let _ = self.output.write(&mut self.stream, &mut cx, &to_client);
-    }
-
     /// Tells the client that it waits (`query_wait_notify`).
     pub(super) fn tell_of_wait(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         let mut notice = Vec::new();
@@ -124,6 +104,29 @@ impl Client {
         lease.info.link.set(Some(self.info.id));
         self.info.link.set(Some(lease.info.clone()));
         self.hold = Hold::Linked(lease);
+    }
+
+    /// What it holds.
+    pub(in crate::client) fn lease(&self) -> Option<&Lease> {
+        match &self.hold {
+            Hold::Linked(lease) => Some(lease),
+            Hold::Nothing | Hold::Waiting(..) => None,
+        }
+    }
+
+    /// Takes that away from it.
+    pub(in crate::client) fn take_lease(&mut self) -> Option<Lease> {
+        match std::mem::replace(&mut self.hold, Hold::Nothing) {
+            Hold::Linked(lease) => Some(lease),
+            Hold::Nothing | Hold::Waiting(..) => None,
+        }
+    }
+
+    /// It has come with the connection that is its own.
+    pub(in crate::client) fn relink(&mut self, lease: Lease) {
+        let asked = self.info.request_time.get();
+        self.link(lease, Course::All, &[]);
+        self.info.request_time.set(asked);
     }
 
     /// Why what was asked is to be asked again, as soon as that is possible.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Backend, Prepared, Release};
-use crate::flow::{ParamTable, Params, Schema, Statements, Text};
+use crate::flow::{ParamTable, Params, Schema, Statements, Text, WrittenParams};
 
 /// A [`Backend`] that is ready for the next client, without anything that
 /// belongs to one worker.
@@ -51,12 +53,79 @@ impl PackedBackend {
     }
 }
 
+/// The same as another process reads it, where statements have other names.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenBackend {
+    params: WrittenParams,
+    /// The server keeps statements for clients, which nobody there knows of.
+    pub prepared: bool,
+    queries: u64,
+}
+
+impl PackedBackend {
+    pub fn write(&self) -> WrittenBackend {
+        // Whoever adds a field decides here what becomes of it.
+        let PackedBackend {
+            params,
+            prepared,
+            schema: _,
+            max_prepared: _,
+            unnamed: _,
+            queries,
+        } = self;
+        WrittenBackend {
+            params: WrittenParams::of(params),
+            prepared: !prepared.is_empty(),
+            queries: *queries,
+        }
+    }
+
+    /// `schema` and `max_prepared`: as they are here.
+    pub fn read(
+        written: &WrittenBackend,
+        schema: Arc<Schema>,
+        max_prepared: usize,
+    ) -> PackedBackend {
+        PackedBackend {
+            params: written.params.read(),
+            prepared: Vec::new(),
+            schema,
+            max_prepared,
+            unnamed: None,
+            queries: written.queries,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
 
     use super::*;
     use crate::flow::Texts;
+
+    #[test]
+    fn another_process_is_told_that_something_is_prepared() {
+        let mut here = Statements::default();
+        let mut params = Params::default();
+        params.set(b"TimeZone", b"UTC", true);
+        let mut backend = Backend::new(ParamTable::default().intern(params), 5);
+        backend.queries = 7;
+        assert!(!backend.pack().write().prepared);
+        backend.keep(here.intern(b"select 1\0\0\0", &Params::default(), 1));
+        let text = serde_json::to_string(&backend.pack().write()).unwrap();
+
+        let written: WrittenBackend = serde_json::from_str(&text).unwrap();
+        assert!(written.prepared);
+        let schema = Arc::new(Schema::default());
+        let packed = PackedBackend::read(&written, schema.clone(), 9);
+        let moved = packed.unpack(&mut Statements::default(), &mut ParamTable::default());
+        assert_eq!(moved.params.get(b"timezone"), Some(&b"UTC"[..]));
+        assert_eq!((moved.max_prepared, moved.queries()), (9, 7));
+        assert_eq!(moved.prepared_statements(), 0);
+        assert!(Arc::ptr_eq(&moved.schema, &schema));
+    }
 
     #[test]
     fn another_worker_knows_what_is_prepared_and_in_which_order() {

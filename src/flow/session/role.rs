@@ -1,5 +1,7 @@
 //! The session's `pgweir.role`: where its reads may run.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Choice, Reads};
 use crate::wire::build::Refusal;
 
@@ -11,7 +13,7 @@ pub(super) const DEFAULT: &str = "default";
 
 /// What the session has set, and what its startup packet says, which RESET goes
 /// back to; in one byte, because there is one for each client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::flow) struct Role(u8);
 
 impl Role {

@@ -280,3 +280,33 @@ fn an_abandoned_pool_is_forgotten() {
     assert_eq!(ledger.part(1, &title("kept", 0, 0)).total(), 1);
     assert!(Arc::strong_count(&ledger) == 1 && format!("{ledger:?}").len() < 300_000);
 }
+
+#[test]
+fn what_another_process_has_counts() {
+    let ledger = Ledger::new(2, Instant::now());
+    let title = title("app", 3, 0);
+    // Told before there is a pool.
+    assert!(!ledger.set_elsewhere(&title.name, 2));
+    let part = ledger.part(0, &title);
+    assert_eq!((part.total(), part.total_here()), (2, 0));
+    assert_eq!(part.take(3), Ok(true));
+    assert_eq!(part.take(3), Ok(false));
+    assert_eq!(part.take(9), Err(SharedBound::Database));
+    assert_eq!(ledger.own(), [(title.name.clone(), 1)]);
+
+    // One of them comes, and one of ours goes.
+    let passage = ledger.take_over(&title.name, 1);
+    assert_eq!((part.total(), part.total_here()), (3, 2));
+    passage.arrive();
+    part.hand_over();
+    assert_eq!((part.total(), part.total_here()), (3, 1));
+    // One that is lost on its way counts no more.
+    drop(ledger.take_over(&title.name, 1));
+    assert_eq!((part.total(), part.total_here()), (2, 1));
+
+    assert!(ledger.set_elsewhere(&title.name, 0));
+    assert_eq!(part.shared_totals(), (1, 1));
+    ledger.set_elsewhere(&title.name, 7);
+    ledger.nothing_elsewhere();
+    assert_eq!((part.total(), part.total_here()), (1, 1));
+}

@@ -59,23 +59,23 @@ pub enum Mail {
 /// An idle connection between two workers.
 #[derive(Debug)]
 pub struct Parcel {
-    stream: Detached,
-    backend: PackedBackend,
+    pub(super) stream: Detached,
+    pub(super) backend: PackedBackend,
     /// Under which terms it was opened.
-    config: PoolConfig,
-    passage: Passage,
-    id: u64,
-    host: Host,
-    key: Option<BackendKey>,
-    encryption: Option<Encryption>,
-    read_only: bool,
-    generation: u64,
-    connector: Arc<Connector>,
-    born: Instant,
-    connect_time: SystemTime,
-    request_time: Instant,
-    idle_since: Option<Instant>,
-    checked: Instant,
+    pub(super) config: PoolConfig,
+    pub(super) passage: Passage,
+    pub(super) id: u64,
+    pub(super) host: Host,
+    pub(super) key: Option<BackendKey>,
+    pub(super) encryption: Option<Encryption>,
+    pub(super) read_only: bool,
+    pub(super) generation: u64,
+    pub(super) connector: Arc<Connector>,
+    pub(super) born: Instant,
+    pub(super) connect_time: SystemTime,
+    pub(super) request_time: Instant,
+    pub(super) idle_since: Option<Instant>,
+    pub(super) checked: Instant,
 }
 
 impl Pool {
@@ -138,6 +138,14 @@ impl Pool {
 
     /// A connection has come from another worker.
     pub fn receive(self: &Rc<Self>, parcel: Parcel) {
+        if let Some(server) = self.unpack(parcel) {
+            self.reuse(server);
+            self.ask_others(Instant::now());
+        }
+    }
+
+    /// Holds a connection that has come. `None`: it could not be taken.
+    pub(super) fn unpack(self: &Rc<Self>, parcel: Parcel) -> Option<Box<Server>> {
         let Parcel {
             stream,
             backend,
@@ -161,7 +169,8 @@ impl Pool {
             Err(error) => {
                 warn!(conn = %format!("S-{id}"), reason = %error, "cannot take a connection over");
                 drop(passage);
-                return self.after_close();
+                self.after_close();
+                return None;
             }
         };
         let backend = {
@@ -209,7 +218,7 @@ impl Pool {
         }
         self.servers.borrow_mut().insert(info.clone());
         self.book.borrow_mut().arrive(passage);
-        self.reuse(Box::new(Server {
+        Some(Box::new(Server {
             stream,
             backend,
             info,
@@ -218,8 +227,7 @@ impl Pool {
             one_by_one: false,
             may_write: true,
             attempt: Attempt::default(),
-        }));
-        self.ask_others(Instant::now());
+        }))
     }
 
     /// If clients wait here, asks a worker that may have an idle connection.

@@ -7,6 +7,7 @@
 //! - `dedicated`: those that one client has for itself;
 //! - `handover`: to other workers and from them;
 //! - `eject`: what becomes of reads while a replica lets nobody in;
+//! - `succession`: to another process and from it;
 //! - `stop`: PAUSE, KILL and RECONNECT;
 //! - `oblivion`: what is forgotten when nobody has used it for long;
 //! - `greeting`: what clients are told at login.
@@ -21,6 +22,7 @@ mod oblivion;
 mod open;
 mod opening;
 mod stop;
+mod succession;
 mod take_back;
 
 use std::cell::{Cell, Ref, RefCell};
@@ -37,6 +39,7 @@ use crate::config::PoolConfig;
 use crate::flow::{Params, Pins, Watchlist};
 use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
+use crate::process::Side;
 use crate::route::Role;
 use crate::server::family::Family;
 use crate::server::lease::{Server, ServerInfo};
@@ -53,6 +56,7 @@ pub use oblivion::Past;
 use oblivion::{AutoDatabases, Registered};
 pub(in crate::server) use open::OpenError;
 pub use opening::Opening;
+pub use succession::hang_up;
 
 /// What a client is told that gets no server connection: a whole
 /// ErrorResponse, and the same for the log.
@@ -118,6 +122,10 @@ pub struct Pool {
     /// An operator has stopped it.
     paused: Cell<bool>,
     paused_changed: Notify,
+    /// Another process takes the place of this one.
+    leaving: Cell<bool>,
+    /// Clients of another process wait for a connection.
+    wanted: Cell<Option<Side>>,
     /// The task that asks its server for its role is connected.
     watched: Cell<bool>,
     /// Why nothing is opened any more.
@@ -164,6 +172,8 @@ impl Pool {
             read_only: Cell::new(false),
             paused: Cell::new(false),
             paused_changed: Notify::new(),
+            leaving: Cell::new(false),
+            wanted: Cell::new(None),
             watched: Cell::new(false),
             closing: RefCell::new(None),
         });
@@ -206,6 +216,7 @@ impl Pool {
         if self.keeps_minimum() != kept || self.clients.get() == 0 {
             self.wake();
         }
+        self.send_surplus();
     }
 
     /// How a connection to the server is to be proved, on every worker; newer

@@ -33,7 +33,7 @@ const SUSPECTS_KEPT: Duration = Duration::from_secs(60);
 
 impl Pool {
     pub(super) fn keeps_minimum(&self) -> bool {
-        self.config.borrow().forced_user || self.clients.get() > 0
+        !self.leaving.get() && (self.config.borrow().forced_user || self.clients.get() > 0)
     }
 
     /// Whether there is a connection that has been opened, whoever has it.

@@ -44,7 +44,7 @@ impl Pool {
 
     /// Whether no worker has a connection to its server, opens one, or sends one.
     pub fn is_empty(&self) -> bool {
-        self.book.borrow().total() == 0 && !self.watched.get()
+        self.book.borrow().part().total_here() == 0 && !self.watched.get()
     }
 
     /// Who waits is told why, and what clients have is closed as it comes back,

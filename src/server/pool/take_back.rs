@@ -64,6 +64,9 @@ impl Pool {
             self.hang_up(server, "too many servers in the pool");
             return self.after_close();
         }
+        if let Some(side) = self.wanted.take() {
+            return self.send_over(server, side);
+        }
         let waiting = self.book.borrow().waiting_count() > 0;
         // Watch it while it is idle: data or the end of file mean that it is
         // of no more use. Usually nothing is read here: the socket is known to
@@ -91,6 +94,7 @@ impl Pool {
         if !waiting {
             self.arm(self.book.borrow().deadline_of(since, born));
             self.offer_room();
+            self.send_surplus();
         }
     }
 

@@ -1,0 +1,165 @@
+//! Server connections go on in the new process.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Line;
+use super::clients::{has_moved, log_in};
+use crate::restart::End;
+use crate::support::{Frontend, Setup, eventually, pgbench};
+
+const PID: &str = "select pg_backend_pid()";
+
+#[test]
+fn an_idle_connection_moves() {
+    let change = |setup: Setup| setup.in_ini().set("max_prepared_statements", 10);
+    let mut line = Line::begin(|setup| change(setup).pool_size(1));
+    let mut client = log_in(&line, "mover");
+    let prepared = "select count(*) from pg_prepared_statements where name like 'pgweir%'";
+    client.exchange(&Frontend::new().parse("p", "select $1 || 1").sync());
+    let named = Frontend::new().bind("", "p", &["a"]).execute("", 0).sync();
+    assert_eq!(client.exchange(&named).value(), "a1");
+    let backend = client.value(PID);
+    let before = line.last().show("SERVERS")[0].clone();
+    for _ in 0..2 {
+        line.go_on();
+        let old = line.poolers.len() - 2;
+        assert_eq!(line.poolers[old].wait(), 0);
+        assert_eq!(client.value(PID), backend);
+        // What the old process has prepared is gone, and prepared again on demand.
+        assert_eq!(client.value(prepared), "0");
+        assert_eq!(client.exchange(&named).value(), "a1");
+        assert_eq!(client.value(prepared), "1");
+        let after = &line.last().show("SERVERS")[0];
+        for column in [
+            "id",
+            "connect_time",
+            "addr",
+            "port",
+            "local_port",
+            "remote_pid",
+        ] {
+            assert_eq!(after[column], before[column], "{column}");
+        }
+        // It knows what clients are told.
+        let mut other = line.last().login();
+        assert_eq!(other.value(PID), backend);
+        assert!(!other.parameters["server_version"].is_empty());
+    }
+}
+
+#[test]
+fn a_session_moves_as_a_whole() {
+    let mut line = Line::begin(|setup| setup.in_ini().set("pool_mode", "session"));
+    let mut client = log_in(&line, "mover");
+    client.query("create temp table kept as select 'kept' as what");
+    client.query("prepare p as select what from kept");
+    client.query("set work_mem = '7MB'");
+    let backend = client.value(PID);
+    let mut busy = log_in(&line, "busy");
+    busy.query("begin");
+    line.go_on();
+    has_moved(&line, "mover");
+    assert_eq!(client.value(PID), backend);
+    assert_eq!(client.value("execute p"), "kept");
+    assert_eq!(client.value("show work_mem"), "7MB");
+    let servers = line.last().show("SERVERS");
+    assert_eq!(servers.len(), 1);
+    assert_eq!(servers[0]["state"], "active");
+    let backend = busy.value(PID);
+    busy.query("commit");
+    has_moved(&line, "busy");
+    assert_eq!(line.poolers[0].wait(), 0);
+    assert_eq!(busy.value(PID), backend);
+    // It is given back, and cleaned.
+    drop(client);
+    eventually("it is idle", 1, || {
+        let servers = line.last().show("SERVERS");
+        servers.iter().filter(|row| row["state"] == "idle").count()
+    });
+}
+
+#[test]
+fn the_bound_holds_while_two_processes_run() {
+    let mut line = Line::begin(|setup| setup.pool_size(5));
+    let script = line.last().config().with_file_name("script.sql");
+    let text = "begin;\nselect 1;\n\\sleep 1 ms\nselect 2;\ncommit;\n";
+    std::fs::write(&script, text).expect("write");
+    let script = script.display().to_string();
+    let arguments = ["-n", "-c", "20", "-j", "2", "-T", "6", "-f", &script];
+    let bench = pgbench(&arguments, &line.last().dsn()).start();
+    line.last().expect_backends(5);
+    let mut admin = line.last().admin();
+    let over = AtomicBool::new(false);
+    let (most, seen) = thread::scope(|scope| {
+        let end = End(&over);
+        let watch = scope.spawn(|| {
+            let (mut most, mut seen) = (0, BTreeSet::new());
+            while !over.load(Ordering::Relaxed) {
+                let pids = "select pid from pg_stat_activity where usename = 'app' \
+                            and datname = current_database()";
+                let pids = admin.query(pids).column();
+                most = most.max(pids.len());
+                seen.extend(pids);
+            }
+            (most, seen)
+        });
+        for _ in 0..3 {
+            line.go_on();
+            let old = line.poolers.len() - 2;
+            assert_eq!(line.poolers[old].wait(), 0);
+            thread::sleep(Duration::from_millis(300));
+        }
+        drop(end);
+        watch.join().expect("watch")
+    });
+    let output = bench.finish();
+    assert!(output.success, "{}", output.stderr);
+    let failed = "number of failed transactions: 0 (0.000%)";
+    assert!(output.stdout.contains(failed), "{}", output.stdout);
+    // And they are the same all the time.
+    assert_eq!((most, seen.len()), (5, 5));
+}
+
+/// The old process cannot be rid of one client, and the new one has others: the only
+/// server connection goes to and fro.
+#[test]
+fn two_processes_share_one_connection() {
+    let change = |setup: Setup| setup.in_ini().offer_tls("allow").pool_size(1);
+    let mut line = Line::begin(change);
+    let mut stays = line.encrypted("stays");
+    let mut moves = log_in(&line, "moves");
+    assert_eq!(stays.value("select 1"), "1");
+    line.go_on();
+    has_moved(&line, "moves");
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(stays.value("select 1"), "1");
+        assert_eq!(moves.value("select 1"), "1");
+        line.last().expect_backends(1);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    drop(stays);
+    assert_eq!(line.poolers[0].wait(), 0);
+    assert_eq!(moves.value("select 1"), "1");
+    line.last().expect_backends(1);
+}
+
+/// One that was opened under other terms is not used.
+#[test]
+fn a_connection_that_does_not_fit_is_closed() {
+    let mut line = Line::begin(|setup| setup.in_ini().pool_size(1));
+    let mut client = log_in(&line, "mover");
+    let backend = client.value(PID);
+    let database = line.last().database.clone();
+    let setup = &mut line.poolers[0].setup;
+    *setup = setup
+        .clone()
+        .database(&database, "connect_query", "select 7");
+    line.go_on();
+    has_moved(&line, "mover");
+    assert_ne!(client.value(PID), backend);
+    line.last().expect_backends(1);
+}
