@@ -33,6 +33,8 @@ pub(super) struct Traces {
     pub needs_empty_database: bool,
     /// What has come of it is more than the texts say.
     uncertain: bool,
+    /// Some of it has failed.
+    failed: bool,
     /// The question is on its way.
     pub asked: bool,
 }
@@ -70,6 +72,7 @@ impl Traces {
     /// Something failed, so that other texts may not have run.
     pub fn fail(&mut self) {
         self.uncertain = true;
+        self.failed = true;
     }
 
     /// Whether a setting may have gone back to the server's default.
@@ -110,6 +113,8 @@ impl Traces {
         self.opaque
             || self.leaves.contains(Features::SETTING)
             || !self.resets.is_empty()
+            // What could not be set has a value nevertheless.
+            || (self.failed && !self.sets.is_empty())
             || (self.resets_all && !self.is_plain_reset())
     }
 

@@ -118,6 +118,7 @@ fn what_was_rolled_back_was_not_set() {
         "begin; savepoint a; set work_mem = '4MB'; rollback to a; commit",
         "set work_mem = 'nonsense'",
         "set work_mem = '4MB'; select 1/0",
+        "set max_connections = 5",
         "begin; reset all; rollback",
         "begin; set local work_mem = '4MB'; commit",
     ] {

@@ -47,6 +47,7 @@ impl Stage {
         leftovers::install(&mut cluster.admin(TEMPLATE));
         let port = i32::from(cluster.port);
         let plain = Setup::with(&cluster)
+            .set("pin_sequences", true)
             .pool_size(POOL_SIZE as i32)
             .set("max_pinned_connections", POOL_SIZE as i32)
             .set("server_round_robin", true)
