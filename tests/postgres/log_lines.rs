@@ -256,7 +256,8 @@ fn a_server_that_hangs_up() {
 fn a_server_connection_that_ends() {
     let pooler = setup().pool_size(1).start();
     let crashed = "closing because: server conn crashed? (age=0s)";
-    let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'";
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app' \
+               and datname = current_database()";
     // Idle, and within a transaction.
     pooler.login().query("select 1");
     pooler.admin().query(end);

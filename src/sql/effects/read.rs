@@ -288,9 +288,9 @@ fn name(effects: &mut Effects, token: &Token<'_>, tokens: &mut Tokens<'_>, updat
 /// The arguments of `set_config(name, value, is_local)`.
 fn set_config(effects: &mut Effects, mut tokens: Tokens<'_>) {
     tokens.skip();
-    let name = tokens
-        .advance()
-        .filter(|token| token.kind == TokenKind::String);
+    // A backslash may be an escape, or not.
+    let is_plain = |token: &Token<'_>| token.is_string() && !token.text.contains(&b'\\');
+    let name = tokens.advance().filter(is_plain);
     let name = name.filter(|_| tokens.next_is(b','));
     let mut depth = 0;
     let mut last = None;

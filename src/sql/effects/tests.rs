@@ -104,6 +104,11 @@ fn settings() {
         ),
         ("select \"set_config\"('a', $1, $2)", sets(&["a"])),
         (
+            "select current_setting('jit') as cur,\n set_config('jit', 'off', false) as new",
+            sets(&["jit"]),
+        ),
+        ("\n select\n set_config('jit', $1, false)\n", sets(&["jit"])),
+        (
             "select set_config($1, $2, false)",
             leaves(Features::SETTING),
         ),
@@ -126,6 +131,21 @@ fn settings() {
             ..Effects::default()
         };
         assert_eq!(of(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_name_is_read_in_every_dialect() {
+    for standard_conforming_strings in [true, false] {
+        let dialect = Dialect {
+            standard_conforming_strings,
+            ..Dialect::default()
+        };
+        let of = |text: &str| *Effects::of(text.as_bytes(), dialect).unwrap();
+        assert_eq!(of("select set_config('jit', $1, false)"), sets(&["jit"]));
+        let unknown = leaves(Features::SETTING);
+        assert_eq!(of("select set_config('j\\it', $1, false)"), unknown);
+        assert_eq!(of("select set_config(E'jit', $1, false)"), unknown);
     }
 }
 
