@@ -16,6 +16,10 @@ use crate::wire::names;
 
 type Names = BTreeSet<Box<[u8]>>;
 
+/// The settings that have a value of the session's own.
+const LIST: &[u8] = b"SELECT name, pg_catalog.current_setting(name, true) \
+    FROM pg_catalog.pg_settings WHERE source = 'session'";
+
 /// What the texts since the last answer may have left.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
@@ -26,7 +30,7 @@ pub(super) struct Traces {
     resets_all: bool,
     opaque: bool,
     /// There may be other suspects now.
-    alters_code: bool,
+    pub alters_code: bool,
     /// New sessions may begin otherwise than this one did.
     pub alters_defaults: bool,
     /// The database that it is about must be left by all.
@@ -65,8 +69,11 @@ impl Traces {
 
     /// Whether there may be one of these, or other settings than before.
     pub fn touch(&self, features: Features) -> bool {
-        let settings = !self.sets.is_empty() || !self.resets.is_empty() || self.resets_all;
-        settings || self.opaque || self.leaves.intersects(features)
+        self.changes_settings() || self.opaque || self.leaves.intersects(features)
+    }
+
+    fn changes_settings(&self) -> bool {
+        self.resets_all || !self.sets.is_empty() || !self.resets.is_empty()
     }
 
     /// Something failed, so that other texts may not have run.
@@ -87,12 +94,14 @@ impl Traces {
 
     /// What may be there if the server does not answer.
     pub fn feared(&self) -> Features {
-        let sets = self.resets_all || !self.sets.is_empty() || !self.resets.is_empty();
-        match (self.opaque, sets) {
-            (true, _) => Features::KNOWN_TO_SERVER | Features::SETTING | self.leaves,
-            (false, true) => Features::SETTING | self.leaves,
-            (false, false) => self.leaves,
+        let mut feared = self.leaves;
+        if self.opaque {
+            feared |= Features::KNOWN_TO_SERVER;
         }
+        if self.opaque || self.changes_settings() {
+            feared |= Features::SETTING;
+        }
+        feared
     }
 
     /// Whether all settings are back at their defaults, without a question.
@@ -102,11 +111,6 @@ impl Traces {
             && !self.opaque
             && self.sets.is_empty()
             && !self.leaves.contains(Features::SETTING)
-    }
-
-    /// Whether the answer has all of the database's suspects.
-    pub fn asks_for_suspects(&self) -> bool {
-        self.alters_code
     }
 
     fn wants_list(&self) -> bool {
@@ -157,28 +161,17 @@ impl Traces {
         for feature in self.asks(pins).iter() {
             rows.push(feature_row(feature));
         }
-        let list: &[u8] = b"SELECT name, pg_catalog.current_setting(name, true) \
-            FROM pg_catalog.pg_settings WHERE source = 'session'";
-        let mut query = Vec::new();
+        let mut parts = Vec::new();
         if !rows.is_empty() {
-            query.extend_from_slice(b"VALUES ");
-            query.extend_from_slice(&rows.join(&b", "[..]));
+            parts.push([b"VALUES ", &*rows.join(&b", "[..])].concat());
         }
         if self.wants_list() {
-            let between: &[u8] = if rows.is_empty() { b"" } else { b" UNION ALL " };
-            query.extend_from_slice(between);
-            query.extend_from_slice(list);
+            parts.push(LIST.to_vec());
         }
-        if self.asks_for_suspects() {
-            let between: &[u8] = if query.is_empty() {
-                b""
-            } else {
-                b" UNION ALL "
-            };
-            query.extend_from_slice(between);
-            query.extend_from_slice(format!("SELECT * FROM ({SUSPECTS}) suspects").as_bytes());
+        if self.alters_code {
+            parts.push(format!("SELECT * FROM ({SUSPECTS}) suspects").into_bytes());
         }
-        (!query.is_empty()).then_some(query)
+        (!parts.is_empty()).then(|| parts.join(&b" UNION ALL "[..]))
     }
 
     /// What is there now. `known` as in [`Traces::question`]; `finding`: the

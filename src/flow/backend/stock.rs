@@ -38,10 +38,6 @@ impl Backend {
         self.traces.as_ref().is_some_and(|traces| traces.asked)
     }
 
-    pub(in crate::flow) fn may_be_pinned(&self) -> bool {
-        self.traces.is_some() || !self.pins.is_empty()
-    }
-
     /// In no transaction, and nothing of its client's is under way.
     pub(in crate::flow) fn is_at_rest(&self) -> bool {
         self.status == TxStatus::Idle && !self.unsynced && self.replies.are_own()
@@ -121,7 +117,7 @@ impl Backend {
         if traces.asked && finding.is_none() {
             return self.pin(traces.feared(), shared);
         }
-        if let Some(finding) = finding.filter(|_| traces.asks_for_suspects()) {
+        if let Some(finding) = finding.filter(|_| traces.alters_code) {
             let mut suspects = Suspects::default();
             for row in &finding.rows {
                 if let Some((name, _)) = names::two_columns(row) {

@@ -2,6 +2,7 @@
 //! the server connection, which is asked about it when the transaction is over;
 //! and they are refused where they may not.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::super::backend::Backend;
@@ -11,8 +12,8 @@ use super::super::{Output, Shared};
 use super::own::fail;
 use super::{Message, Session, Step};
 use crate::config::SessionFeatures;
+use crate::sql::Dialect;
 use crate::sql::effects::{Effects, Features, may_advance_a_sequence, may_matter};
-use crate::sql::{Dialect, Encoding};
 use crate::wire::build::{self, Refusal};
 use crate::wire::{FrontendTag, names};
 
@@ -52,25 +53,53 @@ impl Session {
             }
             return self.note(&Effects::unknown(), message.tag, backend, out, shared);
         }
-        let suspect = shared.suspects.suspects().are_in(body);
-        let advances = self.terms.pins_sequences() && may_advance_a_sequence(body);
-        if !suspect && !advances && !may_matter(body) {
+        let unseen = self.unseen(body, shared);
+        if unseen.is_none() && !may_matter(body) {
             return None;
         }
         let (text, _) = names::split_nul(body)?;
         let effects = Effects::of(text, self.dialect());
-        let mut effects = effects.map_or_else(Effects::default, |effects| *effects);
-        effects.opaque |= suspect;
-        if advances {
-            effects.leaves |= Features::SEQUENCE;
-        }
-        if effects.leaves.contains(Features::LISTEN) && self.takes_over(text) {
-            effects.leaves -= Features::LISTEN;
-        }
-        if effects == Effects::default() {
-            return None;
-        }
+        let effects = self.with_unseen(effects.as_deref(), unseen, text)?;
         self.note(&effects, message.tag, backend, out, shared)
+    }
+
+    /// What a text leaves though its words alone do not tell: the names of suspects
+    /// do, and the configuration.
+    #[inline]
+    fn unseen(&self, text: &[u8], shared: &Shared<'_>) -> Option<Effects> {
+        let suspect = shared.suspects.suspects().are_in(text);
+        let advances = self.terms.pins_sequences() && may_advance_a_sequence(text);
+        (suspect || advances).then(|| Effects {
+            opaque: suspect,
+            leaves: match advances {
+                true => Features::SEQUENCE,
+                false => Features::empty(),
+            },
+            ..Effects::default()
+        })
+    }
+
+    /// All that a text leaves on the server connection: its LISTEN is heard for it
+    /// elsewhere.
+    fn with_unseen<'a>(
+        &self,
+        seen: Option<&'a Effects>,
+        unseen: Option<Effects>,
+        text: &[u8],
+    ) -> Option<Cow<'a, Effects>> {
+        let mut effects = match (seen, unseen) {
+            (None, unseen) => Cow::Owned(unseen?),
+            (Some(seen), None) => Cow::Borrowed(seen),
+            (Some(seen), Some(unseen)) => Cow::Owned(Effects {
+                opaque: seen.opaque | unseen.opaque,
+                leaves: seen.leaves | unseen.leaves,
+                ..seen.clone()
+            }),
+        };
+        if effects.leaves.contains(Features::LISTEN) && self.takes_over(text) {
+            effects.to_mut().leaves -= Features::LISTEN;
+        }
+        Some(effects)
     }
 
     /// A Parse is about to be forwarded, and its statement not to be followed.
@@ -100,35 +129,18 @@ impl Session {
             return None;
         }
         let statement = statement?;
-        let text = &statement.definition;
-        let suspect = shared.suspects.suspects().are_in(text);
-        let advances = self.terms.pins_sequences() && may_advance_a_sequence(text);
-        if suspect || advances {
-            let mut effects = statement.effects.as_deref().cloned().unwrap_or_default();
-            effects.opaque |= suspect;
-            if advances {
-                effects.leaves |= Features::SEQUENCE;
-            }
-            return self.note(&effects, FrontendTag::Bind, backend, out, shared);
+        let unseen = self.unseen(&statement.definition, shared);
+        if unseen.is_none() && statement.effects.is_none() {
+            return None;
         }
-        let effects = statement.effects.as_deref()?;
         let (text, _) = names::split_nul(&statement.definition)?;
-        if effects.leaves.contains(Features::LISTEN) && self.takes_over(text) {
-            let mut rest = effects.clone();
-            rest.leaves -= Features::LISTEN;
-            return self.note(&rest, FrontendTag::Bind, backend, out, shared);
-        }
-        self.note(effects, FrontendTag::Bind, backend, out, shared)
+        let effects = self.with_unseen(statement.effects.as_deref(), unseen, text)?;
+        self.note(&effects, FrontendTag::Bind, backend, out, shared)
     }
 
     /// How the present settings have texts read.
     pub(super) fn dialect(&self) -> Dialect {
-        let encoding = self.params.get(b"client_encoding").unwrap_or(b"UTF8");
-        Dialect {
-            standard_conforming_strings: self.params.get(b"standard_conforming_strings")
-                != Some(b"off"),
-            encoding: Encoding::of_client_encoding(encoding),
-        }
+        self.params.meaning().dialect()
     }
 
     /// A text with these effects is about to run. `Some`: it may not.
@@ -140,15 +152,10 @@ impl Session {
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
     ) -> Option<Step> {
-        if !effects.matters() {
+        // What only takes something back matters where something is.
+        let takes_back = effects.releases && backend.is_marked();
+        if !effects.matters() && !takes_back {
             return None;
-        }
-        if effects.releases && !effects.resets_all && !backend.may_be_pinned() {
-            let mut rest = effects.clone();
-            rest.releases = false;
-            if rest == Effects::default() {
-                return None;
-            }
         }
         if let Err(refusal) = self.admit(effects.leaves, backend, shared) {
             return Some(refuse(&refusal, tag, backend, out));

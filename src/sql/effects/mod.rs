@@ -105,7 +105,7 @@ impl Effects {
             return None;
         }
         let effects = read::effects(text, dialect);
-        effects.matters().then(|| Box::new(effects))
+        (effects.matters() || effects.releases).then(|| Box::new(effects))
     }
 
     /// Those of a text of which only a part is known.
@@ -116,10 +116,12 @@ impl Effects {
         }
     }
 
-    /// Whether it has any but on the transaction.
+    /// Whether it leaves or changes anything: what it takes back, and what it does to
+    /// its transaction, aside.
     pub fn matters(&self) -> bool {
         let nothing = Effects {
             transaction: self.transaction,
+            releases: self.releases,
             ..Effects::default()
         };
         *self != nothing
