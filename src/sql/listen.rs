@@ -51,9 +51,10 @@ pub fn may_listen(text: &[u8]) -> bool {
         return true;
     }
     let hidden = !front[0].is_ascii_alphabetic() || {
-        // One at the end, maybe before a NUL, separates nothing.
+        // One at the end, or before the NUL that ends it, separates nothing.
         let separator = memchr::memchr(b';', text);
-        separator.is_some_and(|at| at + 2 < text.len())
+        let after = separator.and_then(|at| text.get(at + 1..));
+        !matches!(after, None | Some([] | [0, ..]))
     };
     hidden && mentions(text, b"listen")
 }

@@ -8,44 +8,18 @@ use crate::sql::chars::{self, IDENT_CONT, IDENT_START};
 /// False: the text leaves nothing behind that its words could tell. Strings and
 /// comments are not told from the rest: a word there only costs a second look.
 pub fn may_matter(text: &[u8]) -> bool {
-    let mut at = 0;
-    // No word of the present statement has been seen yet.
-    let mut first = true;
-    while let Some(&byte) = text.get(at) {
-        if chars::is(byte, IDENT_START) {
-            let rest = text.get(at..).unwrap_or_default();
-            let length = rest.iter().position(|&b| !chars::is(b, IDENT_CONT));
-            let word = rest.get(..length.unwrap_or(rest.len())).unwrap_or_default();
-            if anywhere(word) || (first && in_front(word)) {
-                return true;
-            }
-            at += word.len();
-            // An identifier that is written in code points.
-            if word.len() == 1 && text.get(at..at + 2) == Some(b"&\"") {
-                return true;
-            }
-            first = false;
-            continue;
-        }
-        at += 1;
-        match byte {
-            b';' => first = true,
-            b'-' if first && text.get(at) == Some(&b'-') => {
-                let rest = text.get(at..).unwrap_or_default();
-                at += memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            }
-            b'/' if first && text.get(at) == Some(&b'*') => {
-                let rest = text.get(at + 1..).unwrap_or_default();
-                let end = memmem::find(rest, b"*/").unwrap_or(rest.len());
-                if memmem::find(rest.get(..end).unwrap_or_default(), b"/*").is_some() {
-                    return true;
-                }
-                at += 1 + end;
-            }
-            _ => {}
-        }
+    if begins_with_a_word(text) {
+        return true;
     }
-    false
+    let marked = memchr::memchr2_iter(b';', b'&', text).any(|at| match text.get(at..) {
+        // The end, with the NUL that follows in a message.
+        Some([b';'] | [b';', 0]) => false,
+        Some([b';', next @ ..]) => begins_with_a_word(next),
+        // An identifier that is written in code points.
+        Some([b'&', b'"', ..]) => true,
+        _ => false,
+    });
+    marked || has_a_word(text)
 }
 
 /// False: no word of the text advances a sequence.
@@ -57,9 +31,43 @@ pub fn may_advance_a_sequence(text: &[u8]) -> bool {
     words.any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
-/// Words that matter as the first of a statement.
+/// Whether a statement begins with a word that matters there.
+fn begins_with_a_word(mut text: &[u8]) -> bool {
+    loop {
+        match text {
+            [b'-', b'-', rest @ ..] => {
+                let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+                text = rest.get(end..).unwrap_or_default();
+            }
+            [b'/', b'*', rest @ ..] => {
+                let end = memmem::find(rest, b"*/").unwrap_or(rest.len());
+                let (comment, after) = rest.split_at(end);
+                if memmem::find(comment, b"/*").is_some() {
+                    return true;
+                }
+                text = after.get(2..).unwrap_or_default();
+            }
+            [byte, ..] if chars::is(*byte, IDENT_START) => return in_front(text),
+            [_, rest @ ..] => text = rest,
+            [] => return false,
+        }
+    }
+}
+
+/// The word that a text begins with.
+fn word_at(text: &[u8]) -> &[u8] {
+    let end = text.iter().position(|&byte| !chars::is(byte, IDENT_CONT));
+    text.get(..end.unwrap_or(text.len())).unwrap_or_default()
+}
+
+/// Whether a text begins with a word that matters as the first of a statement.
 #[inline]
-fn in_front(word: &[u8]) -> bool {
+fn in_front(text: &[u8]) -> bool {
+    // Nearly always.
+    if let Some([b's' | b'S', b'e' | b'E', b'l' | b'L']) = text.first_chunk() {
+        return false;
+    }
+    let word = word_at(text);
     let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
     match word.len() {
         2 => is(b"do"),
@@ -74,32 +82,88 @@ fn in_front(word: &[u8]) -> bool {
     }
 }
 
-/// Words that matter wherever they stand.
-#[inline]
-fn anywhere(word: &[u8]) -> bool {
-    let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
-    let begins = |front: &[u8]| {
-        let found = word.get(..front.len());
-        found.is_some_and(|found| found.eq_ignore_ascii_case(front))
-    };
-    match (word.len(), word.first().map_or(0, |byte| byte | 0x20)) {
-        (4, b't') => is(b"temp"),
-        (4, b'h') => is(b"hold"),
-        (6, b's') => is(b"setval"),
-        (7, b's') => is(b"setseed"),
-        (7, b'e') => is(b"execute"),
-        (7, b'n') => is(b"nextval"),
-        (7, b'c') => is(b"currval"),
-        (7, b'l') => is(b"lastval"),
-        (9, b't') => is(b"temporary"),
-        (10, b's') => is(b"set_config"),
-        (7.., b'p') => {
-            begins(b"pg_temp")
-                || begins(b"pg_advisory")
-                || begins(b"pg_try_advisory")
-                || is(b"pg_backend_pid")
-                || is(b"pg_settings")
+/// Words that matter wherever they stand; `*`: and all that begin like this.
+const WORDS: [&[u8]; 15] = [
+    b"temp",
+    b"temporary",
+    b"hold",
+    b"setval",
+    b"setseed",
+    b"set_config",
+    b"execute",
+    b"nextval",
+    b"currval",
+    b"lastval",
+    b"pg_temp*",
+    b"pg_backend_pid",
+    b"pg_settings",
+    b"pg_advisory*",
+    b"pg_try_advisory*",
+];
+
+/// Whether there is a word that matters wherever it stands. A search for all at
+/// once, after Wu and Manber: the last two bytes of a window as long as the shortest
+/// word tell how far it may be moved, mostly past both.
+fn has_a_word(text: &[u8]) -> bool {
+    let mut end = WINDOW;
+    while let Some(&[a, b]) = text.get(end.wrapping_sub(2)..end) {
+        let shift = SHIFTS[pair(a, b)];
+        end += usize::from(shift);
+        if shift == 0 {
+            if is_anywhere(text, end - WINDOW) {
+                return true;
+            }
+            end += 1;
         }
-        _ => false,
     }
+    false
+}
+
+/// Whether one of them begins here.
+#[cold]
+fn is_anywhere(text: &[u8], at: usize) -> bool {
+    let (before, text) = text.split_at_checked(at).unwrap_or_default();
+    if before
+        .last()
+        .is_some_and(|&byte| chars::is(byte, IDENT_CONT))
+    {
+        return false;
+    }
+    let word = word_at(text);
+    WORDS.iter().any(|known| match known.strip_suffix(b"*") {
+        Some(front) => word
+            .get(..front.len())
+            .is_some_and(|word| word.eq_ignore_ascii_case(front)),
+        None => word.eq_ignore_ascii_case(known),
+    })
+}
+
+/// The length of the shortest of them.
+const WINDOW: usize = 4;
+
+/// How far a window may be moved that ends with these two bytes; 0: one of them may
+/// begin with it.
+static SHIFTS: [u8; 1024] = shifts();
+
+const fn shifts() -> [u8; 1024] {
+    let mut table = [WINDOW as u8 - 1; 1024];
+    let mut word = 0;
+    while word < WORDS.len() {
+        let mut end = 2;
+        while end <= WINDOW {
+            let pair = pair(WORDS[word][end - 2], WORDS[word][end - 1]);
+            let shift = (WINDOW - end) as u8;
+            if shift < table[pair] {
+                table[pair] = shift;
+            }
+            end += 1;
+        }
+        word += 1;
+    }
+    table
+}
+
+/// Letters of either case are the same; other bytes are taken for some letter.
+const fn pair(a: u8, b: u8) -> usize {
+    (a as usize & 31) << 5 | b as usize & 31
 }

@@ -274,3 +274,100 @@ fn every_feature_has_a_label() {
     assert_eq!(labels.len(), Features::all().iter().count());
     assert!(!labels.contains(&"several"));
 }
+
+#[test]
+fn a_glance_finds_every_word() {
+    for word in [
+        "temp",
+        "temporary",
+        "hold",
+        "setval",
+        "setseed",
+        "set_config",
+        "execute",
+        "nextval",
+        "currval",
+        "lastval",
+        "pg_temp",
+        "pg_temp_3",
+        "pg_backend_pid",
+        "pg_settings",
+        "pg_advisory_lock",
+        "pg_try_advisory_lock",
+    ] {
+        let upper = word.to_uppercase();
+        // Wherever the windows of the search fall.
+        for before in [
+            "",
+            "(",
+            "a.b,",
+            "select 1 + ",
+            "sel/",
+            "__ ",
+            "temp_ ",
+            "==",
+        ] {
+            for after in ["", ")", " x", "\0", "('a')"] {
+                for word in [word, &upper] {
+                    let text = format!("{before}{word}{after}");
+                    assert!(may_matter(text.as_bytes()), "{text}");
+                }
+            }
+        }
+        for text in [
+            format!("a{word}"),
+            format!("x, {word}x"),
+            format!("{word}9"),
+        ] {
+            let is_front = word.starts_with("pg_temp") || word.contains("advisory");
+            assert!(!may_matter(text.as_bytes()) || is_front, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_glance_finds_every_first_word() {
+    for word in [
+        "do",
+        "set",
+        "call",
+        "load",
+        "drop",
+        "reset",
+        "close",
+        "alter",
+        "listen",
+        "create",
+        "discard",
+        "prepare",
+        "unlisten",
+        "deallocate",
+        "SET",
+        "Reset",
+    ] {
+        for before in [
+            "",
+            "  \n",
+            "--x\n",
+            "/* a; */ ",
+            "select 1;",
+            "select ';--' ; ",
+            ";;",
+            "(",
+            "select 1; -- set\n/**/",
+            "select 1 /* ; */; ",
+        ] {
+            for after in ["", " x", ";", "\0", "(1)", "\tx = 1; select 2"] {
+                let text = format!("{before}{word}{after}");
+                assert!(may_matter(text.as_bytes()), "{text}");
+            }
+        }
+        for text in [
+            format!("select {word}"),
+            format!("a{word}; x"),
+            format!("{word}_"),
+        ] {
+            assert!(!may_matter(text.as_bytes()), "{text}");
+        }
+    }
+}
