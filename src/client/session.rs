@@ -316,95 +316,18 @@ impl Client {
         let mut to_client = Vec::new();
         let mut at = 0;
         loop {
-            buffer.clear();
-            let mut rest = rest_of(bytes, at);
-            if let Hold::Linked(lease) = &self.hold
-                && lease.backend.is_taking_stock()
-            {
-                self.answers_first = true;
-                return Ok(at);
-            }
-            if let Hold::Linked(lease) = &self.hold
-                && lease::goes_one_by_one(lease)
-                && !rest.is_empty()
-            {
-                let more = self.session.is_inside_message() || lease.backend.takes_more();
-                if lease.backend.is_busy() && !(lease.one_by_one && more) {
-                    self.answers_first = true;
-                    return Ok(at);
-                }
-                rest = rest.get(..self.session.request_end(rest)).unwrap_or(rest);
-            }
-            let pool = self.pool.clone();
-            let mut out = Output::new(rest, &mut buffer);
-            let mut shared = Shared {
-                statements: &mut local.statements.borrow_mut(),
-                params: &mut local.params.borrow_mut(),
-                counters: &pool.counters,
-                pins: &pool.pins,
-                suspects: &pool.suspects,
-                bounds: local.bounds.get(),
+            let rest = rest_of(bytes, at);
+            let idle = matches!(self.hold, Hold::Nothing);
+            let (taken, stop) = match idle && self.session.needs_server(rest, local.bounds.get()) {
+                true => (0, Stop::NeedServer),
+                false => match self.part_due(rest) {
+                    Some(part) => self.walk(part, fresh, &mut buffer, &mut to_client, cx)?,
+                    None => {
+                        self.answers_first = true;
+                        return Ok(at);
+                    }
+                },
             };
-            let mut server = match &mut self.hold {
-                Hold::Linked(lease) => Some(&mut **lease),
-                _ => None,
-            };
-            let was_busy = server.as_ref().is_some_and(|s| s.backend.is_busy());
-            let session = &mut self.session;
-            let wants = |server: &&mut Server| fresh || server.backend.has_strayed(session);
-            if let Some(server) = server.as_deref_mut().filter(wants) {
-                server
-                    .backend
-                    .adopt(session, &mut out, &mut to_client, &mut shared);
-            }
-            let result = self.session.from_client(
-                server.as_mut().map(|s| &mut s.backend),
-                rest,
-                &mut out,
-                &mut to_client,
-                &mut shared,
-            );
-            if server.as_ref().is_some_and(|s| s.backend.owes_many()) {
-                out.own().extend_from_slice(build::FLUSH);
-            }
-            let to_server = out.finish();
-            if let Some(server) = server {
-                if !to_server.is_empty() {
-                    // If the server has gone, reading from it tells why.
-                    let _ = server.output.write(&mut server.stream, cx, to_server);
-                }
-                if server.backend.take_needs_empty_database() {
-                    self.worker.renew_all_servers();
-                }
-                // What was just linked is asked at the same moment.
-                if !was_busy && server.backend.is_busy() && !fresh {
-                    let (info, now) = (&server.info, Instant::now());
-                    if info.linked_at == info.asked_at {
-                        info.linked_at.set(now);
-                    }
-                    info.asked_at.set(now);
-                }
-            }
-            if !to_client.is_empty() {
-                match &mut self.hold {
-                    Hold::Linked(lease)
-                        if lease.backend.outlook().is_open() && lease.backend.is_busy() =>
-                    {
-                        lease.attempt.withheld.extend_from_slice(&to_client);
-                    }
-                    _ => {
-                        if matches!(self.hold, Hold::Nothing) {
-                            self.info.request_time.set(Instant::now());
-                        }
-                        add(&pool.counters.bytes_sent, to_client.len() as u64);
-                        self.output
-                            .write(&mut self.stream, cx, &to_client)
-                            .map_err(gone)?;
-                    }
-                }
-                to_client.clear();
-            }
-            let (taken, stop) = result.map_err(End::Fault)?;
             at += taken;
             match stop {
                 Stop::More { .. } if self.is_one_by_one() && taken > 0 && at < bytes.len() => {}
@@ -450,6 +373,109 @@ impl Client {
                 },
             }
         }
+    }
+
+    /// What of the client's bytes can be dealt with now; `None`: the server answers
+    /// first.
+    fn part_due<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
+        let Hold::Linked(lease) = &self.hold else {
+            return Some(rest);
+        };
+        if lease.backend.is_taking_stock() {
+            return None;
+        }
+        if !lease::goes_one_by_one(lease) || rest.is_empty() {
+            return Some(rest);
+        }
+        let more = self.session.is_inside_message() || lease.backend.takes_more();
+        if lease.backend.is_busy() && !(lease.one_by_one && more) {
+            return None;
+        }
+        rest.get(..self.session.request_end(rest)).or(Some(rest))
+    }
+
+    /// One walk over the client's bytes: what it says to the server, and to the
+    /// client, is sent.
+    fn walk(
+        &mut self,
+        part: &[u8],
+        fresh: bool,
+        buffer: &mut Vec<u8>,
+        to_client: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) -> Result<(usize, Stop), End> {
+        buffer.clear();
+        let pool = self.pool.clone();
+        let local = pool.local();
+        let mut out = Output::new(part, buffer);
+        let mut shared = Shared {
+            statements: &mut local.statements.borrow_mut(),
+            params: &mut local.params.borrow_mut(),
+            counters: &pool.counters,
+            pins: &pool.pins,
+            suspects: &pool.suspects,
+            bounds: local.bounds.get(),
+        };
+        let mut server = match &mut self.hold {
+            Hold::Linked(lease) => Some(&mut **lease),
+            _ => None,
+        };
+        let was_busy = server.as_ref().is_some_and(|s| s.backend.is_busy());
+        let session = &mut self.session;
+        let wants = |server: &&mut Server| fresh || server.backend.has_strayed(session);
+        if let Some(server) = server.as_deref_mut().filter(wants) {
+            server
+                .backend
+                .adopt(session, &mut out, to_client, &mut shared);
+        }
+        let result = self.session.from_client(
+            server.as_mut().map(|s| &mut s.backend),
+            part,
+            &mut out,
+            to_client,
+            &mut shared,
+        );
+        if server.as_ref().is_some_and(|s| s.backend.owes_many()) {
+            out.own().extend_from_slice(build::FLUSH);
+        }
+        let to_server = out.finish();
+        if let Some(server) = server {
+            if !to_server.is_empty() {
+                // If the server has gone, reading from it tells why.
+                let _ = server.output.write(&mut server.stream, cx, to_server);
+            }
+            if server.backend.take_needs_empty_database() {
+                self.worker.renew_all_servers();
+            }
+            // What was just linked is asked at the same moment.
+            if !was_busy && server.backend.is_busy() && !fresh {
+                let (info, now) = (&server.info, Instant::now());
+                if info.linked_at == info.asked_at {
+                    info.linked_at.set(now);
+                }
+                info.asked_at.set(now);
+            }
+        }
+        if !to_client.is_empty() {
+            match &mut self.hold {
+                Hold::Linked(lease)
+                    if lease.backend.outlook().is_open() && lease.backend.is_busy() =>
+                {
+                    lease.attempt.withheld.extend_from_slice(to_client);
+                }
+                _ => {
+                    if matches!(self.hold, Hold::Nothing) {
+                        self.info.request_time.set(Instant::now());
+                    }
+                    add(&pool.counters.bytes_sent, to_client.len() as u64);
+                    self.output
+                        .write(&mut self.stream, cx, to_client)
+                        .map_err(gone)?;
+                }
+            }
+            to_client.clear();
+        }
+        result.map_err(End::Fault)
     }
 
     // ---- from the server ----

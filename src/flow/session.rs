@@ -20,8 +20,9 @@ use thiserror::Error;
 use super::backend::Backend;
 use super::replies::Reply;
 use super::statements::Statement;
-use super::{Output, Params, Shared};
+use super::{Bounds, Output, Params, Shared};
 use crate::config::{PoolMode, Reads, SessionFeatures};
+use crate::sql::effects::may_matter;
 use crate::wire::names::{self, Target};
 use crate::wire::{FrontendTag, HEADER_LEN, Header, TxStatus, build};
 
@@ -161,6 +162,8 @@ pub struct Session {
     /// Its request was refused here: what follows is discarded up to Sync.
     skipping: bool,
     role: Role,
+    /// The message that a server connection was asked for is known to be plain.
+    plain: bool,
     /// Bytes of the present message still to come; below zero, they go nowhere.
     rest: i32,
     names: Option<Box<Names>>,
@@ -179,6 +182,7 @@ impl Session {
         Session {
             terms: Terms::new(mode, naming, SessionFeatures::Ignore),
             skipping: false,
+            plain: false,
             role: Role::default(),
             rest: 0,
             names: None,
@@ -319,24 +323,23 @@ impl Session {
                 let need = header.total;
                 return Ok((at, Stop::More { need }));
             }
-            let message = Message {
+            let mut message = Message {
                 tag,
                 total: header.total,
                 bytes: bytes.get(..header.total).unwrap_or(bytes),
+                plain: false,
                 is_described: bytes.get(header.total) == Some(&b'D'),
             };
-            let mut own = None;
-            if self.may_be_own(&message) {
-                let link = own::Link {
-                    backend: backend.as_deref_mut(),
-                    out: &mut *out,
-                    to_client: &mut *to_client,
-                };
-                own = self.own(message, link, shared);
-            }
-            if own.is_none() && self.may_concern_channels(&message) {
-                own = self.look_for_channels(&message, backend.as_deref());
-            }
+            message.plain = std::mem::take(&mut self.plain) || self.is_plain(&message);
+            let link = own::Link {
+                backend: backend.as_deref_mut(),
+                out: &mut *out,
+                to_client: &mut *to_client,
+            };
+            let own = match !message.plain && self.may_concern_us(&message) {
+                true => self.for_us(message, link, shared),
+                false => None,
+            };
             let step = own.unwrap_or_else(|| match backend.as_deref_mut() {
                 Some(backend) => self.linked(message, backend, out, to_client, shared),
                 None => self.unlinked(message, to_client),
@@ -356,7 +359,10 @@ impl Session {
                 Step::Hold => {
                     return Ok((at, Stop::More { need: header.total }));
                 }
-                Step::NeedServer => return Ok((at, Stop::NeedServer)),
+                Step::NeedServer => {
+                    self.plain = message.plain;
+                    return Ok((at, Stop::NeedServer));
+                }
                 Step::Wait => return Ok((at, Stop::Wait)),
                 Step::AskListener => return Ok((at, Stop::AskListener)),
                 Step::Fault(misuse) => return Err(misuse.into()),
@@ -364,10 +370,88 @@ impl Session {
         }
     }
 
+    /// Whether the next message needs a server connection, while none is held. False:
+    /// [`Session::from_client`] knows.
+    pub fn needs_server(&mut self, input: &[u8], bounds: Bounds) -> bool {
+        let Ok(Some(header)) = Header::peek_within(input, bounds.longest) else {
+            return false;
+        };
+        let (Some(tag), Some(bytes)) = (
+            FrontendTag::from_byte(header.tag),
+            input.get(..header.total),
+        ) else {
+            return false;
+        };
+        let message = Message {
+            tag,
+            total: header.total,
+            bytes,
+            plain: false,
+            is_described: false,
+        };
+        if self.rest != 0 || self.skipping {
+            return false;
+        }
+        match tag {
+            FrontendTag::Query if bounds.simple_queries => {
+                self.plain = self.is_plain(&message);
+                self.plain
+            }
+            FrontendTag::Parse | FrontendTag::Bind => !self.may_concern_us(&message),
+            _ => false,
+        }
+    }
+
+    /// Whether a message is a simple query that only the server has to do with.
+    #[inline]
+    fn is_plain(&self, message: &Message<'_>) -> bool {
+        message.tag == FrontendTag::Query
+            && !self.may_be_own(message)
+            && self.channels().is_none()
+            && message
+                .body()
+                .is_some_and(|text| !self.carries() || !may_matter(text))
+    }
+
+    /// Whether not only the server may have to do with a message: for nearly every
+    /// one this says no, by a few bytes.
+    #[inline]
+    fn may_concern_us(&self, message: &Message<'_>) -> bool {
+        match message.tag {
+            FrontendTag::Query | FrontendTag::Parse => {
+                self.may_be_own(message) || self.may_concern_channels(message)
+            }
+            _ => self
+                .names
+                .as_ref()
+                .is_some_and(|names| names.own || names.channels.is_some()),
+        }
+    }
+
+    /// What it is to pgweir. `None`: it is like any other.
+    fn for_us(
+        &mut self,
+        message: Message<'_>,
+        mut link: own::Link<'_, '_>,
+        shared: &mut Shared<'_>,
+    ) -> Option<Step> {
+        if self.may_be_own(&message) {
+            let step = self.own(message, link.reborrow(), shared);
+            if step.is_some() {
+                return step;
+            }
+        }
+        match self.may_concern_channels(&message) {
+            true => self.look_for_channels(&message, link.backend.as_deref()),
+            false => None,
+        }
+    }
+
     /// Refuses the request that begins with `input` and waits for a server, by
     /// an error that leaves the client connected; as PostgreSQL does, the rest
     /// of an extended request is discarded. Returns how much was taken.
     pub fn refuse(&mut self, input: &[u8], error: &[u8], to_client: &mut Vec<u8>) -> usize {
+        self.plain = false;
         to_client.extend_from_slice(error);
         let Ok(Some(header)) = Header::peek(input) else {
             return 0;
@@ -506,6 +590,9 @@ struct Message<'a> {
     tag: FrontendTag,
     total: usize,
     bytes: &'a [u8],
+    /// It is a simple query that leaves nothing behind, as far as its words tell, and
+    /// is nothing to pgweir.
+    plain: bool,
     /// A Describe is known to follow.
     is_described: bool,
 }

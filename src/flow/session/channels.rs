@@ -190,8 +190,7 @@ impl Session {
         self.channels().map_or(Wait::No, |channels| channels.wait)
     }
 
-    /// Whether [`Session::look_for_channels`] has to look at a message: for nearly
-    /// every one this says no, by a few bytes.
+    /// Whether [`Session::look_for_channels`] has to look at a message.
     #[inline]
     pub(super) fn may_concern_channels(&self, message: &Message<'_>) -> bool {
         let may_listen = || {

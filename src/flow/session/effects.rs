@@ -13,7 +13,7 @@ use super::own::fail;
 use super::{Message, Session, Step};
 use crate::config::SessionFeatures;
 use crate::sql::Dialect;
-use crate::sql::effects::{Effects, Features, may_advance_a_sequence, may_matter};
+use crate::sql::effects::{Effects, Features, may_advance_a_sequence};
 use crate::wire::build::{self, Refusal};
 use crate::wire::{FrontendTag, names};
 
@@ -54,7 +54,7 @@ impl Session {
             return self.note(&Effects::unknown(), message.tag, backend, out, shared);
         }
         let unseen = self.unseen(body, shared);
-        if unseen.is_none() && !may_matter(body) {
+        if unseen.is_none() && message.plain {
             return None;
         }
         let (text, _) = names::split_nul(body)?;
@@ -67,7 +67,7 @@ impl Session {
     /// do, and the configuration.
     #[inline]
     fn unseen(&self, text: &[u8], shared: &Shared<'_>) -> Option<Effects> {
-        let suspect = shared.suspects.suspects().are_in(text);
+        let suspect = shared.suspects.are_in(text);
         let advances = self.terms.pins_sequences() && may_advance_a_sequence(text);
         (suspect || advances).then(|| Effects {
             opaque: suspect,

@@ -56,9 +56,18 @@ pub(super) struct Link<'a, 'o> {
     pub to_client: &'a mut Vec<u8>,
 }
 
+impl<'o> Link<'_, 'o> {
+    pub fn reborrow(&mut self) -> Link<'_, 'o> {
+        Link {
+            backend: self.backend.as_deref_mut(),
+            out: self.out,
+            to_client: self.to_client,
+        }
+    }
+}
+
 impl Session {
-    /// Whether [`Session::own`] has to look at a message: for nearly every one this
-    /// says no, by a few bytes.
+    /// Whether [`Session::own`] has to look at a message.
     #[inline]
     pub(super) fn may_be_own(&self, message: &Message<'_>) -> bool {
         let may_be = match (message.tag, message.bytes.get(HEADER_LEN..)) {

@@ -37,6 +37,7 @@ impl Session {
         let Session {
             terms,
             skipping,
+            plain: _,
             role,
             rest,
             names,

@@ -41,13 +41,18 @@ impl Suspects {
         true
     }
 
+    /// Whether no text names any.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.schema_changes
+    }
+
     pub fn settings(&self) -> &[Box<[u8]>] {
         &self.settings
     }
 
     /// Whether a text has a word that is the name of one.
     pub fn are_in(&self, text: &[u8]) -> bool {
-        if self.names.is_empty() && !self.schema_changes {
+        if self.is_empty() {
             return false;
         }
         let mut lower = [0; 64];
