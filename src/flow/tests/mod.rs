@@ -8,6 +8,7 @@ mod look_up;
 mod messages;
 mod own;
 mod parameters;
+mod phrases;
 mod plans;
 mod release;
 mod request;

@@ -2,79 +2,49 @@
 //! change.
 
 use super::messages::*;
+use super::phrases::missing;
 use super::script::Script;
-use super::statements::{missing, prepared, used};
 
 /// Client 0 has prepared `s` on server 0.
 fn with_statement() -> Script {
-    prepared(Script::new(), "s", "pgweir_1", "select 1")
-}
-
-/// A transaction of the client on server 0.
-fn ran(script: Script, sql: &str, tag: &str) -> Script {
-    script
-        .passes(&[query(sql)])
-        .answers(&[complete(tag), ready('I')])
-        .free()
-}
-
-fn with_zone(script: Script, zone: &str) -> Script {
-    script
-        .passes(&[query("set timezone = x")])
-        .answers(&[complete("SET"), status("TimeZone", zone), ready('I')])
-        .free()
-}
-
-/// The client prepares `name`, and the server has it already.
-fn prepares_unseen(script: Script, name: &str) -> Script {
-    script
-        .sends(&[parse(name, "select 1"), sync()], &[sync()], &[parsed()])
-        .answers(&[ready('I')])
-        .free()
+    Script::new().prepares("s", "pgweir_1", "select 1")
 }
 
 // ---- settings ----
 
 #[test]
 fn other_settings_are_another_statement() {
-    let script = with_zone(with_statement(), "Asia/Tokyo");
-    let script = prepared(script, "t", "pgweir_2", "select 1");
-    // And the first one is the same from now on.
-    let script = used(used(script, "s", "pgweir_2"), "t", "pgweir_2");
-    used(with_zone(script, "UTC"), "s", "pgweir_3").on_server(3);
+    with_statement()
+        .sets("TimeZone", "Asia/Tokyo")
+        .prepares("t", "pgweir_2", "select 1")
+        // And the first one is the same from now on.
+        .uses("s", "pgweir_2")
+        .uses("t", "pgweir_2")
+        .sets("TimeZone", "UTC")
+        .uses_anew("s", "pgweir_3", "select 1")
+        .on_server(3)
+        .run();
 }
 
 #[test]
 fn a_statement_is_what_the_present_settings_make_of_it() {
-    let script = Script::new().params(&[("TimeZone", "UTC")], &[("TimeZone", "UTC")]);
-    let script = prepared(script, "s", "pgweir_1", "select 1");
-    let script = with_zone(script, "Asia/Tokyo")
-        .sends(
-            &[bind("", "s"), execute(), sync()],
-            &[
-                parse("pgweir_2", "select 1"),
-                bind("", "pgweir_2"),
-                execute(),
-                sync(),
-            ],
-            &[],
-        )
-        .gives(
-            &[parsed(), bound(), complete("SELECT 1"), ready('I')],
-            &[bound(), complete("SELECT 1"), ready('I')],
-        )
-        .free();
-    let script = with_zone(script, "UTC");
-    used(script, "s", "pgweir_1").on_server(2).run();
+    Script::new()
+        .params(&[("TimeZone", "UTC")], &[("TimeZone", "UTC")])
+        .prepares("s", "pgweir_1", "select 1")
+        .sets("TimeZone", "Asia/Tokyo")
+        .uses_anew("s", "pgweir_2", "select 1")
+        .sets("TimeZone", "UTC")
+        .uses("s", "pgweir_1")
+        .on_server(2)
+        .run();
 }
 
 #[test]
 fn settings_without_meaning_change_nothing() {
-    let script = with_statement()
-        .passes(&[query("set application_name = x")])
-        .answers(&[complete("SET"), status("application_name", "x"), ready('I')])
-        .free();
-    used(script, "s", "pgweir_1").run();
+    with_statement()
+        .sets("application_name", "x")
+        .uses("s", "pgweir_1")
+        .run();
 }
 
 #[test]
@@ -92,9 +62,7 @@ fn the_unnamed_statement_is_what_the_present_settings_make_of_it() {
         sync(),
     ];
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .sends(&set, &on_server, &[])
         .answers(&[
             parsed(),
@@ -104,11 +72,7 @@ fn the_unnamed_statement_is_what_the_present_settings_make_of_it() {
             ready('I'),
         ])
         .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 1"), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[parse("", "select 1"), bind("", ""), sync()])
         .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
         .free()
         .run();
@@ -118,7 +82,7 @@ fn the_unnamed_statement_is_what_the_present_settings_make_of_it() {
 /// text is analysed: it is shared with nobody.
 #[test]
 fn what_follows_a_set_in_a_pipeline_is_shared_with_nobody() {
-    let script = Script::new()
+    Script::new()
         .sends(
             &[
                 parse("", "set timezone = x"),
@@ -138,25 +102,11 @@ fn what_follows_a_set_in_a_pipeline_is_shared_with_nobody() {
         .answers(&[parsed(), bound(), complete("SET")])
         .sends(&[], &[parse("pgweir_2", "select 1"), sync()], &[])
         .answers(&[parsed(), status("TimeZone", "Asia/Tokyo"), ready('I')])
-        .free();
-    // From now on it is like any other.
-    let script = script
-        .sends(
-            &[bind("", "s"), execute(), sync()],
-            &[
-                parse("pgweir_3", "select 1"),
-                bind("", "pgweir_3"),
-                execute(),
-                sync(),
-            ],
-            &[],
-        )
-        .gives(
-            &[parsed(), bound(), complete("SELECT 1"), ready('I')],
-            &[bound(), complete("SELECT 1"), ready('I')],
-        )
-        .free();
-    used(script, "s", "pgweir_3").run();
+        .free()
+        // From now on it is like any other.
+        .uses_anew("s", "pgweir_3", "select 1")
+        .uses("s", "pgweir_3")
+        .run();
 }
 
 #[test]
@@ -195,20 +145,26 @@ fn a_name_after_a_simple_query_in_a_pipeline_waits_for_its_end() {
 #[test]
 fn who_prepares_after_a_change_of_the_schema_has_another_statement() {
     for tag in ["CREATE TABLE", "ALTER TABLE", "DROP TABLE", "DO"] {
-        let script = prepares_unseen(with_statement(), "a");
-        let script = ran(script, "whatever", tag);
-        let script = prepared(script, "b", "pgweir_2", "select 1");
-        let script = used(used(script, "b", "pgweir_2"), "a", "pgweir_1");
-        prepares_unseen(script, "c").on_server(2).run();
+        with_statement()
+            .prepares_known("a", "select 1")
+            .runs("whatever", tag)
+            .prepares("b", "pgweir_2", "select 1")
+            .uses("b", "pgweir_2")
+            .uses("a", "pgweir_1")
+            .prepares_known("c", "select 1")
+            .on_server(2)
+            .run();
     }
-    let script = ran(with_statement(), "whatever", "INSERT 0 1");
-    prepares_unseen(script, "b").run();
+    with_statement()
+        .runs("whatever", "INSERT 0 1")
+        .prepares_known("b", "select 1")
+        .run();
 }
 
 /// What only this transaction sees is prepared for nobody else.
 #[test]
 fn a_change_counts_before_it_is_committed() {
-    let script = with_statement()
+    with_statement()
         .passes(&[query("begin; alter table t")])
         .answers(&[complete("BEGIN"), complete("ALTER TABLE"), ready('T')])
         .sends(
@@ -217,17 +173,11 @@ fn a_change_counts_before_it_is_committed() {
             &[],
         )
         .answers(&[parsed(), ready('T')])
-        .passes(&[query("rollback")])
-        .answers(&[complete("ROLLBACK"), ready('I')])
-        .free()
-        .client(1);
-    prepared(script, "b", "pgweir_3", "select 1")
+        .runs("rollback", "ROLLBACK")
+        .client(1)
+        .prepares("b", "pgweir_3", "select 1")
         .client(0)
-        .sends(
-            &[bind("", "a"), sync()],
-            &[bind("", "pgweir_3"), sync()],
-            &[],
-        )
+        .binds("a", &[bind("", "pgweir_3"), sync()])
         .run();
 }
 
@@ -236,15 +186,11 @@ fn a_change_counts_before_it_is_committed() {
 fn who_asks_for_the_columns_gets_new_ones() {
     let refused = |script: Script| {
         script
-            .sends(
-                &[bind("", "s"), execute(), sync()],
-                &[bind("", "pgweir_1"), execute(), sync()],
-                &[],
-            )
+            .executes("s", &[bind("", "pgweir_1"), execute(), sync()])
             .answers(&[changed_plan(), ready('I')])
             .free()
     };
-    let script = refused(refused(with_statement()))
+    refused(refused(with_statement()))
         .sends(
             &[[bind("", "s"), describe_portal("")].concat(), sync()],
             &[
@@ -259,13 +205,13 @@ fn who_asks_for_the_columns_gets_new_ones() {
             &[parsed(), bound(), row_description(), ready('I')],
             &[bound(), row_description(), ready('I')],
         )
-        .free();
-    used(script, "s", "pgweir_2").run_whole();
+        .free()
+        .uses("s", "pgweir_2")
+        .run_whole();
     refused(with_statement())
-        .sends(
-            &[describe("s"), sync()],
+        .describes(
+            "s",
             &[parse("pgweir_2", "select 1"), describe("pgweir_2"), sync()],
-            &[],
         )
         .run();
 }
@@ -275,27 +221,23 @@ fn who_asks_for_the_columns_gets_new_ones() {
 fn another_server_is_asked_for_the_columns_that_the_client_knows() {
     for (columns, same) in [(row_description(), true), (no_data(), false)] {
         let script = with_statement()
-            .sends(
-                &[describe("s"), sync()],
-                &[describe("pgweir_1"), sync()],
-                &[],
-            )
+            .describes("s", &[describe("pgweir_1"), sync()])
             .answers(&[parameter_description(), row_description(), ready('I')])
-            .free();
-        let script = ran(script, "alter table t", "ALTER TABLE")
+            .free()
+            .runs("alter table t", "ALTER TABLE")
             .give(1)
-            .sends(
-                &[bind("", "s"), execute(), sync()],
+            .executes(
+                "s",
                 &[parse("pgweir_1", "select 1"), describe("pgweir_1"), flush()],
-                &[],
             )
             .gives(&[parsed(), parameter_description(), columns], &[]);
         if same {
-            let script = script
+            script
                 .sends(&[], &[bind("", "pgweir_1"), execute(), sync()], &[])
                 .answers(&[bound(), complete("SELECT 1"), ready('I')])
-                .free();
-            used(script, "s", "pgweir_1").run();
+                .free()
+                .uses("s", "pgweir_1")
+                .run();
         } else {
             script
                 .sends(
@@ -315,26 +257,18 @@ fn another_server_is_asked_for_the_columns_that_the_client_knows() {
 
 #[test]
 fn a_statement_that_a_function_has_dropped_is_parsed_anew() {
-    let script = with_statement()
-        .passes(&[query("do ''")])
-        .answers(&[complete("DO"), ready('I')])
-        .free()
-        .sends(
-            &[describe("s"), sync()],
-            &[describe("pgweir_1"), sync()],
-            &[],
-        )
+    with_statement()
+        .runs("do ''", "DO")
+        .describes("s", &[describe("pgweir_1"), sync()])
         .gives(
             &[missing("pgweir_1"), ready('I')],
             &[missing("s"), ready('I')],
         )
         .free()
-        .on_server(0);
-    script
-        .sends(
-            &[describe("s"), sync()],
+        .on_server(0)
+        .describes(
+            "s",
             &[parse("pgweir_1", "select 1"), describe("pgweir_1"), sync()],
-            &[],
         )
         .run();
 }
@@ -344,15 +278,14 @@ fn a_statement_that_a_function_has_dropped_is_parsed_anew() {
 #[test]
 fn notices_of_a_parse_are_for_those_who_parse() {
     let wordy = notice("identifier will be truncated");
-    let script = Script::new()
+    Script::new()
         .sends(
             &[parse("s", "select 1"), sync()],
             &[parse("pgweir_1", "select 1"), sync()],
             &[],
         )
         .answers(&[wordy.clone(), parsed(), ready('I')])
-        .free();
-    script
+        .free()
         .sends(
             &[parse("t", "select 1"), sync()],
             &[close("pgweir_1"), parse("pgweir_1", "select 1"), sync()],
@@ -364,15 +297,14 @@ fn notices_of_a_parse_are_for_those_who_parse() {
         )
         .free()
         .give(1)
-        .sends(
-            &[bind("", "s"), execute(), sync()],
+        .executes(
+            "s",
             &[
                 parse("pgweir_1", "select 1"),
                 bind("", "pgweir_1"),
                 execute(),
                 sync(),
             ],
-            &[],
         )
         .gives(
             &[wordy, parsed(), bound(), complete("SELECT 1"), ready('I')],

@@ -46,6 +46,7 @@ enum Step {
 }
 
 /// A conversation between clients and server connections.
+#[must_use = "nothing is tested until it is run"]
 pub struct Script {
     mode: PoolMode,
     naming: Naming,

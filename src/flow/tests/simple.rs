@@ -28,9 +28,7 @@ fn a_transaction_keeps_its_server() {
         .passes(&[query("select broken")])
         .answers(&[error("42703", "column does not exist"), ready('E')])
         .held()
-        .passes(&[query("rollback")])
-        .answers(&[complete("ROLLBACK"), ready('I')])
-        .free()
+        .runs("rollback", "ROLLBACK")
         .run();
 }
 
@@ -120,9 +118,7 @@ fn session_mode_keeps_the_server_and_the_names() {
 fn statement_mode_has_no_transactions() {
     Script::new()
         .mode(PoolMode::Statement)
-        .passes(&[query("select 1")])
-        .answers(&[complete("SELECT 1"), ready('I')])
-        .free()
+        .runs("select 1", "SELECT 1")
         .passes(&[query("begin")])
         .answers(&[complete("BEGIN")])
         .fault(&[ready('T')], ServerFault::TransactionInStatementMode)
@@ -166,10 +162,6 @@ fn a_request_that_waits_can_be_refused() {
         .sends(&[sync()], &[], &[ready('I')])
         .give(0)
         // The refused Parse has left no name.
-        .sends(
-            &[bind("", "s"), sync()],
-            &[bind("", "pgweir_missing"), sync()],
-            &[],
-        )
+        .binds("s", &[bind("", "pgweir_missing"), sync()])
         .run();
 }

@@ -2,23 +2,16 @@
 
 use super::messages::*;
 use super::script::Script;
-use super::statements::missing;
 
 #[test]
 fn the_unnamed_statement_follows_too() {
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .passes(&[bind("", ""), sync()])
         .answers(&[bound(), ready('I')])
         .free()
         .give(1)
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 1"), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[parse("", "select 1"), bind("", ""), sync()])
         .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
         .free()
         .run();
@@ -28,15 +21,9 @@ fn the_unnamed_statement_follows_too() {
 fn nobody_gets_the_unnamed_statement_of_another() {
     let gone = error("26000", "unnamed prepared statement does not exist");
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .client(1)
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[close(""), bind("", ""), sync()])
         .gives(&[closed(), gone.clone(), ready('I')], &[gone, ready('I')])
         .free()
         .run();
@@ -48,11 +35,7 @@ fn a_simple_query_drops_the_unnamed_statement() {
         .passes(&[parse("", "select 1"), sync(), query("select 2")])
         .answers(&[parsed(), ready('I'), complete("SELECT 1"), ready('I')])
         .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[close(""), bind("", ""), sync()])
         .run();
 }
 
@@ -61,41 +44,26 @@ fn a_refused_unnamed_parse_drops_the_one_before() {
     // postgres.c, exec_parse_message: "release any prior unnamed statement"
     // comes first.
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .passes(&[parse("", "broken"), sync()])
         .answers(&[error("42601", "syntax error"), ready('I')])
         .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[close(""), bind("", ""), sync()])
         .run();
 }
 
 #[test]
 fn a_skipped_unnamed_parse_drops_nothing() {
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .sends(
             &[bind("", "nix"), parse("", "select 2"), sync()],
             &[bind("", "pgweir_missing"), parse("", "select 2"), sync()],
             &[],
         )
-        .gives(
-            &[missing("pgweir_missing"), ready('I')],
-            &[missing("nix"), ready('I')],
-        )
+        .misses("nix")
         .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 1"), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[parse("", "select 1"), bind("", ""), sync()])
         .run();
 }
 
@@ -107,31 +75,22 @@ fn a_later_unnamed_parse_survives_the_failure_of_an_earlier_one() {
         .answers(&[parsed(), ready('I')])
         .free()
         .give(1)
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 2"), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[parse("", "select 2"), bind("", ""), sync()])
         .run();
 }
 
 #[test]
 fn the_unnamed_statement_waits_for_what_may_have_failed() {
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .give(1)
         .sends(
             &[bind("", "nix"), parse("", "select 2"), sync()],
             &[bind("", "pgweir_missing"), parse("", "select 2"), sync()],
             &[],
         )
-        .sends(&[bind("", ""), sync()], &[], &[])
-        .gives(
-            &[missing("pgweir_missing"), ready('I')],
-            &[missing("nix"), ready('I')],
-        )
+        .binds("", &[])
+        .misses("nix")
         .sends(&[], &[parse("", "select 1"), bind("", ""), sync()], &[])
         .gives(&[parsed(), bound(), ready('I')], &[bound(), ready('I')])
         .free()
@@ -157,34 +116,22 @@ fn a_query_between_pipelines_keeps_the_unnamed_statement_dropped() {
         .answers(&[error("34000", "no portal"), ready('I')])
         .answers(&[complete("SELECT 1"), ready('I')])
         .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[close(""), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[close(""), bind("", ""), sync()])
         .run();
     // Unless the query was skipped.
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .passes(&[execute(), query("x"), sync()])
         .answers(&[error("34000", "no portal"), ready('I')])
         .free()
-        .sends(
-            &[bind("", ""), sync()],
-            &[parse("", "select 1"), bind("", ""), sync()],
-            &[],
-        )
+        .binds("", &[parse("", "select 1"), bind("", ""), sync()])
         .run();
 }
 
 #[test]
 fn an_unnamed_parse_of_ours_that_is_skipped_is_sent_again() {
     Script::new()
-        .passes(&[parse("", "select 1"), sync()])
-        .answers(&[parsed(), ready('I')])
-        .free()
+        .prepares("", "", "select 1")
         .give(1)
         .sends(
             &[execute(), describe(""), sync(), bind("", ""), sync()],
