@@ -197,6 +197,19 @@ fn a_reset_is_reported_as_the_session_knows_it() {
 }
 
 #[test]
+fn a_session_does_not_begin_with_what_a_transaction_has_set() {
+    let pooler = Setup::new().set("session_features", "pin").start();
+    let mut client = pooler.login_with(&[("TimeZone", "Asia/Tokyo")]);
+    client.query("begin");
+    client.query("set local timezone = 'America/New_York'");
+    client.query("set work_mem = '3MB'");
+    client.query("commit");
+    client.query("reset all");
+    assert_eq!(client.value("show timezone"), "Asia/Tokyo");
+    assert_eq!(client.parameters["TimeZone"], "Asia/Tokyo");
+}
+
+#[test]
 fn a_role_follows_its_client() {
     let pooler = Setup::new()
         .pool_size(1)

@@ -524,6 +524,7 @@ impl Backend {
             return Some(Deliver::Swallow);
         }
         if let Some(session) = session.filter(|_| !own) {
+            session.keep_start();
             if Rc::ptr_eq(&before, &session.params) {
                 session.params = self.params.clone();
             } else {

@@ -161,8 +161,7 @@ impl Session {
             return Some(refuse(&refusal, tag, backend, out));
         }
         forget_sequences(effects, backend, out);
-        let start = &mut self.names.get_or_insert_default().start;
-        start.get_or_insert_with(|| self.params.clone());
+        self.keep_start();
         let alone = backend.is_at_rest();
         let traces = backend.traces.get_or_insert_default();
         traces.add(effects, alone);
@@ -205,6 +204,14 @@ impl Session {
                     ))
                     .hint("SHOW CLIENTS tells which and why (pin_reason)."))
             }
+        }
+    }
+
+    /// Its parameters are about to change, if only for a transaction.
+    pub(in crate::flow) fn keep_start(&mut self) {
+        if self.carries() {
+            let start = &mut self.names.get_or_insert_default().start;
+            start.get_or_insert_with(|| self.params.clone());
         }
     }
 
