@@ -227,7 +227,7 @@ impl Session {
                 let (text, _) = names::split_nul(body)?;
                 self.note_question(text, backend);
                 let script = listen::steps(text, self.dialect());
-                self.prepare_channels(script?)
+                self.prepare_channels(script?, backend)
             }
             FrontendTag::Parse => {
                 let view = names::parse(message.body()?)?;
@@ -262,7 +262,7 @@ impl Session {
                 let portal = portals.find(|(portal, _)| **portal == *name);
                 let text = portal.and_then(|(_, statement)| text_of(statement));
                 let script = listen::steps(text.unwrap_or_default(), self.dialect());
-                self.prepare_channels(script?)
+                self.prepare_channels(script?, backend)
             }
             FrontendTag::Close => {
                 if let Target::Portal(portal) = names::target(message.body()?)? {
@@ -277,7 +277,11 @@ impl Session {
 
     /// What comes after the message must be heard, and nothing that came before it:
     /// that is asked for if it may make a LISTEN come into force.
-    fn prepare_channels(&mut self, script: VecDeque<Act>) -> Option<Step> {
+    fn prepare_channels(
+        &mut self,
+        script: VecDeque<Act>,
+        backend: Option<&Backend>,
+    ) -> Option<Step> {
         let listens = script.iter().filter_map(|act| match act {
             Act::Listen(channel) => Some(channel.clone()),
             _ => None,
@@ -289,6 +293,10 @@ impl Session {
         let names = self.names.get_or_insert_default();
         let channels = names.channels.get_or_insert_default();
         if !channels.prepared && (!wanted.is_empty() || channels.is_pending()) {
+            // Its transactions before this one may notify, too.
+            if backend.is_some_and(|backend| backend.replies.may_fail()) {
+                return Some(Step::Wait);
+            }
             channels.wanted = wanted;
             return Some(Step::AskListener);
         }

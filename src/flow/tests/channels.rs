@@ -34,6 +34,22 @@ fn the_server_answers_and_listens_no_longer() {
 }
 
 #[test]
+fn what_was_sent_before_is_over_when_it_listens() {
+    Script::new()
+        .carrying()
+        .sends(
+            &[query("notify channel"), query(LISTEN)],
+            &[query("notify channel")],
+            &[],
+        )
+        .answers(&[complete("NOTIFY"), ready('I')])
+        .sends(&[], &[query(LISTEN)], &[])
+        .answers(&[complete("LISTEN"), ready('I')])
+        .hears(&["channel"])
+        .run();
+}
+
+#[test]
 fn a_transaction_decides_at_its_end() {
     Script::new()
         .carrying()
