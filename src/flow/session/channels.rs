@@ -225,19 +225,20 @@ impl Session {
                     return Some(Step::Hold);
                 };
                 let (text, _) = names::split_nul(body)?;
-                self.note_question(text, backend);
+                if let Some(step) = self.note_question(text, backend) {
+                    return Some(step);
+                }
                 let script = listen::steps(text, self.dialect());
                 self.prepare_channels(script?, backend)
             }
             FrontendTag::Parse => {
                 let view = names::parse(message.body()?)?;
                 let (text, _) = names::split_nul(view.definition)?;
-                self.note_question(text, backend);
                 if listen::may_listen(text) {
                     let names = self.names.get_or_insert_default();
                     names.channels.get_or_insert_default();
                 }
-                None
+                self.note_question(text, backend)
             }
             FrontendTag::Bind => {
                 let view = names::bind(message.bytes.get(HEADER_LEN..)?)?;
@@ -246,7 +247,9 @@ impl Session {
                     false => self.named(view.statement).cloned(),
                 };
                 let text = statement.as_deref().and_then(text_of).unwrap_or_default();
-                self.note_question(text, backend);
+                if let Some(step) = self.note_question(text, backend) {
+                    return Some(step);
+                }
                 let script = listen::steps(text, self.dialect());
                 let matters = script.is_some_and(|script| !script.is_empty());
                 let channels = self.channels_mut()?;
@@ -313,13 +316,16 @@ impl Session {
 
     /// A text that asks the server what the session listens to
     /// (`pg_listening_channels`) gets the client's answer if it begins a transaction.
-    fn note_question(&mut self, text: &[u8], backend: Option<&Backend>) {
-        if let Some(channels) = self.channels_mut()
-            && backend.is_none()
-            && !channels.heard.is_empty()
-        {
-            channels.recite |= listen::mentions(text, b"pg_listening_channels");
+    /// A step: the one before is not over.
+    fn note_question(&mut self, text: &[u8], backend: Option<&Backend>) -> Option<Step> {
+        let channels = self.channels_mut()?;
+        let asks = || listen::mentions(text, b"pg_listening_channels");
+        if channels.heard.is_empty() || !asks() {
+            return None;
         }
+        channels.recite |= backend.is_none();
+        let waits = backend.is_some_and(|backend| backend.replies.may_fail());
+        waits.then_some(Step::Wait)
     }
 
     /// What a server session is to listen to, so that it answers such a text.

@@ -112,6 +112,9 @@ fn what_the_server_skips_is_not_heard() {
 #[test]
 fn who_asks_is_told_what_the_client_listens_to() {
     let asks = query("select pg_listening_channels()");
+    let recited = [query("LISTEN \"channel\";"), asks.clone()];
+    let answer = [row("channel"), complete("SELECT 1"), ready('I')];
+    let own = [complete("LISTEN"), ready('I')];
     Script::new()
         .carrying()
         .passes(&[query(LISTEN)])
@@ -119,23 +122,15 @@ fn who_asks_is_told_what_the_client_listens_to() {
         .unlistens(&[unlisten()])
         .gives(&[complete("UNLISTEN"), ready('I')], &[])
         .free()
-        .sends(
-            std::slice::from_ref(&asks),
-            &[query("LISTEN \"channel\";"), asks.clone()],
-            &[],
-        )
-        .gives(
-            &[
-                complete("LISTEN"),
-                ready('I'),
-                row("channel"),
-                complete("SELECT 1"),
-                ready('I'),
-            ],
-            &[row("channel"), complete("SELECT 1"), ready('I')],
-        )
+        .sends(std::slice::from_ref(&asks), &recited, &[])
+        .gives(&[&own[..], &answer].concat(), &answer)
         .unlistens(&[unlisten()])
         .gives(&[complete("UNLISTEN"), ready('I')], &[])
         .free()
+        // After another one in the same write.
+        .sends(&[query("commit"), asks.clone()], &[query("commit")], &[])
+        .answers(&[complete("COMMIT"), ready('I')])
+        .sends(&[], &recited, &[])
+        .gives(&[&own[..], &answer].concat(), &answer)
         .run();
 }
