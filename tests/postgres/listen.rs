@@ -80,6 +80,19 @@ fn idle_clients_are_told_at_once() {
 }
 
 #[test]
+fn who_goes_on_at_once_and_listens_no_longer_is_answered() {
+    let pooler = restless();
+    let mut client = pooler.login();
+    // Both answers come in one piece now and then.
+    for _ in 0..200 {
+        client.query("listen news");
+        client.send(&Frontend::new().query("").query("unlisten news"));
+        assert_eq!(client.answer().tags(), "IZ");
+        assert_eq!(client.answer().tags(), "CZ");
+    }
+}
+
+#[test]
 fn many_clients_and_channels_need_one_connection() {
     let pooler = Setup::new().pool_size(2).start();
     let mut clients: Vec<_> = (0..40).map(|_| pooler.login()).collect();

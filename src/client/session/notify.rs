@@ -84,6 +84,8 @@ impl Client {
         let idle = !server.backend.is_busy() && server.backend.status() == TxStatus::Idle;
         if let Some(channels) = self.session.channels_mut()
             && idle
+            // Who is to be answered still must be known.
+            && channels.wait == Wait::No
             && channels.take_changed()
         {
             self.worker.keep_channels(self.info.id, channels.heard());
@@ -150,6 +152,7 @@ impl Client {
                 add(&self.pool.counters.bytes_sent, held.len() as u64);
                 let written = self.output.write(&mut self.stream, cx, &held);
                 written.map_err(gone)?;
+                self.end_listen(cx);
                 self.give_back(cx)?;
             }
         }
