@@ -93,6 +93,20 @@ fn who_goes_on_at_once_and_listens_no_longer_is_answered() {
 }
 
 #[test]
+fn an_unlisten_takes_nothing_back_that_was_sent_before() {
+    let pooler = restless();
+    let (mut client, mut other) = (pooler.login(), pooler.login());
+    for round in 0..50 {
+        client.query("listen news");
+        other.query(&format!("notify news, '{round}'"));
+        let answer = client.query("unlisten *");
+        let told: Vec<_> = answer.messages.iter().filter(|m| m.tag == b'A').collect();
+        assert_eq!(told.len(), 1, "round {round}");
+        assert_eq!(parts(told[0]).2, round.to_string());
+    }
+}
+
+#[test]
 fn many_clients_and_channels_need_one_connection() {
     let pooler = Setup::new().pool_size(2).start();
     let mut clients: Vec<_> = (0..40).map(|_| pooler.login()).collect();

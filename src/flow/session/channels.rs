@@ -279,7 +279,8 @@ impl Session {
     }
 
     /// What comes after the message must be heard, and nothing that came before it:
-    /// that is asked for if it may make a LISTEN come into force.
+    /// that is asked for if it may make a LISTEN come into force. Before an UNLISTEN
+    /// the client gets what was sent up to now.
     fn prepare_channels(
         &mut self,
         script: VecDeque<Act>,
@@ -295,7 +296,12 @@ impl Session {
         }
         let names = self.names.get_or_insert_default();
         let channels = names.channels.get_or_insert_default();
-        if !channels.prepared && (!wanted.is_empty() || channels.is_pending()) {
+        let listens = !wanted.is_empty() || channels.is_pending();
+        let ends = || {
+            let ends = |act: &Act| matches!(act, Act::Unlisten(_) | Act::UnlistenAll);
+            !channels.heard.is_empty() && script.iter().any(ends)
+        };
+        if !channels.prepared && (listens || ends()) {
             // Its transactions before this one may notify, too.
             if backend.is_some_and(|backend| backend.replies.may_fail()) {
                 return Some(Step::Wait);

@@ -110,6 +110,36 @@ fn what_the_server_skips_is_not_heard() {
 }
 
 #[test]
+fn what_was_sent_before_an_unlisten_comes_before_it() {
+    let unlistens = |script: Script| {
+        script
+            .unlistens(&[unlisten()])
+            .gives(&[complete("UNLISTEN"), ready('I')], &[])
+            .free()
+    };
+    let script = Script::new()
+        .carrying()
+        .passes(&[query(LISTEN)])
+        .answers(&[complete("LISTEN"), ready('I')])
+        .asked(1);
+    unlistens(script)
+        .passes(&[query("select 1")])
+        .answers(&[complete("SELECT 1"), ready('I')])
+        .asked(1)
+        .passes(&[query("unlisten other")])
+        .answers(&[complete("UNLISTEN"), ready('I')])
+        .asked(2)
+        .passes(&[query("unlisten *")])
+        .answers(&[complete("UNLISTEN"), ready('I')])
+        .asked(3)
+        // It hears nothing any more.
+        .passes(&[query("unlisten *")])
+        .answers(&[complete("UNLISTEN"), ready('I')])
+        .asked(3)
+        .run();
+}
+
+#[test]
 fn who_asks_is_told_what_the_client_listens_to() {
     let asks = query("select pg_listening_channels()");
     let recited = [query("LISTEN \"channel\";"), asks.clone()];

@@ -40,6 +40,8 @@ enum Step {
     Rollback(Bytes),
     Unlisten(Bytes),
     Hears(&'static [&'static str]),
+    /// How often it has waited for the connection that listens.
+    Asked(usize),
     /// Number of statements on the server that is linked.
     OnServer(usize),
     SessionParams(&'static str, &'static str),
@@ -182,6 +184,10 @@ impl Script {
         self.step(Step::Hears(channels))
     }
 
+    pub fn asked(self, times: usize) -> Self {
+        self.step(Step::Asked(times))
+    }
+
     pub fn on_server(self, statements: usize) -> Self {
         self.step(Step::OnServer(statements))
     }
@@ -273,6 +279,7 @@ struct World {
     pins: Pins,
     suspects: Watchlist,
     place: String,
+    asked: usize,
 }
 
 impl World {
@@ -313,6 +320,7 @@ impl World {
             pins: Pins::default(),
             suspects: Watchlist::default(),
             place: String::new(),
+            asked: 0,
         }
     }
 
@@ -384,6 +392,7 @@ impl World {
                 let heard: Vec<_> = heard.map(|c| str::from_utf8(c).unwrap()).collect();
                 assert_eq!(heard, *channels, "{}", self.place);
             }
+            Step::Asked(times) => assert_eq!(self.asked, *times, "{}", self.place),
             Step::OnServer(n) => {
                 // The one that was given last.
                 let backend = &self.servers[self.next].backend;
@@ -460,6 +469,7 @@ impl World {
                     fresh = true;
                 }
                 Stop::AskListener => {
+                    self.asked += 1;
                     client.session.channels_mut().unwrap().prepared = true;
                     fresh = false;
                 }
