@@ -43,6 +43,21 @@ pub fn bind(body: &[u8]) -> Option<BindView<'_>> {
     })
 }
 
+/// How many formats of result columns a whole Bind body has: none or one is for
+/// whatever columns there are. `None`: not a Bind body.
+pub fn result_formats(body: &[u8]) -> Option<u16> {
+    let count = |bytes: &[u8]| Some(usize::from(u16::from_be_bytes(*bytes.first_chunk()?)));
+    let formats = body.get(bind(body)?.rest..)?;
+    let mut rest = formats.get(2 + 2 * count(formats)?..)?;
+    let parameters = count(rest)?;
+    rest = rest.get(2..)?;
+    for _ in 0..parameters {
+        (_, rest) = column(rest)?;
+    }
+    let formats = count(rest)?;
+    (rest.len() == 2 + 2 * formats).then_some(formats as u16)
+}
+
 /// What Describe and Close speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
@@ -109,6 +124,25 @@ mod tests {
         assert_eq!((view.portal, view.statement), (&b"p"[..], &b"s1"[..]));
         assert_eq!(view.rest, 5);
         assert_eq!(bind(b"p\0s1"), None);
+    }
+
+    #[test]
+    fn formats_behind_the_parameters() {
+        let front = b"p\0s1\0\0\x01\0\x01\0\x02\0\0\0\x03abc\xff\xff\xff\xff";
+        for formats in [&[][..], &[1], &[0, 1, 0]] {
+            let count = formats.len() as u16;
+            let codes = formats.iter().flat_map(|code: &u16| code.to_be_bytes());
+            let body: Vec<u8> = front
+                .iter()
+                .copied()
+                .chain(count.to_be_bytes())
+                .chain(codes)
+                .collect();
+            assert_eq!(result_formats(&body), Some(count));
+            for cut in 0..body.len() {
+                assert_eq!(result_formats(&body[..cut]), None, "cut at {cut}");
+            }
+        }
     }
 
     #[test]

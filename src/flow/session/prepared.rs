@@ -153,31 +153,30 @@ impl Session {
             }
         }
         let rest_len = message.total - HEADER_LEN - view.rest;
-        let (id, alias) =
-            match self.up_to_date(view.statement, message.is_described, backend, shared) {
-                Some(statement) => {
-                    let describe = message.is_described;
-                    match backend.prepare(statement, describe, out, shared) {
-                        Fitness::Unknown => return Step::Wait,
-                        Fitness::Other if backend.status() != TxStatus::Failed => {
-                            return refuse_other_columns(backend, out);
-                        }
-                        Fitness::Fit | Fitness::Other | Fitness::Refused => {}
+        let described = message.is_described && takes_any_columns(arrived);
+        let (id, alias) = match self.up_to_date(view.statement, described, backend, shared) {
+            Some(statement) => {
+                match backend.prepare(statement, described, out, shared) {
+                    Fitness::Unknown => return Step::Wait,
+                    Fitness::Other if backend.status() != TxStatus::Failed => {
+                        return refuse_other_columns(backend, out);
                     }
-                    build::bind_front(out.own(), view.portal, &statement.server_name, rest_len);
-                    if statement.unsettles {
-                        backend.doubt = Doubt::Unsettled;
-                    }
-                    (statement.id, None)
+                    Fitness::Fit | Fitness::Other | Fitness::Refused => {}
                 }
-                None => {
-                    if let Some(step) = self.punishment(Misuse::Missing) {
-                        return step;
-                    }
-                    build::bind_front(out.own(), view.portal, MISSING, rest_len);
-                    (0, Some(view.statement.into()))
+                build::bind_front(out.own(), view.portal, &statement.server_name, rest_len);
+                if statement.unsettles {
+                    backend.doubt = Doubt::Unsettled;
                 }
-            };
+                (statement.id, None)
+            }
+            None => {
+                if let Some(step) = self.punishment(Misuse::Missing) {
+                    return step;
+                }
+                build::bind_front(out.own(), view.portal, MISSING, rest_len);
+                (0, Some(view.statement.into()))
+            }
+        };
         add(&shared.counters.bind_count, 1);
         backend.expect(Reply::Bind { id, alias });
         Step::PassFrom(HEADER_LEN + view.rest)
@@ -404,6 +403,11 @@ impl Session {
             backend.expect(Reply::Local { bytes, undo });
         }
     }
+}
+
+/// Whether the Bind with this body goes by no columns that its client knows.
+pub(super) fn takes_any_columns(bind: &[u8]) -> bool {
+    names::result_formats(bind).is_some_and(|formats| formats <= 1)
 }
 
 /// The server has parsed the statement lately, and now it has other columns than the

@@ -1,6 +1,7 @@
 //! What the client asks for next, before it is decided who is asked.
 
 use super::Session;
+use super::prepared::takes_any_columns;
 use crate::wire::names::{self, Target};
 use crate::wire::{FrontendTag, HEADER_LEN, Header};
 
@@ -133,7 +134,8 @@ impl Session {
     /// The length of the request that `input` begins with, if it is one of the
     /// extended protocol that uses a named statement and asks for the columns of what
     /// it binds: should they have changed, the client need not know. (One that goes
-    /// by the columns that it knows must be told by the error.)
+    /// by the columns that it knows, or names a format for each, must be told by the
+    /// error.)
     pub fn repeatable(&self, input: &[u8]) -> Option<usize> {
         if !self.hides_stale_plans() {
             return None;
@@ -153,7 +155,9 @@ impl Session {
                 Some(FrontendTag::Parse) if begin == 0 && input.get(HEADER_LEN) == Some(&0) => {
                     return None;
                 }
-                Some(FrontendTag::Bind) if input.get(at) == Some(&b'D') => {}
+                Some(FrontendTag::Bind)
+                    if input.get(at) == Some(&b'D')
+                        && takes_any_columns(input.get(begin + HEADER_LEN..at)?) => {}
                 Some(FrontendTag::Describe) => asks = true,
                 Some(FrontendTag::Parse | FrontendTag::Execute | FrontendTag::Close) => {}
                 _ => return None,

@@ -38,6 +38,16 @@ pub fn bind(portal: &str, statement: &str) -> Bytes {
     strings(b'B', &[portal, statement], b"\0\0\0\x01\0\0\0\x03abc\0\0")
 }
 
+/// With a format for each of the columns that the client knows.
+pub fn bind_columns(statement: &str, columns: u8) -> Bytes {
+    let formats = [
+        vec![0, 0, 0, 0, 0, columns],
+        vec![0; 2 * usize::from(columns)],
+    ]
+    .concat();
+    strings(b'B', &["", statement], &formats)
+}
+
 pub fn describe(statement: &str) -> Bytes {
     strings(b'D', &[&format!("S{statement}")], b"")
 }

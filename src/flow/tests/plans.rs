@@ -255,6 +255,29 @@ fn another_server_is_asked_for_the_columns_that_the_client_knows() {
     }
 }
 
+/// Whoever names a format for each column goes by those that it knows, even if it
+/// asks for them, too.
+#[test]
+fn formats_are_of_the_columns_that_the_client_knows() {
+    for (formats, goes_by_them) in [(1, false), (2, true)] {
+        let script = with_statement()
+            .sends(
+                &[describe("s"), sync()],
+                &[describe("pgweir_1"), sync()],
+                &[],
+            )
+            .answers(&[parameter_description(), row_description(), ready('I')])
+            .free();
+        let rest = |name| [bind_columns(name, formats), describe_portal(""), sync()].concat();
+        let script = script.runs("alter table t", "ALTER TABLE").give(1);
+        let prepare = [parse("pgweir_1", "select 1")];
+        let asked = [&prepare[..], &[describe("pgweir_1"), flush()]].concat();
+        let unasked = [&prepare[..], &[rest("pgweir_1")]].concat();
+        let expected = if goes_by_them { asked } else { unasked };
+        script.sends(&[rest("s")], &expected, &[]).run_whole();
+    }
+}
+
 #[test]
 fn a_statement_that_a_function_has_dropped_is_parsed_anew() {
     with_statement()
