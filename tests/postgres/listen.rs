@@ -175,6 +175,28 @@ fn nobody_takes_anothers_notification_for_its_own() {
     nothing_is_left(&pooler, 1);
 }
 
+/// `pg_backend_pid()` is the server's own, and so is what it is compared with.
+#[test]
+fn who_knows_its_server_process_hears_from_it() {
+    let pooler = restless();
+    for order in [[0, 1], [1, 0]] {
+        let (mut client, mut other) = (pooler.login(), pooler.login());
+        let mut server = String::new();
+        for step in order {
+            match step {
+                0 => server = client.query("select pg_backend_pid()").column().remove(0),
+                _ => _ = client.query("listen news"),
+            }
+        }
+        let answer = client.query("notify news");
+        assert_eq!(parts(&answer.messages[1]).0.to_string(), server);
+        // The others are who they were.
+        other.query("listen news");
+        let answer = other.query("notify news");
+        assert_eq!(parts(&answer.messages[1]).0, pid(&other));
+    }
+}
+
 #[test]
 fn order_and_payloads_are_exact() {
     let pooler = restless();

@@ -7,6 +7,7 @@ use std::task::Context;
 use super::{Client, Hold, gone};
 use crate::client::farewell::End;
 use crate::flow::{Release, Wait};
+use crate::sql::effects::Features;
 use crate::stats::add;
 use crate::wire::TxStatus;
 
@@ -25,12 +26,15 @@ impl Client {
         }
     }
 
-    /// Of the server connection that it has; 0 if nothing can come from there.
+    /// Of the server connection that it has; 0 if nothing can come from there, or
+    /// if the client knows that process by its own id.
     fn server_process(&self) -> Option<u32> {
         let Hold::Linked(lease) = &self.hold else {
             return None;
         };
-        let key = lease.info.key.as_ref().filter(|_| !lease.info.read_only);
+        let known = lease.backend.pins().contains(Features::BACKEND_PID);
+        let unnamed = known || lease.info.read_only;
+        let key = lease.info.key.as_ref().filter(|_| !unnamed);
         Some(key.map_or(0, |key| key.pid as u32))
     }
 
