@@ -159,7 +159,8 @@ impl Client {
             if self.hearing == Hearing::Over && !self.is_served() {
                 return Err(End::Terminate);
             }
-            if std::mem::take(&mut self.input_due) {
+            if self.input_due && self.session.listener_wait() == Wait::No {
+                self.input_due = false;
                 self.go_on(false, cx)?;
                 progress = true;
             }
