@@ -110,7 +110,7 @@ impl Backend {
     pub(in crate::flow) fn prepare(
         &mut self,
         statement: &Rc<Statement>,
-        described: bool,
+        described: impl Fn() -> bool,
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
     ) -> Fitness {
@@ -124,7 +124,7 @@ impl Backend {
             alias: None,
         };
         self.parse(statement, reply, out, shared);
-        if described || !statement.has_known_columns() || statement.is_of(&self.schema) {
+        if !statement.has_known_columns() || statement.is_of(&self.schema) || described() {
             return Fitness::Fit;
         }
         build::statement_message(out.own(), b'D', &statement.server_name);

@@ -74,7 +74,7 @@ impl Session {
             }
             // The name is taken: the server finds its own name taken, and
             // says so.
-            backend.prepare(&statement, true, out, shared);
+            backend.prepare(&statement, || true, out, shared);
             build::parse(out.own(), &statement.server_name, view.definition);
             backend.expect(Reply::Parse {
                 own: false,
@@ -153,7 +153,8 @@ impl Session {
             }
         }
         let rest_len = message.total - HEADER_LEN - view.rest;
-        let described = message.is_described && takes_any_columns(arrived);
+        // Nearly never asked.
+        let described = || message.is_described && takes_any_columns(arrived);
         let (id, alias) = match self.up_to_date(view.statement, described, backend, shared) {
             Some(statement) => {
                 match backend.prepare(statement, described, out, shared) {
@@ -202,9 +203,9 @@ impl Session {
                     return wait_for_names(backend, out);
                 }
                 Some(Target::Statement(name)) => {
-                    let (id, alias) = match self.up_to_date(name, true, backend, shared) {
+                    let (id, alias) = match self.up_to_date(name, || true, backend, shared) {
                         Some(statement) => {
-                            backend.prepare(statement, true, out, shared);
+                            backend.prepare(statement, || true, out, shared);
                             build::statement_message(out.own(), b'D', &statement.server_name);
                             (statement.id, None)
                         }
@@ -330,7 +331,7 @@ impl Session {
     fn up_to_date(
         &mut self,
         name: &[u8],
-        described: bool,
+        described: impl Fn() -> bool,
         backend: &mut Backend,
         shared: &mut Shared<'_>,
     ) -> Option<&Rc<Statement>> {
@@ -343,7 +344,7 @@ impl Session {
             *statement = shared
                 .statements
                 .under(statement, &self.params, &backend.schema);
-        } else if described && backend.has_other_columns(statement.id) {
+        } else if backend.has_other_columns(statement.id) && described() {
             let edition = backend.schema.edition();
             *statement = shared
                 .statements
