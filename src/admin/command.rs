@@ -33,27 +33,17 @@ pub enum Command {
     Shutdown(ShutdownMode),
     /// What stops something, or lets it go on.
     Control(Control),
-    /// PgBouncer has it, pgweir not yet.
-    NotBuilt {
-        /// The command in capitals, as in `SHOW MEM`.
-        name: String,
-        /// Whether PgBouncer refuses it to those who may only look.
-        admin_only: bool,
-    },
 }
 
 impl Command {
     /// Whether only a member of `admin_users` may use it.
     pub fn admin_only(&self) -> bool {
         match self {
-            Command::Help
-            | Command::Show(_)
-            | Command::ShowParameter(_)
-            | Command::SetParameter(_) => false,
+            Command::Show(show) => show.admin_only(),
+            Command::Help | Command::ShowParameter(_) | Command::SetParameter(_) => false,
             Command::Set { .. } | Command::Reload | Command::Shutdown(_) | Command::Control(_) => {
                 true
             }
-            Command::NotBuilt { admin_only, .. } => *admin_only,
         }
     }
 }
@@ -103,9 +93,6 @@ const CONTROLS: [(&str, OfDatabase); 7] = [
     ("RESUME", Control::Resume),
     ("WAIT_CLOSE", Control::WaitClose),
 ];
-
-/// SHOW commands of PgBouncer that are not built; whether they need an admin.
-const SHOW_NOT_BUILT: [(&str, bool); 1] = [("FDS", true)];
 
 // PgBouncer's limits in bytes, quotes included.
 const MAX_COMMAND: usize = 15;
@@ -162,13 +149,7 @@ fn show(what: &str) -> Option<Command> {
     if what.eq_ignore_ascii_case("HELP") {
         return Some(Command::Help);
     }
-    if let Some(show) = Show::from_word(what) {
-        return Some(Command::Show(show));
-    }
-    SHOW_NOT_BUILT
-        .iter()
-        .find(|(name, _)| what.eq_ignore_ascii_case(name))
-        .map(|(name, admin_only)| not_built(&format!("SHOW {name}"), *admin_only))
+    Show::from_word(what).map(Command::Show)
 }
 
 /// What C's `sscanf` takes for a number: the digits that a text begins with.
@@ -190,13 +171,6 @@ fn fake(name: &str) -> Option<&'static Parameter> {
     PARAMETERS
         .iter()
         .find(|parameter| name.eq_ignore_ascii_case(parameter.column.0))
-}
-
-fn not_built(name: &str, admin_only: bool) -> Command {
-    Command::NotBuilt {
-        name: name.to_owned(),
-        admin_only,
-    }
 }
 
 impl Word {

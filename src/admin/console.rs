@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::PGBOUNCER_VERSION;
 use super::command::{self, Command};
 use super::extended::{Described, Extended};
-use super::reply::{self, CONFIG_FILE_ERROR, Failure, Formats, NOT_SUPPORTED, PROTOCOL_VIOLATION};
+use super::reply::{self, CONFIG_FILE_ERROR, Failure, Formats, PROTOCOL_VIOLATION};
 use super::show::{CONSOLE, Show};
 use super::snapshot::Snapshot;
 use super::table::Column;
@@ -396,12 +396,6 @@ where
                 reply::done(&tag, &mut out)?;
             }
             Command::Control(control) => return self.control(control).await,
-            Command::NotBuilt { name, .. } => {
-                return Ok(Outcome::Failed(Failure {
-                    code: NOT_SUPPORTED,
-                    ..error(format!("{name} is not built into pgweir yet"))
-                }));
-            }
         }
         Ok(Outcome::Reply(out))
     }

@@ -17,7 +17,6 @@ use super::table::{Column, Type, Value};
 /// SQLSTATE of nearly everything that PgBouncer reports: protocol_violation.
 pub const PROTOCOL_VIOLATION: &str = "08P01";
 /// SQLSTATE of what is not built: feature_not_supported.
-pub const NOT_SUPPORTED: &str = "0A000";
 /// SQLSTATE of a reload that failed: config_file_error.
 pub const CONFIG_FILE_ERROR: &str = "F0000";
 
@@ -177,7 +176,7 @@ fn binary(number: u64, kind: Type) -> Vec<u8> {
     match kind {
         Type::Int4 => (number as i32).to_be_bytes().into(),
         Type::Int8 => (number as i64).to_be_bytes().into(),
-        Type::Text => number.to_string().into_bytes(),
+        Type::Text | Type::Bytea => number.to_string().into_bytes(),
         Type::Numeric => numeric(number),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::config::PoolMode;
@@ -80,6 +81,19 @@ pub struct SocketRow<S> {
     pub held: u16,
     /// Bytes that the other side has not taken yet.
     pub unsent: u16,
+    /// The socket's descriptor. `None`: it does not make the connection, as with TLS.
+    pub fd: Option<i32>,
+    /// Of a connection that has logged in.
+    pub variables: Arc<Variables>,
+}
+
+/// Settings of a session that SHOW FDS has columns for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variables {
+    pub client_encoding: String,
+    pub standard_conforming_strings: String,
+    pub datestyle: String,
+    pub timezone: String,
 }
 
 /// One row of SHOW MEM.

@@ -9,6 +9,7 @@ pub enum Type {
     Int4,
     Int8,
     Numeric,
+    Bytea,
 }
 
 impl Type {
@@ -19,6 +20,7 @@ impl Type {
             Type::Int4 => 23,
             Type::Int8 => 20,
             Type::Numeric => 1700,
+            Type::Bytea => 17,
         }
     }
 
@@ -27,7 +29,7 @@ impl Type {
         match self {
             Type::Int4 => 4,
             Type::Int8 => 8,
-            Type::Text | Type::Numeric => -1,
+            Type::Text | Type::Numeric | Type::Bytea => -1,
         }
     }
 }

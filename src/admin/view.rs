@@ -38,6 +38,17 @@ pub struct ConsoleView {
     /// Every setting, in the order of SHOW CONFIG.
     pub config: Vec<ConfigRow>,
     pub averages: Arc<Averages>,
+    /// What clients connect to; none when nobody can any more.
+    pub listeners: Vec<ListenerRow>,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerRow {
+    pub fd: i32,
+    /// `unix` for a Unix socket.
+    pub addr: String,
+    pub port: u16,
 }
 
 /// What SHOW STATE says.
@@ -97,7 +108,7 @@ pub struct ConfigRow {
 }
 
 impl ConsoleView {
-    /// The view of a configuration, without memory and names. `users` is who may log in; `snapshot` tells
+    /// The view of a configuration, without memory, names and listening sockets. `users` is who may log in; `snapshot` tells
     /// which databases `*` has made.
     pub fn new(
         now: Instant,
@@ -118,6 +129,7 @@ impl ConsoleView {
             lookups: 0,
             config: settings(&config.general),
             averages,
+            listeners: Vec::new(),
         }
     }
 }

@@ -79,14 +79,15 @@ pub struct ClientInfo {
     pub peer: PeerAddr,
     pub local: PeerAddr,
     pub peer_pid: u32,
-    pub encryption: Option<Encryption>,
+    security: Security,
     /// Microseconds since the Unix epoch.
     connected: u64,
     /// When its last request got a server connection or began to wait; when the
     /// last one was answered, if it is idle.
     pub request_time: Cell<Instant>,
     pub state: Cell<ClientState>,
-    pub prepared_statements: Cell<u32>,
+    /// 65535 at most.
+    pub prepared_statements: Cell<u16>,
     /// Bytes that it sent and that could not be dealt with yet, and bytes that it
     /// has not taken yet, 65535 at most; as of the end of its task's last turn.
     pub held: Cell<u16>,
@@ -107,6 +108,23 @@ pub struct ClientInfo {
     news: Cell<bool>,
     question: Cell<Option<Question>>,
     waker: Slot<Waker>,
+}
+
+/// One or the other, since a client has no more than one of them to show.
+#[derive(Clone, Copy, Debug)]
+enum Security {
+    /// By this descriptor.
+    Plain(i32),
+    Tls(Option<Encryption>),
+}
+
+impl Security {
+    fn of(stream: &Stream) -> Security {
+        match stream.descriptor() {
+            Some(descriptor) => Security::Plain(descriptor),
+            None => Security::Tls(stream.encryption()),
+        }
+    }
 }
 
 /// What a socket does not tell of a client.
@@ -202,7 +220,7 @@ impl ClientInfo {
             peer: stream.peer_addr(),
             local: stream.local_addr(),
             peer_pid: stream.peer_pid(),
-            encryption: stream.encryption(),
+            security: Security::of(stream),
             connected: SystemTime::UNIX_EPOCH
                 .elapsed()
                 .map_or(0, |age| age.as_micros() as u64),
@@ -244,6 +262,22 @@ impl ClientInfo {
 
     pub fn connect_time(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_micros(self.connected)
+    }
+
+    /// `None`: it is not encrypted.
+    pub fn encryption(&self) -> Option<Encryption> {
+        match self.security {
+            Security::Tls(encryption) => encryption,
+            Security::Plain(_) => None,
+        }
+    }
+
+    /// Of its socket, as [`Stream::descriptor`] has it.
+    pub fn descriptor(&self) -> Option<i32> {
+        match self.security {
+            Security::Tls(_) => None,
+            Security::Plain(descriptor) => Some(descriptor),
+        }
     }
 
     /// The column `id` of the console is an int4: that of the 2^31st connection

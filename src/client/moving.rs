@@ -196,7 +196,8 @@ fn settle(worker: &Rc<Worker>, written: WrittenClient, mut files: Vec<OwnedFd>) 
         info.last_write.set(family.topology().covering_sample());
     }
     let prepared = session.prepared_statements();
-    info.prepared_statements.set(prepared as u32);
+    info.prepared_statements
+        .set(prepared.min(u16::MAX.into()) as u16);
     worker.enlist(info.clone());
     let mut client = Client::new(stream, session, info, (pool.clone(), worker.clone()));
     if let Some((server, socket)) = server {

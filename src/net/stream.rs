@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -100,6 +100,11 @@ impl Stream {
             Stream::Proxied(inner) => inner.0.file(),
             Stream::Tls(_) => None,
         }
+    }
+
+    /// The number of that socket's descriptor.
+    pub fn descriptor(&self) -> Option<i32> {
+        self.file().map(|file| file.as_raw_fd())
     }
 
     /// The connection itself, without what a load balancer told of it.

@@ -33,7 +33,7 @@ use super::pidfile::Pidfile;
 use super::signals::Signals;
 use super::{Command, Handle, ShutdownMode, ask, gather, memory, service_manager, sockets};
 use crate::admin::snapshot::Snapshot;
-use crate::admin::view::{ConsoleView, PoolerState};
+use crate::admin::view::{ConsoleView, ListenerRow, PoolerState};
 use crate::client::auth::AuthContext;
 use crate::config::Config;
 use crate::http::Health;
@@ -110,6 +110,7 @@ struct Shown {
     terms: Mutex<Arc<Terms>>,
     averages: Mutex<Arc<Averages>>,
     dns: Arc<Dns>,
+    listeners: Vec<ListenerRow>,
     controls: Controls,
     stopping: AtomicBool,
 }
@@ -133,6 +134,9 @@ impl Shown {
         );
         view.memory.extend(memory::resident());
         view.names = self.dns.hosts();
+        if !self.stopping.load(Ordering::Relaxed) {
+            view.listeners = self.listeners.clone();
+        }
         view.lookups = self.dns.counts().1;
         view
     }
@@ -215,6 +219,7 @@ impl Process {
         for bound in &listeners {
             info!(listen = bound.place(), "listening on");
         }
+        let listening = sockets::shown(&listeners, general.listen_port);
         let stats_period = general.stats_period;
         let log_stats = general.log_stats;
         let terms = Arc::new(Terms {
@@ -239,6 +244,7 @@ impl Process {
             terms: Mutex::new(terms.clone()),
             averages: Mutex::new(Arc::new(Averages::new(Instant::now()))),
             dns: dns.clone(),
+            listeners: listening,
             controls: controls.clone(),
             stopping: AtomicBool::new(false),
         });

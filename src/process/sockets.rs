@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 
 use anyhow::Context;
 use tokio::task::AbortHandle;
@@ -9,8 +10,10 @@ use tracing::{info, warn};
 
 use super::handover::Inheritance;
 use super::{Handle, identity};
+use crate::admin::view::ListenerRow;
 use crate::config::Settings;
 use crate::http::{self, Health};
+use crate::net::PeerAddr;
 use crate::net::listener::{self, Bound};
 use crate::worker::Sockets;
 
@@ -49,6 +52,23 @@ pub fn open(
         "nothing to listen on: set listen_addr or unix_socket_dir"
     );
     Ok((bound, Sockets::Own))
+}
+
+/// As SHOW FDS has them. `port`: that of Unix sockets.
+pub fn shown(listeners: &[Bound], port: u16) -> Vec<ListenerRow> {
+    let row = |bound: &Bound| match bound {
+        Bound::Tcp(socket, addr) => ListenerRow {
+            fd: socket.as_raw_fd(),
+            addr: addr.ip().to_string(),
+            port: addr.port(),
+        },
+        Bound::Unix(socket, _) => ListenerRow {
+            fd: socket.as_raw_fd(),
+            addr: PeerAddr::Unix.host(),
+            port,
+        },
+    };
+    listeners.iter().map(row).collect()
 }
 
 /// The stats port: that of the process that is replaced, or a new one.

@@ -65,6 +65,8 @@ pub struct ServerInfo {
     pub host: Host,
     pub peer: PeerAddr,
     pub local: PeerAddr,
+    /// Of its socket, as [`Stream::descriptor`] has it.
+    pub descriptor: Option<i32>,
     pub key: Option<BackendKey>,
     pub encryption: Option<Encryption>,
     /// How it was encrypted, if it was.

@@ -1,5 +1,6 @@
 //! Connections that have not logged in, as SHOW SOCKETS has them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::admin::snapshot::{ClientState, SocketRow};
@@ -12,6 +13,7 @@ pub struct Login {
     peer: PeerAddr,
     local: PeerAddr,
     peer_pid: u32,
+    descriptor: Option<i32>,
     since: SystemTime,
     /// It turned out to be a cancel request.
     pub cancels: bool,
@@ -23,6 +25,7 @@ impl Login {
             peer: stream.peer_addr(),
             local: stream.local_addr(),
             peer_pid: stream.peer_pid(),
+            descriptor: stream.descriptor(),
             since: SystemTime::now(),
             cancels: false,
         }
@@ -55,6 +58,8 @@ impl Login {
             worker,
             held: 0,
             unsent: 0,
+            fd: self.descriptor,
+            variables: Arc::default(),
         }
     }
 }

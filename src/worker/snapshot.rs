@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Worker;
 use crate::admin::snapshot::{
-    ClientState, HostRow, MemoryRow, PoolRow, ServerState, Snapshot, SocketRow,
+    ClientState, HostRow, MemoryRow, PoolRow, ServerState, Snapshot, SocketRow, Variables,
 };
 use crate::client::{self, ClientInfo};
 use crate::config::{Host, PoolConfig};
@@ -26,7 +27,10 @@ impl Worker {
         let clients = self.clients.borrow();
         let consoles = self.consoles.borrow();
         let all = clients.values().chain(consoles.values());
-        let mut rows: Vec<_> = all.map(|c| client_row(c, worker, &now)).collect();
+        let mut seen = SeenVariables::default();
+        let mut rows: Vec<_> = all
+            .map(|client| client_row(client, worker, &now, &mut seen))
+            .collect();
         let logins = self.logins.borrow();
         rows.extend(logins.iter().map(|(id, login)| login.row(*id, worker)));
         let mut counts: HashMap<*const Pool, ClientCounts> = HashMap::new();
@@ -38,8 +42,11 @@ impl Worker {
                 _ => count.active += 1,
             }
         }
-        let name_of = |row: &SocketRow<_>| (row.id, row.application_name.clone());
-        let client_names: HashMap<u64, String> = rows.iter().map(name_of).collect();
+        let settings_of = |row: &SocketRow<_>| {
+            let settings = (row.application_name.clone(), row.variables.clone());
+            (row.id, settings)
+        };
+        let of_clients: HashMap<u64, _> = rows.iter().map(settings_of).collect();
         let (mut servers, mut opening) = (Vec::new(), Vec::new());
         let mut pools = Vec::new();
         for pool in self.pools.each() {
@@ -49,8 +56,11 @@ impl Worker {
             pools.push(pool_row(&pool, count, &now));
             let book = pool.book();
             let idle = book.idle();
-            let idle_names: HashMap<u64, String> = idle
-                .map(|(idle, _)| (idle.info.id, application_name(idle.backend.params())))
+            let of_idle: HashMap<u64, _> = idle
+                .map(|(idle, _)| {
+                    let params = idle.backend.params();
+                    (idle.info.id, (application_name(params), seen.of(params)))
+                })
                 .collect();
             for (_, info) in pool.servers().iter() {
                 let mut row = server_row(info, worker, &now);
@@ -60,11 +70,11 @@ impl Worker {
                 row.database = config.database.to_string();
                 row.user = config.user.to_string();
                 // A client's settings go with it to the server.
-                let name = match row.link {
-                    Some(client) => client_names.get(&client),
-                    None => idle_names.get(&row.id),
+                let settings = match row.link {
+                    Some(client) => of_clients.get(&client),
+                    None => of_idle.get(&row.id),
                 };
-                row.application_name = name.cloned().unwrap_or_default();
+                (row.application_name, row.variables) = settings.cloned().unwrap_or_default();
                 servers.push(row);
             }
             let openings = pool.openings();
@@ -222,7 +232,35 @@ impl Moment {
     }
 }
 
-fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<ClientState> {
+/// Equal settings are shared, and shown once.
+#[derive(Default)]
+struct SeenVariables(HashMap<*const Params, Arc<Variables>>);
+
+impl SeenVariables {
+    /// `params` must live as long as this does.
+    fn of(&mut self, params: &Rc<Params>) -> Arc<Variables> {
+        let seen = self.0.entry(Rc::as_ptr(params));
+        let value =
+            |name: &[u8]| String::from_utf8_lossy(params.get(name).unwrap_or_default()).into();
+        let variables = seen.or_insert_with(|| {
+            Arc::new(Variables {
+                client_encoding: value(b"client_encoding"),
+                standard_conforming_strings: value(b"standard_conforming_strings"),
+                datestyle: value(b"DateStyle"),
+                timezone: value(b"TimeZone"),
+            })
+        });
+        variables.clone()
+    }
+}
+
+fn client_row(
+    info: &ClientInfo,
+    worker: usize,
+    now: &Moment,
+    seen: &mut SeenVariables,
+) -> SocketRow<ClientState> {
+    let params = info.params.get();
     let state = info.state.get();
     let link = info.link.get();
     let since = info.request_time.get();
@@ -249,11 +287,10 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
             .map_or(Features::empty(), |server| server.pins.get()),
         link: link.map(|server| server.id),
         remote_pid: info.peer_pid,
-        encryption: info.encryption,
-        application_name: info
-            .params
-            .get()
-            .map_or(String::new(), |p| application_name(&p)),
+        encryption: info.encryption(),
+        application_name: params.as_ref().map_or(String::new(), application_name),
+        variables: params.as_ref().map_or_else(Arc::default, |p| seen.of(p)),
+        fd: info.descriptor(),
         prepared_statements: info.prepared_statements.get() as usize,
         worker,
         held: info.held.get(),
@@ -261,7 +298,7 @@ fn client_row(info: &ClientInfo, worker: usize, now: &Moment) -> SocketRow<Clien
     }
 }
 
-fn application_name(params: &Params) -> String {
+fn application_name(params: &Rc<Params>) -> String {
     let name = params.get(b"application_name").unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()
 }
@@ -290,6 +327,8 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         worker,
         held: info.held.get(),
         unsent: info.unsent.get(),
+        fd: info.descriptor,
+        variables: Arc::default(),
     }
 }
 
@@ -324,5 +363,7 @@ fn opening_row(opening: &Opening, config: &PoolConfig, worker: usize) -> SocketR
         worker,
         held: 0,
         unsent: 0,
+        fd: None,
+        variables: Arc::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! The database `pgbouncer`: what operators and their tools read and type.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::TcpListener;
 
 use crate::support::{Cluster, Frontend, RawClient, Relay, Setup, eventually, patiently, psql};
@@ -534,4 +535,49 @@ fn a_cancel_request_is_shown_while_it_is_under_way() {
     assert_eq!(client.answer().error().sqlstate(), "57014");
     let rows = pooler.show("CLIENTS");
     assert!(rows.iter().all(|row| row["state"] == "idle"), "{rows:?}");
+}
+
+/// Each number is that of the socket whose address stands beside it.
+#[test]
+fn descriptors_are_those_of_the_process() {
+    let pooler = Setup::new().pool_size(1).set("stats_users", "app2").start();
+    let mut client = pooler.login();
+    client.query("set timezone = 'Asia/Tokyo'");
+    client.query("begin");
+    let rows = pooler.show("FDS");
+    let tasks: Vec<_> = rows.iter().map(|row| row["task"].as_str()).collect();
+    assert_eq!(tasks, ["pooler", "pooler", "client", "server"]);
+    let (listener, theirs, ours) = (&rows[1], &rows[2], &rows[3]);
+    assert_eq!(
+        (&theirs["link"], &ours["link"]),
+        (&ours["fd"], &theirs["fd"])
+    );
+    assert_eq!(
+        (&theirs["timezone"], &ours["timezone"]),
+        (&"Asia/Tokyo".to_owned(), &"Asia/Tokyo".to_owned())
+    );
+    let addresses = fs::read_to_string("/proc/net/tcp").unwrap();
+    for (row, end) in [(listener, 1), (theirs, 2), (ours, 2)] {
+        let place = format!("/proc/{}/fd/{}", pooler.id(), row["fd"]);
+        let inode = fs::read_link(place).unwrap().display().to_string();
+        let inode = inode
+            .strip_prefix("socket:[")
+            .unwrap()
+            .trim_end_matches(']');
+        let fields = addresses
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let socket = fields
+            .clone()
+            .find(|fields| fields.get(9) == Some(&inode))
+            .unwrap();
+        let port: u16 = row["port"].parse().unwrap();
+        assert!(
+            socket[end].ends_with(&format!(":{port:04X}")),
+            "{row:?}: {socket:?}"
+        );
+    }
+    let mut stats = RawClient::login(&pooler.address, "app2", "pgbouncer");
+    let error = stats.try_query("show fds").error();
+    assert!(error.message().contains("admin access needed"), "{error:?}");
 }

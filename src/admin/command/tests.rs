@@ -134,18 +134,6 @@ fn parameters_are_faked() {
 }
 
 #[test]
-fn what_is_not_built_is_known_by_name() {
-    let cases = [
-        ("show fds", "SHOW FDS", true),
-        ("select FDS", "SHOW FDS", true),
-    ];
-    for (text, name, admin_only) in cases {
-        let name = name.to_owned();
-        assert_eq!(parsed(text), Command::NotBuilt { name, admin_only });
-    }
-}
-
-#[test]
 fn controls_with_and_without_a_database() {
     let app = || Some("app".to_owned());
     let cases = [
@@ -206,16 +194,5 @@ proptest! {
         );
         let (k, v) = Scanner::new(&text).set().unwrap();
         prop_assert_eq!((k.text, v.text), (key, value));
-    }
-}
-
-#[test]
-fn docs_name_what_is_not_built() {
-    let docs = include_str!("../../../docs/console.md");
-    let (_, differs) = docs.split_once("- Not built yet").unwrap();
-    let (list, _) = differs.split_once("\n- ").unwrap();
-    for (name, _) in &SHOW_NOT_BUILT {
-        let found = list.split([' ', ',', '.', '\n']).any(|word| word == *name);
-        assert!(found, "docs/console.md must say that {name} is not built");
     }
 }

@@ -5,6 +5,7 @@
 mod config;
 mod databases;
 mod dns;
+mod fds;
 mod hosts;
 mod lists;
 mod mem;
@@ -33,6 +34,7 @@ pub enum Show {
     Databases,
     DnsHosts,
     DnsZones,
+    Fds,
     Hosts,
     Lists,
     Mem,
@@ -52,13 +54,14 @@ pub enum Show {
 
 impl Show {
     /// Every table.
-    pub const ALL: [Show; 21] = [
+    pub const ALL: [Show; 22] = [
         Show::ActiveSockets,
         Show::Clients,
         Show::Config,
         Show::Databases,
         Show::DnsHosts,
         Show::DnsZones,
+        Show::Fds,
         Show::Hosts,
         Show::Lists,
         Show::Mem,
@@ -85,6 +88,7 @@ impl Show {
             Show::Databases => "DATABASES",
             Show::DnsHosts => "DNS_HOSTS",
             Show::DnsZones => "DNS_ZONES",
+            Show::Fds => "FDS",
             Show::Hosts => "HOSTS",
             Show::Lists => "LISTS",
             Show::Mem => "MEM",
@@ -110,6 +114,11 @@ impl Show {
             .find(|show| show.word().eq_ignore_ascii_case(word))
     }
 
+    /// Whether PgBouncer refuses it to those who may only look.
+    pub fn admin_only(self) -> bool {
+        self == Show::Fds
+    }
+
     /// Whether the workers must be asked; the rest stands in the view.
     pub fn needs_snapshot(self) -> bool {
         !matches!(
@@ -127,6 +136,7 @@ impl Show {
             Show::Databases => databases::databases(snapshot, view),
             Show::DnsHosts => dns::hosts(view),
             Show::DnsZones => dns::zones(),
+            Show::Fds => fds::fds(snapshot, view),
             Show::Hosts => hosts::hosts(snapshot),
             Show::Lists => lists::lists(snapshot, view),
             Show::Mem => mem::mem(snapshot, view),

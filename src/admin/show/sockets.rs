@@ -157,7 +157,7 @@ fn detailed(
 }
 
 /// In the order in which they came.
-fn by_id<S>(rows: &[SocketRow<S>]) -> impl Iterator<Item = &SocketRow<S>> {
+pub(super) fn by_id<S>(rows: &[SocketRow<S>]) -> impl Iterator<Item = &SocketRow<S>> {
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_by_key(|row| row.id);
     rows.into_iter()

@@ -4,17 +4,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::admin::snapshot::{
-    ClientState, HostRow, MemoryRow, PeerRow, PoolRow, ServerState, SocketRow,
+    ClientState, HostRow, MemoryRow, PeerRow, PoolRow, ServerState, SocketRow, Variables,
 };
 use crate::admin::table::Value;
-use crate::admin::view::{ConfigRow, DatabaseRow, PoolerState, UserRow};
+use crate::admin::view::{ConfigRow, DatabaseRow, ListenerRow, PoolerState, UserRow};
 use crate::config::PoolMode;
 use crate::net::dns::DnsHost;
 use crate::route::State;
 use crate::sql::effects::Features;
 use crate::stats::{Averages, Totals};
 
-/// Names with PgBouncer's type letters: s text, i int4, q int8, N numeric.
+/// Names with PgBouncer's type letters: s text, i int4, q int8, N numeric, b bytea.
 fn columns(show: Show) -> String {
     let snapshot = Snapshot::default();
     let view = view();
@@ -26,6 +26,7 @@ fn columns(show: Show) -> String {
             Type::Int4 => 'i',
             Type::Int8 => 'q',
             Type::Numeric => 'N',
+            Type::Bytea => 'b',
         })
         .collect();
     let names: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
@@ -53,6 +54,12 @@ fn columns_are_pgbouncers() {
     assert_eq!(
         columns(Show::PeerPools),
         "iiiii peer_id,cl_active_cancel_req,cl_waiting_cancel_req,sv_active_cancel,sv_login"
+    );
+    assert_eq!(
+        columns(Show::Fds),
+        "issssiqisssssbb \
+         fd,task,user,database,addr,port,cancel,link,client_encoding,std_strings,datestyle,\
+         timezone,password,scram_client_key,scram_server_key"
     );
     assert_eq!(columns(Show::DnsHosts), "sqs hostname,ttl,addrs");
     assert_eq!(columns(Show::DnsZones), "sqi zonename,serial,count");
@@ -126,7 +133,11 @@ fn every_row_fills_its_columns() {
             for (value, (name, kind)) in row.iter().zip(table.columns) {
                 let number = matches!(value, Value::Number(_));
                 let text = matches!(value, Value::Text(_) | Value::Null);
-                let right = if *kind == Type::Text { text } else { number };
+                let right = match kind {
+                    Type::Text => text,
+                    Type::Bytea => *value == Value::Null,
+                    Type::Int4 | Type::Int8 | Type::Numeric => number,
+                };
                 assert!(right, "{show:?}.{name}: {value:?}");
             }
         }
@@ -175,6 +186,29 @@ fn sockets_with_what_is_kept_of_them() {
     assert!(rows[3].ends_with("|11|0|0|0|0|0|0|0"), "{rows:?}");
     let active: Vec<_> = printed(Show::ActiveSockets).iter().map(state).collect();
     assert_eq!(active, ["cl_active", "cl_waiting", "sv_active", "cl_login"]);
+}
+
+#[test]
+fn descriptors_of_who_has_them() {
+    let settings = "UTF8|on|ISO, MDY|UTC|NULL|NULL|NULL";
+    let all = [
+        "7|pooler|NULL|NULL|0.0.0.0|6432|0|0|NULL|NULL|NULL|NULL|NULL|NULL|NULL".to_owned(),
+        format!("15|client|eve|app|10.0.0.1|5000|0|0|{settings}"),
+        format!("12|client|alice|app|10.0.0.1|5000|0|21|{settings}"),
+        format!("13|client|bob|app|unix|6432|0|0|{settings}"),
+        format!("21|server|alice|app|10.0.0.1|5000|0|12|{settings}"),
+    ];
+    assert_eq!(printed(Show::Fds), all);
+    let view = view();
+    let mut snapshot = snapshot();
+    // TLS at one end of a link.
+    snapshot.servers[0].fd = None;
+    let rows = Show::Fds.table(&snapshot, &view).rows;
+    let shown: Vec<_> = rows.iter().map(|row| &row[0]).collect();
+    assert_eq!(
+        shown,
+        [&Value::Number(7), &Value::Number(15), &Value::Number(13)]
+    );
 }
 
 #[test]
@@ -351,6 +385,13 @@ fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
         worker: 0,
         held: 0,
         unsent: 0,
+        fd: Some(10 + id as i32),
+        variables: Arc::new(Variables {
+            client_encoding: "UTF8".to_owned(),
+            standard_conforming_strings: "on".to_owned(),
+            datestyle: "ISO, MDY".to_owned(),
+            timezone: "UTC".to_owned(),
+        }),
     }
 }
 
@@ -555,5 +596,10 @@ fn view() -> ConsoleView {
         ],
         averages: Arc::new(Averages::new(start)),
         memory: vec![MemoryRow::uniform("db_cache", 100, 3)],
+        listeners: vec![ListenerRow {
+            fd: 7,
+            addr: "0.0.0.0".to_owned(),
+            port: 6432,
+        }],
     }
 }

@@ -268,7 +268,8 @@ impl Client {
             self.info.request_time.set(lease.info.asked_at.get());
         }
         let prepared = self.session.prepared_statements();
-        self.info.prepared_statements.set(prepared as u32);
+        let prepared = prepared.min(u16::MAX.into()) as u16;
+        self.info.prepared_statements.set(prepared);
         self.info.params.set(Some(self.session.params().clone()));
         if self.session.channels().is_some() {
             self.worker.release_pid(self.info.id);

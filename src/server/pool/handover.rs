@@ -186,6 +186,7 @@ impl Pool {
             host,
             peer: stream.peer_addr(),
             local: stream.local_addr(),
+            descriptor: stream.descriptor(),
             key,
             encryption,
             connector,

@@ -176,6 +176,7 @@ impl Pool {
             host,
             peer: stream.peer_addr(),
             local: stream.local_addr(),
+            descriptor: stream.descriptor(),
             key: logged_in.backend_key,
             encryption: stream.encryption(),
             replication,
