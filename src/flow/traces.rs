@@ -168,10 +168,14 @@ impl Traces {
         if self.wants_list() {
             parts.push(LIST.to_vec());
         }
-        if self.alters_code {
+        let mut question = Vec::new();
+        if self.alters_code && !suspects.are_unknown() {
             parts.push(format!("SELECT * FROM ({SUSPECTS}) suspects").into_bytes());
+            // It would take longer than the query.
+            question.extend_from_slice(b"SET LOCAL jit = off; ");
         }
-        (!parts.is_empty()).then(|| parts.join(&b" UNION ALL "[..]))
+        question.extend_from_slice(&parts.join(&b" UNION ALL "[..]));
+        (!parts.is_empty()).then_some(question)
     }
 
     /// What is there now. `known` as in [`Traces::question`]; `finding`: the

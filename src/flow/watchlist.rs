@@ -1,7 +1,7 @@
 //! A database's suspects as all workers know them.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::sql::effects::Suspects;
@@ -10,6 +10,8 @@ use crate::sql::effects::Suspects;
 #[derive(Debug, Default)]
 pub struct LatestSuspects {
     version: AtomicU32,
+    /// Somebody was told that they are not known one by one.
+    warned: AtomicBool,
     suspects: Mutex<Arc<Suspects>>,
 }
 
@@ -56,10 +58,15 @@ impl Watchlist {
     }
 
     /// It has answered.
-    pub(super) fn replace(&self, suspects: Suspects) {
+    pub fn replace(&self, suspects: Suspects) {
         let latest = self.latest.suspects.lock();
         *latest.unwrap_or_else(PoisonError::into_inner) = Arc::new(suspects);
         self.latest.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether this is the first time that anybody asks.
+    pub fn is_first_warning(&self) -> bool {
+        !self.latest.warned.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use thiserror::Error;
+use tracing::warn;
 
 use super::lease::Server;
 use super::pool::Pool;
 use crate::flow::{Finding, Output, OwnQuery, Params, Release, ServerFault, Shared, error_fields};
-use crate::sql::effects::Features;
+use crate::sql::effects::{Features, MOST_NAMES, MOST_SETTINGS, OLDEST, Suspects};
 
 /// PgBouncer's words for a server that has closed a connection.
 const CRASHED: &str = "server conn crashed?";
@@ -115,11 +116,37 @@ pub async fn wipe(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> 
 
 /// Finds out what leaves something in sessions unseen.
 pub async fn look_for_suspects(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> {
+    let version = server.backend.params().get(b"server_version");
+    if !can_be_asked(version.unwrap_or_default()) {
+        if pool.suspects.is_first_warning() {
+            let conn = pool.log_server(&server.info);
+            warn!(%conn, "what functions, triggers and views leave in sessions is not followed: \
+                that needs PostgreSQL {OLDEST}; a client that uses such ones wants pool_mode = session");
+        }
+        pool.suspects.replace(Suspects::unknown());
+        return Ok(());
+    }
     let mut out = Vec::new();
     let backend = &mut server.backend;
     with_shared(pool, |shared| backend.look_for_suspects(&mut out, shared));
     send(server, &out).await?;
-    settle(server, pool).await
+    settle(server, pool).await?;
+    if pool.suspects.suspects().are_everything() && pool.suspects.is_first_warning() {
+        let conn = pool.log_server(&server.info);
+        warn!(%conn, "more than {MOST_NAMES} functions and relations, or {MOST_SETTINGS} settings \
+            that they set, may leave something in sessions: every transaction is asked about. \
+            session_features = ignore asks about none");
+    }
+    Ok(())
+}
+
+/// `version`: as the server reports it, `15.4 (Debian 15.4-1)` or `19devel`.
+fn can_be_asked(version: &[u8]) -> bool {
+    let digits = version.iter().take_while(|byte| byte.is_ascii_digit());
+    let major = digits.fold(0u32, |n, digit| {
+        n.saturating_mul(10) + u32::from(digit - b'0')
+    });
+    major >= OLDEST
 }
 
 /// Runs a query with one parameter for what it finds. Neither text may contain
@@ -269,4 +296,19 @@ fn with_shared<T>(pool: &Pool, work: impl FnOnce(&mut Shared<'_>) -> T) -> T {
         suspects: &pool.suspects,
         bounds: local.bounds.get(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_can_be_asked() {
+        for version in ["14.0", "15.4 (Debian 15.4-1)", "19devel", "18beta1"] {
+            assert!(can_be_asked(version.as_bytes()), "{version}");
+        }
+        for version in ["13.22", "9.6.24", "", "x"] {
+            assert!(!can_be_asked(version.as_bytes()), "{version}");
+        }
+    }
 }

@@ -60,6 +60,7 @@ mod signals;
 mod sockets;
 mod split;
 mod stats_port;
+mod suspects;
 mod suspend;
 mod systemd;
 mod threads;

@@ -15,6 +15,12 @@ fn start() -> Pooler {
         .start()
 }
 
+/// Each client gets the connection that another has used.
+fn one_connection() -> Pooler {
+    let setup = Setup::new().pool_size(1);
+    setup.set("session_features", "pin").start()
+}
+
 /// Has `others` take and change every connection that is free.
 fn shuffle(others: &mut [RawClient]) {
     for other in others.iter_mut() {
@@ -49,10 +55,7 @@ fn pins(pooler: &Pooler) -> Vec<String> {
 
 #[test]
 fn settings_that_are_not_reported_follow_their_client() {
-    let pooler = Setup::new()
-        .pool_size(1)
-        .set("session_features", "pin")
-        .start();
+    let pooler = one_connection();
     let (mut first, mut second) = (pooler.login(), pooler.login());
     let default = second.value("show work_mem");
     for (set, name, value) in [
@@ -106,10 +109,7 @@ fn settings_that_are_not_reported_follow_their_client() {
 
 #[test]
 fn what_was_rolled_back_was_not_set() {
-    let pooler = Setup::new()
-        .pool_size(1)
-        .set("session_features", "pin")
-        .start();
+    let pooler = one_connection();
     let (mut first, mut second) = (pooler.login(), pooler.login());
     first.query("set work_mem = '3MB'");
     for text in [
@@ -134,10 +134,7 @@ fn what_was_rolled_back_was_not_set() {
 
 #[test]
 fn reset_goes_back_to_what_the_session_began_with() {
-    let pooler = Setup::new()
-        .pool_size(1)
-        .set("session_features", "pin")
-        .start();
+    let pooler = one_connection();
     let options = [("TimeZone", "Asia/Tokyo"), ("options", "-c work_mem=3MB")];
     let (mut first, mut second) = (pooler.login_with(&options), pooler.login());
     for reset in [
@@ -175,10 +172,7 @@ fn a_reset_goes_back_on_a_connection_that_is_kept_as_well() {
 
 #[test]
 fn a_reset_is_reported_as_the_session_knows_it() {
-    let pooler = Setup::new()
-        .pool_size(1)
-        .set("session_features", "pin")
-        .start();
+    let pooler = one_connection();
     let mut client = pooler.login_with(&[("TimeZone", "Asia/Tokyo")]);
     for reset in ["reset all", "reset timezone", "discard all"] {
         client.parameters.clear();
@@ -211,10 +205,7 @@ fn a_session_does_not_begin_with_what_a_transaction_has_set() {
 
 #[test]
 fn a_role_follows_its_client() {
-    let pooler = Setup::new()
-        .pool_size(1)
-        .set("session_features", "pin")
-        .start();
+    let pooler = one_connection();
     let user = pooler.login().value("select current_user");
     create_role(&pooler);
     let (mut first, mut second) = (pooler.login(), pooler.login());
@@ -238,10 +229,7 @@ fn a_role_follows_its_client() {
 
 #[test]
 fn an_empty_setting_is_set_nevertheless() {
-    let pooler = Setup::new()
-        .pool_size(1)
-        .set("session_features", "pin")
-        .start();
+    let pooler = one_connection();
     let (mut first, mut second) = (pooler.login(), pooler.login());
     first.query("set app.empty = ''");
     second.query("set app.other = 'x'");
@@ -364,11 +352,7 @@ fn what_a_client_leaves_is_its_own_until_it_is_gone() {
 
 #[test]
 fn functions_triggers_and_views_hide_nothing() {
-    let pooler = Setup::new()
-        .one_worker()
-        .pool_size(2)
-        .set("session_features", "pin")
-        .start();
+    let pooler = start();
     let mut maker = pooler.login();
     maker.query(
         "create function hidden(text) returns text language sql

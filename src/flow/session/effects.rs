@@ -93,6 +93,7 @@ impl Session {
             (Some(seen), Some(unseen)) => Cow::Owned(Effects {
                 opaque: seen.opaque | unseen.opaque,
                 leaves: seen.leaves | unseen.leaves,
+                alters_code: seen.alters_code | (seen.makes_code & unseen.opaque),
                 ..seen.clone()
             }),
         };

@@ -11,7 +11,7 @@ mod suspects;
 mod tests;
 
 pub use glance::{may_advance_a_sequence, may_matter};
-pub use suspects::{QUERY as SUSPECTS, Suspects};
+pub use suspects::{MOST_NAMES, MOST_SETTINGS, OLDEST, QUERY as SUSPECTS, Suspects};
 
 use super::lexer::Dialect;
 
@@ -89,8 +89,10 @@ pub struct Effects {
     pub opaque: bool,
     /// It begins or ends a transaction, or a part of one.
     pub transaction: bool,
-    /// It may add to what has effects without saying so, or take from it:
-    /// functions, triggers, views.
+    /// It creates what may have effects without saying so if what it uses has:
+    /// a function, a trigger, a view.
+    pub makes_code: bool,
+    /// That may have effects of its own.
     pub alters_code: bool,
     /// It changes what new sessions begin with: `ALTER ROLE ... SET`.
     pub alters_defaults: bool,
@@ -105,7 +107,7 @@ impl Effects {
             return None;
         }
         let effects = read::effects(text, dialect);
-        (effects.matters() || effects.releases).then(|| Box::new(effects))
+        (effects.matters() || effects.releases || effects.makes_code).then(|| Box::new(effects))
     }
 
     /// Those of a text of which only a part is known.
@@ -122,6 +124,7 @@ impl Effects {
         let nothing = Effects {
             transaction: self.transaction,
             releases: self.releases,
+            makes_code: self.makes_code,
             ..Effects::default()
         };
         *self != nothing

@@ -1,5 +1,6 @@
 //! Reads a text whose words matter.
 
+use super::suspects::may_hide;
 use super::{Effects, Features};
 use crate::sql::lexer::{Dialect, TokenKind};
 use crate::sql::statements::Statements;
@@ -11,6 +12,7 @@ pub(super) fn effects(text: &[u8], dialect: Dialect) -> Effects {
         effects.opaque |= statement.broken;
         let mut tokens = Tokens::new(statement.text, dialect);
         begin(&mut effects, &mut tokens);
+        effects.alters_code |= effects.makes_code && may_hide(statement.text);
         let mut all = Tokens::new(statement.text, dialect);
         words(&mut effects, &mut all);
     }
@@ -48,7 +50,7 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     } else if is("deallocate") || is("unlisten") || is("close") || is("drop") {
         effects.releases = true;
     } else if is("create") && makes_code(tokens) {
-        effects.alters_code = true;
+        effects.makes_code = true;
     } else if is("alter") && tokens.accept("database") {
         let mut ahead = tokens.clone();
         effects.needs_empty_database |= has_word(&mut ahead, &["rename", "tablespace"]);

@@ -237,14 +237,25 @@ fn defaults_of_new_sessions() {
 #[test]
 fn code_that_others_run() {
     for text in [
-        "create function f() returns int language sql as 'select 1'",
-        "CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC END",
-        "create constraint trigger t after insert on u execute function f()",
-        "create or replace view v as select 1",
+        "create function f() returns void language sql as 'select set_config(a, b, c)'",
+        "create function f() returns int language plpgsql as $$ begin EXECUTE $1; end $$",
+        "CREATE OR REPLACE PROCEDURE p() BEGIN ATOMIC SELECT pg_advisory_lock(1); END",
+        "create or replace view v as select setseed(1)",
     ] {
         assert!(of(text).alters_code, "{text}");
     }
-    assert!(!of("create table function_ (a int)").alters_code);
+    // They do if what they use does.
+    for text in [
+        "create function f() returns int language sql as 'select offset_of(1)'",
+        "create constraint trigger t after insert on u execute function f()",
+        "create event trigger t on sql_drop execute function f()",
+        "create or replace view v as select f()",
+    ] {
+        let effects = of(text);
+        assert!(effects.makes_code && !effects.alters_code, "{text}");
+    }
+    let effects = of("create table function_ (a int)");
+    assert!(!effects.makes_code && !effects.alters_code);
 }
 
 #[test]
