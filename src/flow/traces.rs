@@ -69,7 +69,12 @@ impl Traces {
 
     /// Whether there may be one of these, or other settings than before.
     pub fn touch(&self, features: Features) -> bool {
-        self.changes_settings() || self.opaque || self.leaves.intersects(features)
+        self.changes_settings() || self.opaque || self.leave(features)
+    }
+
+    /// Whether the texts say that there is one of these.
+    pub fn leave(&self, features: Features) -> bool {
+        self.leaves.intersects(features)
     }
 
     fn changes_settings(&self) -> bool {

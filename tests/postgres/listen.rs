@@ -179,17 +179,22 @@ fn nobody_takes_anothers_notification_for_its_own() {
 #[test]
 fn who_knows_its_server_process_hears_from_it() {
     let pooler = restless();
-    for order in [[0, 1], [1, 0]] {
+    let asks = "select pg_backend_pid()";
+    for texts in [
+        ["listen news", asks, "notify news"],
+        [asks, "listen news", "notify news"],
+        [
+            "begin; select pg_backend_pid()",
+            "listen news; notify news",
+            "commit",
+        ],
+    ] {
         let (mut client, mut other) = (pooler.login(), pooler.login());
-        let mut server = String::new();
-        for step in order {
-            match step {
-                0 => server = client.query("select pg_backend_pid()").column().remove(0),
-                _ => _ = client.query("listen news"),
-            }
-        }
-        let answer = client.query("notify news");
-        assert_eq!(parts(&answer.messages[1]).0.to_string(), server);
+        let answers = texts.map(|text| client.query(text));
+        let mut server = answers.iter().flat_map(|answer| answer.column());
+        let told = answers[2].messages.iter().find(|m| m.tag == b'A');
+        assert_eq!(parts(told.unwrap()).0.to_string(), server.next().unwrap());
+        client.query("unlisten *");
         // The others are who they were.
         other.query("listen news");
         let answer = other.query("notify news");

@@ -10,7 +10,6 @@ use crate::client::farewell::End;
 use crate::config::PoolMode;
 use crate::flow::{Outlook, Release, Setback, Shared, Wait};
 use crate::server::{Again, Course, Farewell, Lease, Way};
-use crate::sql::effects::Features;
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
 
@@ -223,9 +222,7 @@ impl Client {
             let _ = server.output.write(&mut server.stream, cx, &question);
         }
         server.info.pins.set(server.backend.pins());
-        if self.session.channels().is_some()
-            && server.backend.pins().contains(Features::BACKEND_PID)
-        {
+        if self.session.channels().is_some() && server.backend.is_known() {
             // The client knows by which process id it sends.
             self.worker.release_pid(self.info.id);
         }

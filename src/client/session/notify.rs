@@ -7,7 +7,6 @@ use std::task::Context;
 use super::{Client, Hold, gone};
 use crate::client::farewell::End;
 use crate::flow::{Release, Wait};
-use crate::sql::effects::Features;
 use crate::stats::add;
 use crate::wire::TxStatus;
 
@@ -32,9 +31,8 @@ impl Client {
         let Hold::Linked(lease) = &self.hold else {
             return None;
         };
-        let known = lease.backend.pins().contains(Features::BACKEND_PID);
-        let unnamed = known || lease.info.read_only;
-        let key = lease.info.key.as_ref().filter(|_| !unnamed);
+        let silent = lease.backend.is_known() || lease.info.read_only;
+        let key = lease.info.key.as_ref().filter(|_| !silent);
         Some(key.map_or(0, |key| key.pid as u32))
     }
 

@@ -18,6 +18,13 @@ impl Backend {
         self.pins
     }
 
+    /// Whether its client has asked for its process id.
+    pub fn is_known(&self) -> bool {
+        let traces = self.traces.as_ref();
+        let asked = traces.is_some_and(|traces| traces.leave(Features::BACKEND_PID));
+        asked || self.pins.contains(Features::BACKEND_PID)
+    }
+
     /// Whether another client might find something of this one's there.
     #[inline]
     pub fn is_marked(&self) -> bool {
