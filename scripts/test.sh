@@ -4,6 +4,8 @@
 #   scripts/test.sh [ARGUMENTS FOR cargo test...]
 #   scripts/test.sh --matrix [...]   the same on each PostgreSQL to be had (15, 16, 18)
 #
+# Without arguments the quick suites of drivers are run as well.
+#
 # PG_BIN=<dir> chooses one PostgreSQL. At the end stands one line per
 # PostgreSQL with the number of tests that passed, failed and were ignored.
 set -euo pipefail
@@ -64,6 +66,13 @@ if [ $# -eq 0 ]; then
     # What depends most on the kind of configuration.
     PGWEIR_TEST_CONFIG=ini run_tests "${bins[0]}" "a pgbouncer.ini" --test postgres -- \
         auth:: parameters:: prepared:: refusals:: wire::
+    say "testing with suites of drivers"
+    if PG_BIN=${bins[0]} "$ROOT/scripts/test-drivers.sh" --quick; then
+        summary+=("ok: suites of drivers")
+    else
+        summary+=("FAILED: suites of drivers (docs/drivers.md)")
+        status=1
+    fi
     # A second build, of the program alone, for what the first leaves out.
     run_tests "${bins[0]}" "LDAP and PAM" --features ldap,pam --test entrusted
 fi

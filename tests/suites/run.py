@@ -97,11 +97,12 @@ def main():
     parser.add_argument("--pgweir", required=True)
     parser.add_argument("--pgbouncer", help="also through this PgBouncer, for comparison")
     parser.add_argument("--same-direct", action="store_true", help="do not repeat the direct runs")
+    parser.add_argument("--quick", action="store_true", help="the quick ones")
     parser.add_argument("--list", action="store_true", help="print the suites' names")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="all, unless named")
     options = parser.parse_args()
 
-    names = {suite.name: suite for suite in suites.SUITES}
+    names = {suite.name: suite for suite in suites.SUITES if suite.quick or not options.quick}
     if options.list:
         print("\n".join(names))
         return

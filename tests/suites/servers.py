@@ -195,8 +195,8 @@ class Postgres(Daemon):
             run = subprocess.run(psql, env=environment(**where), capture_output=True, text=True)
             if run.returncode == 0:
                 return run.stdout
-            # It takes connections before it has started.
-            if "starting up" not in run.stderr or time.monotonic() > give_up:
+            # It listens before it takes connections.
+            if run.returncode != 2 or time.monotonic() > give_up:
                 raise SystemExit(run.stderr)
             time.sleep(0.1)
 
