@@ -1,6 +1,7 @@
 //! The server's half of a link.
 
 mod answers;
+mod lapses;
 mod packed;
 mod prepared;
 mod stock;
@@ -25,6 +26,7 @@ use crate::sql::listen::Channel;
 use crate::stats::add;
 use crate::wire::{FrameError, TxStatus, build};
 
+pub(super) use lapses::Lapse;
 pub use packed::{PackedBackend, WrittenBackend};
 use prepared::Prepared;
 pub(super) use prepared::{Doubt, Fitness};
@@ -100,6 +102,8 @@ pub struct Backend {
     /// The present transaction may have changed it.
     schema_in_doubt: bool,
     params: Rc<Params>,
+    /// What it reported when it had logged in: what RESET goes back to.
+    defaults: Rc<Params>,
     /// Bytes of a streamed message still to come, and whether the client gets
     /// them.
     rest: usize,
@@ -148,6 +152,7 @@ impl Backend {
             doubt: Doubt::None,
             schema: Arc::default(),
             schema_in_doubt: false,
+            defaults: params.clone(),
             params,
             rest: 0,
             rest_forward: false,

@@ -177,8 +177,10 @@ impl Params {
                 changes.push((&*param.name, Some(&*param.value)));
             }
         }
+        // What is left of an application's setting that was reset.
+        let is_name = |param: &&Param| param.value.is_empty() && param.key.contains(&b'.');
         for param in self.list.iter().filter(settable) {
-            if wanted.find(&param.key).is_err() {
+            if wanted.find(&param.key).is_err() && !is_name(&param) {
                 changes.push((&*param.name, None));
             }
         }
@@ -241,6 +243,31 @@ pub fn set_statement(
         }
         out.extend_from_slice(b", false)");
     }
+}
+
+/// Appends the statement that gives settings these values again where they are at
+/// the server's defaults, in the same way. A setting of an application is so if it
+/// is empty.
+pub fn restore_statement<'a>(
+    out: &mut Vec<u8>,
+    values: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    client_encoding: &[u8],
+) {
+    out.extend_from_slice(b"SELECT pg_catalog.set_config(name, value, false) FROM (VALUES ");
+    for (i, (name, value)) in values.enumerate() {
+        out.extend_from_slice(if i > 0 { b", (" } else { b"(" });
+        text(out, name, client_encoding);
+        out.extend_from_slice(b", ");
+        text(out, value, client_encoding);
+        out.push(b')');
+    }
+    out.extend_from_slice(
+        b") AS own (name, value) WHERE CASE WHEN name LIKE '%.%' \
+        THEN COALESCE(pg_catalog.current_setting(name, true), '') = '' \
+        ELSE pg_catalog.current_setting(name, true) IS DISTINCT FROM value \
+        AND name NOT IN (SELECT pg_catalog.lower(s.name) FROM pg_catalog.pg_settings s \
+        WHERE source = 'session') END",
+    );
 }
 
 /// Appends an expression for `value`.
@@ -350,6 +377,10 @@ mod tests {
             r#"SELECT pg_catalog.set_config('search_path',  E'"$user", o''\\x', false), pg_catalog.set_config('timezone', 'Asia/Tokyo', false), pg_catalog.set_config('work_mem', NULL, false)"#
         );
         assert!(server.changes_to(&server).is_empty());
+        // No name is ever forgotten.
+        let named = params(&[("app.a", "", false)]);
+        assert!(named.changes_to(&Params::default()).is_empty());
+        assert_eq!(Params::default().changes_to(&named).len(), 1);
         let (client, news) = client.with_fixed_of(&server);
         assert_eq!(client.get(b"SERVER_VERSION"), Some(&b"15"[..]));
         assert_eq!(news.len(), 1);

@@ -19,6 +19,8 @@ pub enum OwnQuery {
     LookUp,
     /// What the client has left in the session.
     Stock,
+    /// Gives settings that the client has reset the values that it began with.
+    Restore,
 }
 
 /// How to take back what a message changed for its client, names above all, if
@@ -193,6 +195,17 @@ impl Replies {
     pub fn may_fail(&self) -> bool {
         let ends = |r: &Reply| matches!(r, Reply::Query { .. } | Reply::FunctionCall | Reply::Sync);
         self.queue.iter().any(ends)
+    }
+
+    /// How many ReadyForQuery are to come.
+    pub fn readies(&self) -> usize {
+        let ends = |r: &&Reply| {
+            matches!(
+                r,
+                Reply::Query { .. } | Reply::FunctionCall | Reply::Sync | Reply::Own { .. }
+            )
+        };
+        self.queue.iter().filter(ends).count()
     }
 
     /// Whether something is under way that may do anything, and answers without a

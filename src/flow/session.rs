@@ -543,6 +543,9 @@ impl Session {
             // that (copyfromparse.c, CopyGetData).
             return Step::Pass;
         }
+        if backend.traces.is_some() && !backend.unsynced {
+            backend.restore(self, out);
+        }
         let watched = matches!(message.tag, FrontendTag::Query | FrontendTag::FunctionCall);
         if watched && let Some(step) = self.watch(&message, backend, out, shared) {
             return step;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::backend::Finding;
+use super::backend::{Finding, Lapse};
 use super::params::{Params, ROLE, is_fixed};
 use crate::sql::effects::{Effects, Features, SUSPECTS, Suspects};
 use crate::sql::{Encoding, quote_literal};
@@ -19,6 +19,10 @@ type Names = BTreeSet<Box<[u8]>>;
 /// The settings that have a value of the session's own.
 const LIST: &[u8] = b"SELECT name, pg_catalog.current_setting(name, true) \
     FROM pg_catalog.pg_settings WHERE source = 'session'";
+
+/// So many settings of applications are remembered for a client because of their
+/// names alone: PostgreSQL never forgets one.
+const EMPTY_KEPT: usize = 32;
 
 /// What the texts since the last answer may have left.
 #[derive(Debug, Default)]
@@ -36,11 +40,13 @@ pub(super) struct Traces {
     /// The database that it is about must be left by all.
     pub needs_empty_database: bool,
     /// What has come of it is more than the texts say.
-    uncertain: bool,
+    pub uncertain: bool,
     /// Some of it has failed.
     failed: bool,
     /// The question is on its way.
     pub asked: bool,
+    /// What is at the server's default until then, or the next request.
+    pub lapses: Vec<Lapse>,
 }
 
 impl Traces {
@@ -49,9 +55,18 @@ impl Traces {
     pub fn add(&mut self, effects: &Effects, alone: bool) {
         self.leaves |= effects.leaves;
         self.releases |= effects.releases;
-        self.sets.extend(effects.sets.iter().cloned());
-        self.resets.extend(effects.resets.iter().cloned());
-        self.resets_all |= effects.resets_all;
+        if effects.resets_all {
+            self.resets.append(&mut self.sets);
+            self.resets_all = true;
+        }
+        for name in &effects.resets {
+            self.sets.remove(name);
+            self.resets.insert(name.clone());
+        }
+        for name in &effects.sets {
+            self.resets.remove(name);
+            self.sets.insert(name.clone());
+        }
         self.opaque |= effects.opaque;
         self.alters_code |= effects.alters_code;
         self.alters_defaults |= effects.alters_defaults;
@@ -81,15 +96,15 @@ impl Traces {
         self.resets_all || !self.sets.is_empty() || !self.resets.is_empty()
     }
 
-    /// Something failed, so that other texts may not have run.
+    /// Something failed or was rolled back, so that other texts may not have run.
     pub fn fail(&mut self) {
         self.uncertain = true;
         self.failed = true;
     }
 
-    /// Whether a setting may have gone back to the server's default.
-    pub fn may_reset(&self, name: &[u8]) -> bool {
-        self.resets_all || self.resets.contains(&*name.to_ascii_lowercase())
+    /// Whether the session may have another role than it began with.
+    pub fn touches_role(&self) -> bool {
+        self.sets.contains(ROLE) || self.leaves.contains(Features::AUTHORIZATION)
     }
 
     /// What may be there beside what the server can be asked about.
@@ -206,7 +221,7 @@ impl Traces {
                     false => !is_unlisted(name),
                 };
                 if is_told && !listed(name) {
-                    there.remove(name);
+                    clear(&mut there, name);
                 }
             }
         }
@@ -222,28 +237,37 @@ impl Traces {
                     }
                 }
                 [b'=', name @ ..] if complete && !is_unlisted(name) => {}
-                // It exists from now on, if with nothing in it.
-                [b'=', name @ ..] if self.sets.contains(name) && name.contains(&b'.') => {
-                    if let Some(value) = value {
-                        there.set(name, value, false);
-                    }
+                [b'=', name @ ..] if *value == Some(b"") && self.concerns(name, known) => {
+                    clear(&mut there, name);
                 }
                 [b'=', name @ ..] | name => note(&mut there, name, *value),
             }
         }
         Stock {
-            changed: complete.then(|| self.changed(&rows, &there)),
+            changed: complete.then(|| self.changed(&rows, known, &there)),
             params: there,
             found,
         }
     }
 
+    /// Whether the client has had to do with the name of a setting.
+    fn concerns(&self, name: &[u8], known: &Params) -> bool {
+        self.sets.contains(name) || self.resets.contains(name) || known.get(name).is_some()
+    }
+
     /// The settings that have a value of the session's own.
-    fn changed(&self, rows: &[Row<'_>], there: &Params) -> Names {
-        let listed = rows.iter().map(|(name, _)| *name);
-        let unlisted = there.unreported().map(|(name, _)| name);
-        let names = listed.chain(unlisted.filter(|name| is_unlisted(name)));
-        names.map(|name| name.to_ascii_lowercase().into()).collect()
+    fn changed(&self, rows: &[Row<'_>], known: &Params, there: &Params) -> Names {
+        // An empty one of an application may have been set so or reset.
+        let is_set = |name: &[u8]| {
+            let was_empty = known.get(name) == Some(b"") && !self.resets_all;
+            self.sets.contains(name) || (was_empty && !self.resets.contains(name))
+        };
+        let listed = rows.iter().map(|(name, _)| name.to_ascii_lowercase());
+        let unlisted = there.unreported().filter(|(name, _)| is_unlisted(name));
+        let unlisted = unlisted.map(|(name, value)| (name.to_ascii_lowercase(), value));
+        let unlisted = unlisted.filter(|(name, value)| !value.is_empty() || is_set(name));
+        let names = listed.chain(unlisted.map(|(name, _)| name));
+        names.map(Vec::into_boxed_slice).collect()
     }
 }
 
@@ -274,6 +298,18 @@ impl Stock {
             }
         }
         mine
+    }
+}
+
+/// A setting has no value of the session's own any more. One of an application
+/// exists from now on, with nothing in it.
+fn clear(params: &mut Params, name: &[u8]) {
+    let empty = params.unreported().filter(|(_, value)| value.is_empty());
+    let many = empty.count() >= EMPTY_KEPT;
+    if name.contains(&b'.') && !many {
+        params.set(name, b"", false);
+    } else {
+        params.remove(name);
     }
 }
 

@@ -50,6 +50,7 @@ mod replicas_health;
 mod replicas_policy;
 mod replicas_repeat;
 mod replication;
+mod resets;
 mod restart;
 mod restrictions;
 mod routed_programs;

@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use super::{Backend, Doubt, Fitness, ServerFault};
+use super::{Backend, Doubt, Fitness, Lapse, ServerFault};
 use crate::flow::error_fields::{self, Severity};
 use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
-use crate::flow::traces::Traces;
 use crate::flow::{Outlook, Output, Session, Shared, schema};
 use crate::sql::listen::Step as Act;
 use crate::stats::add;
@@ -80,7 +79,7 @@ impl Backend {
                 Deliver::Forward
             } else {
                 let body = whole.and_then(|m| m.get(HEADER_LEN..)).unwrap_or_default();
-                self.message(tag, body, session.as_deref_mut(), shared)?
+                self.message(tag, body, session.as_deref_mut(), out, shared)?
                     .ok_or(ServerFault::Unexpected { tag: shown })?
             };
             let end = at + header.total.min(bytes.len());
@@ -140,6 +139,7 @@ impl Backend {
         tag: BackendTag,
         body: &[u8],
         mut session: Option<&mut Session>,
+        out: &mut Output<'_>,
         shared: &mut Shared<'_>,
     ) -> Result<Option<Deliver>, ServerFault> {
         match tag {
@@ -168,6 +168,10 @@ impl Backend {
                     return Ok(None);
                 };
                 let deliver = self.ready(status, &mut session, shared)?;
+                if self.traces.is_some() {
+                    let news = self.end_lapses(session, shared);
+                    out.own().extend_from_slice(&news);
+                }
                 if matches!(deliver, Some(Deliver::Forward | Deliver::Later)) {
                     self.served();
                     add(&shared.counters.query_count, 1);
@@ -372,6 +376,10 @@ impl Backend {
                         }
                         Ok(Some(Deliver::Swallow))
                     }
+                    (OwnQuery::Restore, error) => {
+                        let news = self.restored(error, session.as_deref_mut(), shared)?;
+                        Ok(Some(Deliver::Instead(news)))
+                    }
                     (OwnQuery::Stock, error) => {
                         let finding = self.finding.take().filter(|_| error.is_none());
                         let mut to_client = Vec::new();
@@ -420,6 +428,7 @@ impl Backend {
         }
         if let Some(traces) = &mut self.traces {
             traces.fail();
+            traces.lapses.retain(Lapse::is_ahead);
         }
         let mut session = session;
         if let Some(channels) = session.as_mut().and_then(|s| s.channels_mut()) {
@@ -515,12 +524,7 @@ impl Backend {
         params.set(name, value, true);
         let before = std::mem::replace(&mut self.params, shared.params.intern(params));
         let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
-        // Its default is another one: it hears of that when the transaction is over.
-        let resets = |traces: &Traces| traces.may_reset(name);
-        if self.traces.as_deref().is_some_and(resets)
-            && let Some(start) = session.as_ref().and_then(|session| session.start())
-            && start.get(name).is_some_and(|own| own != value)
-        {
+        if !own && self.has_lapsed(name) {
             return Some(Deliver::Swallow);
         }
         if let Some(session) = session.filter(|_| !own) {
@@ -576,8 +580,12 @@ impl Backend {
             b"DISCARD ALL\0" => (true, true),
             b"DEALLOCATE ALL\0" => (true, false),
             b"DISCARD SEQUENCES\0" => return self.sequences_discarded(),
-            // The server is asked.
-            b"RESET\0" if self.traces.is_some() => return,
+            b"ROLLBACK\0" => {
+                if let Some(traces) = &mut self.traces {
+                    traces.fail();
+                }
+                return;
+            }
             b"RESET\0" => (false, true),
             _ => return,
         };
@@ -590,7 +598,8 @@ impl Backend {
                 session.forget_statements();
             }
         }
-        if settings {
+        // Otherwise the server is asked, or it follows.
+        if settings && self.traces.is_none() {
             let mut params = (*self.params).clone();
             params.forget_unreported();
             self.params = shared.params.intern(params);

@@ -12,6 +12,7 @@ use crate::flow::{ParamTable, Params, Schema, Statements, Text, WrittenParams};
 #[derive(Debug)]
 pub struct PackedBackend {
     params: Params,
+    defaults: Params,
     /// The one used longest ago first.
     prepared: Vec<Prepared<Arc<Text>>>,
     schema: Arc<Schema>,
@@ -27,6 +28,7 @@ impl Backend {
         let prepared = self.prepared.iter().rev();
         PackedBackend {
             params: Params::clone(&self.params),
+            defaults: Params::clone(&self.defaults),
             prepared: prepared
                 .map(|(_, known)| known.map(|statement| statement.text().clone()))
                 .collect(),
@@ -41,8 +43,9 @@ impl Backend {
 impl PackedBackend {
     /// The same, on the worker of these tables.
     pub fn unpack(self, statements: &mut Statements, params: &mut ParamTable) -> Backend {
-        let params = params.intern(self.params);
-        let mut backend = Backend::new(params, self.max_prepared).of(self.schema);
+        let defaults = params.intern(self.defaults);
+        let mut backend = Backend::new(defaults, self.max_prepared).of(self.schema);
+        backend.params = params.intern(self.params);
         for known in self.prepared {
             let known = known.map(|text| statements.adopt(text.clone()));
             backend.prepared.put(known.statement.id, known);
@@ -68,6 +71,8 @@ impl PackedBackend {
         // Whoever adds a field decides here what becomes of it.
         let PackedBackend {
             params,
+            // They are asked for again where they are wanted.
+            defaults: _,
             prepared,
             schema: _,
             max_prepared: _,
@@ -89,6 +94,7 @@ impl PackedBackend {
     ) -> PackedBackend {
         PackedBackend {
             params: written.params.read(),
+            defaults: Params::default(),
             prepared: Vec::new(),
             schema,
             max_prepared,

@@ -26,7 +26,7 @@ const LARGE_OBJECT_FUNCTIONS: [u32; 13] = [
 impl Session {
     /// Whether what statements leave in the session is carried, and so followed.
     #[inline]
-    pub(super) fn carries(&self) -> bool {
+    pub(in crate::flow) fn carries(&self) -> bool {
         self.terms.carries()
     }
 
@@ -166,6 +166,9 @@ impl Session {
         let alone = backend.is_at_rest();
         let traces = backend.traces.get_or_insert_default();
         traces.add(effects, alone);
+        if let Some(start) = self.start().filter(|_| effects.goes_back()) {
+            backend.note_lapse(effects, start);
+        }
         None
     }
 

@@ -12,6 +12,7 @@ mod phrases;
 mod plans;
 mod release;
 mod request;
+mod resets;
 mod script;
 mod simple;
 mod statements;

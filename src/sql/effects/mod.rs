@@ -79,12 +79,15 @@ pub struct Effects {
     pub leaves: Features,
     /// It may take back something that an earlier text has left.
     pub releases: bool,
-    /// Settings that get a value for the session, in lower case.
+    /// Settings that get a value for the session, in lower case; of the statements
+    /// about one, the last counts.
     pub sets: Vec<Box<[u8]>>,
     /// Settings that go back to their defaults.
     pub resets: Vec<Box<[u8]>>,
-    /// All settings do: `RESET ALL`, `DISCARD ALL`.
+    /// All settings do, but for those above: `RESET ALL`, `DISCARD ALL`.
     pub resets_all: bool,
+    /// After one of them has gone back, something is rolled back, or set otherwise.
+    pub unsettled: bool,
     /// It may do anything: `DO`, `CALL`, or a text that cannot be read.
     pub opaque: bool,
     /// It begins or ends a transaction, or a part of one.
@@ -110,6 +113,29 @@ impl Effects {
         (effects.matters() || effects.releases || effects.makes_code).then(|| Box::new(effects))
     }
 
+    /// Whether a setting goes back to its default.
+    pub fn goes_back(&self) -> bool {
+        self.resets_all || !self.resets.is_empty()
+    }
+
+    fn set(&mut self, name: Box<[u8]>) {
+        self.resets.retain(|other| *other != name);
+        self.sets.push(name);
+    }
+
+    fn reset(&mut self, name: Box<[u8]>) {
+        self.sets.retain(|other| *other != name);
+        self.resets.push(name);
+    }
+
+    /// All but the role (guc_tables.c, GUC_NO_RESET_ALL).
+    fn reset_all(&mut self) {
+        for names in [&mut self.sets, &mut self.resets] {
+            names.retain(|name| **name == *b"role");
+        }
+        self.resets_all = true;
+    }
+
     /// Those of a text of which only a part is known.
     pub fn unknown() -> Effects {
         Effects {
@@ -123,6 +149,7 @@ impl Effects {
     pub fn matters(&self) -> bool {
         let nothing = Effects {
             transaction: self.transaction,
+            unsettled: self.unsettled,
             releases: self.releases,
             makes_code: self.makes_code,
             ..Effects::default()

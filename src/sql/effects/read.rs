@@ -31,7 +31,9 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
         reset(effects, tokens);
     } else if is("discard") {
         effects.releases = true;
-        effects.resets_all |= tokens.accept("all");
+        if tokens.accept("all") {
+            effects.reset_all();
+        }
     } else if is("prepare") {
         match tokens.accept("transaction") {
             true => effects.transaction = true,
@@ -71,6 +73,7 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     .any(|word| is(word))
     {
         effects.transaction = true;
+        effects.unsettled |= effects.goes_back() && (is("rollback") || is("abort"));
     }
 }
 
@@ -100,21 +103,20 @@ fn has_word(tokens: &mut Tokens<'_>, wanted: &[&str]) -> bool {
 /// `VariableSetStmt` of gram.y.
 fn set(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     if tokens.accept("local") {
+        effects.unsettled |= effects.goes_back();
         return;
     }
     if tokens.accept("session") {
         if tokens.accept("characteristics") {
             for name in ["isolation", "read_only", "deferrable"] {
-                effects
-                    .sets
-                    .push(boxed(&format!("default_transaction_{name}")));
+                effects.set(boxed(&format!("default_transaction_{name}")));
             }
             return;
         }
         if tokens.accept("authorization") {
             effects.leaves |= Features::AUTHORIZATION;
             // It takes the role back (miscinit.c, SetSessionAuthorization).
-            effects.resets.push(boxed("role"));
+            effects.reset(boxed("role"));
             return;
         }
     }
@@ -143,8 +145,8 @@ fn set(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     }
     let goes_back = tokens.accept("default") || (&*name == b"timezone" && tokens.accept("local"));
     match goes_back {
-        true => effects.resets.push(name),
-        false => effects.sets.push(name),
+        true => effects.reset(name),
+        false => effects.set(name),
     }
 }
 
@@ -176,14 +178,14 @@ fn short_form(tokens: &mut Tokens<'_>) -> Option<&'static str> {
 fn reset(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     let mut ahead = tokens.clone();
     if ahead.accept("all") {
-        effects.resets_all = true;
+        effects.reset_all();
     } else if ahead.accept("session") && ahead.accept("authorization") {
         effects.releases = true;
-        effects.resets.push(boxed("role"));
+        effects.reset(boxed("role"));
     } else if tokens.clone().accept("time") {
-        effects.resets.push(boxed("timezone"));
+        effects.reset(boxed("timezone"));
     } else if let Some(name) = setting_name(tokens) {
-        effects.resets.push(name);
+        effects.reset(name);
     } else {
         effects.opaque = true;
     }
@@ -289,6 +291,7 @@ fn name(effects: &mut Effects, token: &Token<'_>, tokens: &mut Tokens<'_>, updat
 
 /// The arguments of `set_config(name, value, is_local)`.
 fn set_config(effects: &mut Effects, mut tokens: Tokens<'_>) {
+    effects.unsettled |= effects.goes_back();
     tokens.skip();
     // A backslash may be an escape, or not.
     let is_plain = |token: &Token<'_>| token.is_string() && !token.text.contains(&b'\\');
@@ -316,7 +319,7 @@ fn set_config(effects: &mut Effects, mut tokens: Tokens<'_>) {
     let name = name.and_then(|name| name.text.strip_prefix(b"'")?.strip_suffix(b"'"));
     match name {
         Some(name) if !name.contains(&b'\'') => {
-            effects.sets.push(name.to_ascii_lowercase().into());
+            effects.set(name.to_ascii_lowercase().into());
         }
         _ => effects.leaves |= Features::SETTING,
     }

@@ -125,12 +125,37 @@ fn settings() {
     ] {
         assert_eq!(of(text), expected, "{text}");
     }
-    for text in ["reset all", "RESET ALL;", "select 1; /* x */ reset all"] {
+    for text in [
+        "reset all",
+        "RESET ALL;",
+        "select 1; /* x */ reset all",
+        "set a = 1; reset b; reset all",
+    ] {
         let expected = Effects {
             resets_all: true,
             ..Effects::default()
         };
         assert_eq!(of(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_last_word_about_a_setting_counts() {
+    assert_eq!(of("reset a; set a = 1"), sets(&["a"]));
+    assert_eq!(of("set a = 1; set a to default"), resets(&["a"]));
+    let all = of("set a = 1; set role bob; reset all; set b = 1");
+    assert_eq!(
+        (all.sets, all.resets_all),
+        (sets(&["role", "b"]).sets, true)
+    );
+    for (text, unsettled) in [
+        ("begin; reset a; commit", false),
+        ("begin; rollback; reset a", false),
+        ("reset a; rollback to b", true),
+        ("reset a; set local a = 1", true),
+        ("reset all; select set_config('a', 'b', true)", true),
+    ] {
+        assert_eq!(of(text).unsettled, unsettled, "{text}");
     }
 }
 

@@ -71,19 +71,6 @@ pub const OWN: &[Known] = &[
     },
     Known {
         name: NAMES,
-        script: "many_settings",
-        extent: Sometimes(&[
-            "-  ?column? ",
-            "- ----------",
-            "-  t",
-            "- (1 row)",
-            "- ",
-            "+ psql:tests/corpus/session/many_settings.sql:25: ERROR:  42704: unrecognized configuration parameter \"app.a\"",
-            "+ LOCATION:  find_option, guc.c:5734",
-        ]),
-    },
-    Known {
-        name: NAMES,
         script: "startup_options",
         extent: Sometimes(&[
             "- psql:tests/corpus/session/startup_options.sql:38: ERROR:  42704: unrecognized configuration parameter \"app.tenant\"",
@@ -99,18 +86,6 @@ pub const OWN: &[Known] = &[
         name: "defaults that change",
         script: "role_settings",
         extent: Sometimes(&["-  ", "+  both"]),
-    },
-    Known {
-        name: "RESET after SET LOCAL",
-        script: "reset",
-        extent: Always(&[
-            "-       TimeZone       ",
-            "- ---------------------",
-            "-  America/Los_Angeles",
-            "+  TimeZone ",
-            "+ ----------",
-            "+  Etc/UTC",
-        ]),
     },
     Known {
         name: "where a setting comes from",
