@@ -26,7 +26,7 @@ use crate::server::{Farewell, Pool, cleanup};
 use crate::stats::add;
 use crate::wire::TxStatus;
 use crate::wire::build::{self, Refusal, Severity};
-use crate::wire::startup::{Replication, Startup, split_options};
+use crate::wire::startup::{OptionsError, Replication, Startup, split_options};
 use crate::worker::Worker;
 use crate::worker::lookups::Found;
 
@@ -142,7 +142,8 @@ pub(super) async fn login(
             .await?;
         return Ok(Begun::Replication(Box::new(welcomed)));
     }
-    let mut asked = asked_parameters(&startup, &general.ignore_startup_parameters)?;
+    let ignored = &general.ignore_startup_parameters;
+    let mut asked = asked_parameters(&startup, ignored, terms.config.source)?;
     if general.application_name_add_host {
         add_host(&mut asked, stream, general.listen_port);
     }
@@ -354,34 +355,50 @@ fn credential(
     credential
 }
 
-/// The session's settings that the startup packet asks for.
-fn asked_parameters(startup: &Startup, ignored: &[String]) -> Result<Params, Refusal> {
+/// The session's settings that the startup packet asks for: of several `options` the
+/// last counts (backend_startup.c, `ProcessStartupPacket`), and less than settings of
+/// their own (postinit.c, `process_startup_options`).
+fn asked_parameters(
+    startup: &Startup,
+    ignored: &[String],
+    source: Source,
+) -> Result<Params, Refusal> {
     let is_ignored = |name: &[u8]| {
         let mut ignored = ignored.iter();
         ignored.any(|i| name.eq_ignore_ascii_case(i.as_bytes()))
     };
     let mut params = Params::default();
-    for (name, value) in &startup.parameters {
-        let own: [&[u8]; 3] = [b"user", b"database", b"replication"];
-        if own.contains(&name.as_slice()) || name.starts_with(b"_pq_.") || is_ignored(name) {
-            continue;
-        }
-        if name != b"options" {
-            params.set(name, value, false);
-            continue;
-        }
-        let settings = split_options(value).ok_or_else(|| {
-            Refusal::fatal(
-                "08P01",
-                "unsupported options startup parameter: only '-c config=val' and \
-                 '--config=val' are allowed",
-            )
-        })?;
+    let options = startup.get("options");
+    if let Some(options) = options.filter(|_| !is_ignored(b"options")) {
+        let settings = split_options(options).map_err(|error| of_options(error, source))?;
         for (name, value) in settings.iter().filter(|(name, _)| !is_ignored(name)) {
             params.set(name, value, false);
         }
     }
+    let others: [&[u8]; 4] = [b"user", b"database", b"replication", b"options"];
+    for (name, value) in &startup.parameters {
+        let is_other = others.contains(&name.as_slice()) || name.starts_with(b"_pq_.");
+        if !is_other && !is_ignored(name) {
+            params.set(name, value, false);
+        }
+    }
     Ok(params)
+}
+
+/// PostgreSQL's answer, or PgBouncer's.
+fn of_options(error: OptionsError, source: Source) -> Refusal {
+    let error = match source {
+        Source::Ini => OptionsError::Unsupported,
+        Source::Toml | Source::CommandLine => error,
+    };
+    let text = error.to_string();
+    match error {
+        OptionsError::Unsupported => Refusal::fatal("08P01", text),
+        OptionsError::NoValue(_) => Refusal::fatal("42601", text),
+        OptionsError::NoArgument => {
+            Refusal::fatal("42601", text).hint("Try \"postgres --help\" for more information.")
+        }
+    }
 }
 
 /// `psql - 10.0.0.1:5000`, as PgBouncer writes it (client.c, `set_appname`), and

@@ -148,28 +148,47 @@ fn parameters(mut body: &[u8]) -> Result<Vec<NameValue>, StartupError> {
     }
 }
 
+/// What is wrong with the startup parameter `options`.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OptionsError {
+    /// In PostgreSQL's words (postgres.c, `process_postgres_switches`).
+    #[error("invalid command-line argument for server process: -c")]
+    NoArgument,
+    /// The same; the option up to where `=` should stand.
+    #[error("{0} requires a value")]
+    NoValue(String),
+    /// In PgBouncer's words.
+    #[error(
+        "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"
+    )]
+    Unsupported,
+}
+
 /// Splits the startup parameter `options` into settings. Understood are
 /// `-c name=value`, `-cname=value` and `--name=value`, with backslash escapes
 /// (PostgreSQL source: src/backend/utils/init/postinit.c, `pg_split_opts`, and
-/// `ParseLongOption`: a dash in a name is an underscore). `None`: there is
-/// something else in it.
-pub fn split_options(options: &[u8]) -> Option<Vec<NameValue>> {
+/// `ParseLongOption`: a dash in a name is an underscore).
+pub fn split_options(options: &[u8]) -> Result<Vec<NameValue>, OptionsError> {
     let mut words = words(options).into_iter();
     let mut settings = Vec::new();
     while let Some(word) = words.next() {
-        let setting = if let Some(long) = word.strip_prefix(b"--") {
-            long.to_vec()
+        let (switch, setting) = if let Some(long) = word.strip_prefix(b"--") {
+            ("--", long.to_vec())
         } else if word == b"-c" {
-            words.next()?
+            ("-c ", words.next().ok_or(OptionsError::NoArgument)?)
         } else {
-            word.strip_prefix(b"-c")?.to_vec()
+            let setting = word.strip_prefix(b"-c").ok_or(OptionsError::Unsupported)?;
+            ("-c ", setting.to_vec())
         };
-        let equals = setting.iter().position(|&b| b == b'=')?;
-        let (name, value) = setting.split_at(equals);
+        let mut parts = setting.splitn(2, |&b| b == b'=');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            let setting = String::from_utf8_lossy(&setting);
+            return Err(OptionsError::NoValue(format!("{switch}{setting}")));
+        };
         let name = name.iter().map(|&b| if b == b'-' { b'_' } else { b });
-        settings.push((name.collect(), value.get(1..)?.to_vec()));
+        settings.push((name.collect(), value.to_vec()));
     }
-    Some(settings)
+    Ok(settings)
 }
 
 fn words(text: &[u8]) -> Vec<Vec<u8>> {
@@ -285,26 +304,32 @@ mod tests {
     #[test]
     fn options_are_split_as_postgresql_does() {
         let one = |text: &str| {
-            let list = split_options(text.as_bytes())?;
+            let list = split_options(text.as_bytes()).map_err(|error| error.to_string())?;
             let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
-            Some(
-                list.iter()
-                    .map(|(n, v)| format!("{}={}", text(n), text(v)))
-                    .collect::<Vec<_>>(),
-            )
+            let settings = list.iter().map(|(n, v)| format!("{}={}", text(n), text(v)));
+            Ok::<_, String>(settings.collect::<Vec<_>>())
         };
         assert_eq!(
             one(r"-c search_path=a,b  -cx.y=1\ 2 --work-mem=4MB --a=\\"),
-            Some(vec![
+            Ok(vec![
                 "search_path=a,b".into(),
                 "x.y=1 2".into(),
                 "work_mem=4MB".into(),
                 r"a=\".into(),
             ])
         );
-        assert_eq!(one(""), Some(vec![]));
-        for bad in ["-d 5", "-c", "-c x", "--x", "x"] {
-            assert_eq!(one(bad), None, "{bad}");
+        assert_eq!(one(""), Ok(vec![]));
+        let no_argument = "invalid command-line argument for server process: -c";
+        let unsupported = OptionsError::Unsupported.to_string();
+        for (bad, error) in [
+            ("-d 5", &*unsupported),
+            ("x", &unsupported),
+            ("-c", no_argument),
+            ("-c x", "-c x requires a value"),
+            ("-cx", "-c x requires a value"),
+            ("--x-y", "--x-y requires a value"),
+        ] {
+            assert_eq!(one(bad), Err(error.to_owned()), "{bad}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Each client sees its own parameters, whichever server connection it gets.
 
-use crate::support::{Failure, Frontend, RawClient, Setup};
+use crate::support::{Address, Failure, Frontend, RawClient, Setup};
 
 /// The parameters that PostgreSQL reports and a client may change, each with
 /// two values that are shown as they are set.
@@ -159,6 +159,25 @@ fn options_are_honoured() {
     }
 }
 
+#[test]
+fn of_several_options_the_last_counts() {
+    let pooler = Setup::new().start();
+    let startup = [
+        ("user", "app"),
+        ("database", pooler.database.as_str()),
+        ("work_mem", "3MB"),
+        ("options", "-c geqo=off -c work_mem=5MB"),
+        ("options", "-c work_mem=4MB -c jit=off"),
+    ];
+    let shown = |address: &Address| {
+        let mut client = RawClient::try_login_with(address, &startup, None).expect("a login");
+        let settings = ["work_mem", "geqo", "jit"];
+        settings.map(|name| client.value(&format!("show {name}")))
+    };
+    assert_eq!(shown(&pooler.address), ["3MB", "on", "off"]);
+    assert_eq!(shown(&pooler.server_address()), ["3MB", "on", "off"]);
+}
+
 /// What makes an error for the client; not where in the source it was raised.
 fn essence(failure: &Failure) -> Vec<Option<&String>> {
     ['S', 'V', 'C', 'M', 'D', 'H']
@@ -177,6 +196,9 @@ fn wrong_startup_parameters_are_refused_in_postgres_words() {
         ("no_such_parameter", "1"),
         ("options", "-c no_such_parameter=1"),
         ("options", "-c work_mem=plenty"),
+        ("options", "-c"),
+        ("options", "-c work_mem"),
+        ("options", "--work-mem"),
         ("shared_buffers", "1GB"),
     ] {
         let parameters = [

@@ -108,15 +108,6 @@ pub const OWN: &[Known] = &[
         ]),
     },
     Known {
-        name: "options that cannot be read",
-        script: "startup_wrong",
-        extent: Always(&[
-            "- psql: error: connection to server at \"127.0.0.1\", port PORT failed: FATAL:  invalid command-line argument for server process: -c",
-            "- HINT:  Try \"postgres --help\" for more information.",
-            "+ psql: error: connection to server at \"127.0.0.1\", port PORT failed: FATAL:  unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed",
-        ]),
-    },
-    Known {
         name: "plans whose type is gone",
         script: "types",
         extent: Sometimes(&[
