@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Source;
 use super::choice::{
     BalanceReads, HostRole, ReadConsistency, Reads, SessionFeatures, SslMode, WithoutReplica,
 };
@@ -124,6 +125,8 @@ pub struct AuthQuery<'a> {
 /// limit", a timeout of `None` means "off".
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolConfig {
+    /// What the configuration was read from.
+    pub source: Source,
     /// The database's name on pgweir's side.
     pub database: Arc<str>,
     /// The user whose pool this is (the forced user where there is one).

@@ -101,6 +101,7 @@ impl Config {
         let waits = user.query_wait_timeout.filter(|_| !forced_user);
         let waits = waits.or(db.query_wait_timeout);
         Some(PoolConfig {
+            source: self.source,
             database: Arc::from(database),
             user: Arc::from(pool_user),
             host: None,

@@ -44,6 +44,25 @@ impl ErrorResponse {
             .map(|(_, value)| String::from_utf8_lossy(value))
     }
 
+    /// The same, with this added to its DETAIL.
+    pub fn with_detail(&self, text: &str) -> ErrorResponse {
+        let (mut body, mut detail) = (Vec::new(), b"D".to_vec());
+        for (tag, value) in self.fields() {
+            if tag == b'D' {
+                detail.extend_from_slice(value);
+                detail.push(b' ');
+            } else {
+                body.push(tag);
+                body.extend_from_slice(value);
+                body.push(0);
+            }
+        }
+        detail.extend_from_slice(text.as_bytes());
+        body.extend_from_slice(&detail);
+        body.extend_from_slice(b"\0\0");
+        ErrorResponse { body }
+    }
+
     /// The severity that is never translated, where the server sends it.
     pub fn severity(&self) -> Cow<'_, str> {
         self.field(b'V')

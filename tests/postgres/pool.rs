@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::support::{Cluster, Frontend, Pooler, RawClient, Setup, eventually, secs};
+use crate::support::{Cluster, Failure, Frontend, Pooler, RawClient, Setup, eventually, secs};
 
 /// A client that has asked for a transaction; it waits if none is to be had.
 fn asks(pooler: &Pooler, user: &str) -> RawClient {
@@ -576,10 +576,24 @@ fn hosts_that_cannot_be_reached_are_passed_over() {
 
 #[test]
 fn server_login_retry_spares_the_server() {
-    let setup = Setup::new().for_database("dbname", "never_there");
-    let pooler = setup.set("server_login_retry", secs(3600.0)).start();
-    pooler_says(&pooler).expect_err("no such database");
-    let failure = pooler_says(&pooler).expect_err("still in the pause");
+    for setup in [Setup::new(), Setup::new().in_ini()] {
+        let setup = setup.for_database("dbname", "never_there");
+        let pooler = setup.set("server_login_retry", secs(3600.0)).start();
+        let first = pooler_says(&pooler).expect_err("no such database");
+        let again = pooler_says(&pooler).expect_err("still in the pause");
+        assert!(again.detail().contains("The last attempt went to"));
+        if pooler.is_ini() {
+            expect_pgbouncers_words(&again);
+            continue;
+        }
+        assert_eq!(again.sqlstate(), "3D000");
+        assert_eq!(again.message(), first.message());
+        assert!(again.detail().contains("server_login_retry (3600 s)"));
+    }
+}
+
+#[track_caller]
+fn expect_pgbouncers_words(failure: &Failure) {
     let cached = "server login has been failing, cached error: database \"never_there\" does \
          not exist (server_login_retry)";
     assert_eq!((failure.sqlstate(), failure.message()), ("08P01", cached));

@@ -86,6 +86,7 @@ b.ob = pool_size=1 pool_mode=statement
     assert_eq!(again.databases, config.databases);
     assert_eq!(again.users, config.users);
     again.general.session_features = Some(SessionFeatures::Ignore);
+    again.source = Source::Ini;
     for (database, user) in [("forced", "x"), ("my db", "b.ob"), ("other", "y")] {
         assert_eq!(again.pool(database, user), config.pool(database, user));
     }

@@ -44,8 +44,10 @@ use crate::route::Role;
 use crate::server::family::Family;
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::login::Credential;
+use crate::server::login_error::ErrorResponse;
 use crate::stats::Counters;
 use crate::wire::build::Refusal;
+use crate::wire::frame::put_header;
 use crate::worker::{Crew, Local, Pools};
 pub use dedicated::Dedicated;
 pub use greeting::Greetings;
@@ -75,6 +77,18 @@ impl Farewell {
         Arc::new(Farewell {
             message,
             reason: refusal.message.clone(),
+            reroute: false,
+        })
+    }
+
+    /// The server's own words.
+    fn of_server(error: &ErrorResponse) -> Arc<Farewell> {
+        let mut message = Vec::new();
+        put_header(&mut message, b'E', error.body().len());
+        message.extend_from_slice(error.body());
+        Arc::new(Farewell {
+            message,
+            reason: error.message().into_owned(),
             reroute: false,
         })
     }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::take_back::Pace;
 use super::{Failure, Farewell, Opening, Pool};
 use crate::admin::snapshot::ServerState;
-use crate::config::{Host, PoolConfig, PoolMode, SessionFeatures};
+use crate::config::{Host, PoolConfig, PoolMode, SessionFeatures, Source};
 use crate::flow::{Backend, Params};
 use crate::net::tls::Connector;
 use crate::net::{Outgoing, PeerAddr, Stream};
@@ -257,22 +257,27 @@ impl Pool {
             warn!(%db, %user, addr = place, reason = %error, "cannot open a server connection");
         }
         add(&self.counters.server_connect_failed_count, 1);
-        let cached = Farewell::refusal(
-            &Refusal::fatal(
-                error.sqlstate(),
-                format!(
-                    "server login has been failing, cached error: {} (server_login_retry)",
-                    error.text()
-                ),
-            )
-            .detail(format!("The last attempt went to {place}."))
-            .hint(error.hint().unwrap_or_else(|| {
-                format!(
-                    "Tried again after server_login_retry ({} s).",
-                    config.server_login_retry.as_secs_f64()
-                )
-            })),
+        let attempt = format!("The last attempt went to {place}.");
+        let again = format!(
+            "Tried again after server_login_retry ({} s).",
+            config.server_login_retry.as_secs_f64()
         );
+        let cached = match error {
+            OpenError::Login(ServerLoginError::Server(error)) if config.source != Source::Ini => {
+                Farewell::of_server(&error.with_detail(&format!("{attempt} {again}")))
+            }
+            error => Farewell::refusal(
+                &Refusal::fatal(
+                    error.sqlstate(),
+                    format!(
+                        "server login has been failing, cached error: {} (server_login_retry)",
+                        error.text()
+                    ),
+                )
+                .detail(attempt)
+                .hint(error.hint().unwrap_or(again)),
+            ),
+        };
         let now = Instant::now();
         let ejected = self.eject(now, error);
         self.greeting.fail(Failure {
@@ -608,16 +613,7 @@ impl OpenError {
             ServerLoginError::Io(_) => None,
             // cannot_connect_now: the server is starting or stopping.
             ServerLoginError::Server(server) if server.sqlstate() == "57P03" => None,
-            ServerLoginError::Server(server) => {
-                let mut message = Vec::new();
-                crate::wire::frame::put_header(&mut message, b'E', server.body().len());
-                message.extend_from_slice(server.body());
-                Some(Arc::new(Farewell {
-                    message,
-                    reason: server.message().into_owned(),
-                    reroute: false,
-                }))
-            }
+            ServerLoginError::Server(server) => Some(Farewell::of_server(server)),
             other => {
                 let mut refusal = Refusal::fatal("08P01", other.to_string());
                 refusal.hint = other.hint().map(|hint| hint.into_owned());
