@@ -159,8 +159,7 @@ impl Client {
             if self.hearing == Hearing::Over && !self.is_served() {
                 return Err(End::Terminate);
             }
-            if self.input_due && self.session.listener_wait() == Wait::No {
-                self.input_due = false;
+            if !self.waits_for_listener() && std::mem::take(&mut self.input_due) {
                 self.go_on(false, cx)?;
                 progress = true;
             }
@@ -203,9 +202,7 @@ impl Client {
                 !self.answers_first && !owes_many && self.output.is_empty() && flushed.is_ready()
             }
         };
-        able && self.hearing != Hearing::Over
-            && self.session.listener_wait() == Wait::No
-            && !self.is_leaving_server()
+        able && self.hearing != Hearing::Over && !self.waits_for_listener()
     }
 
     // ---- from the client ----

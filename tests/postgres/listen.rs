@@ -107,6 +107,19 @@ fn an_unlisten_takes_nothing_back_that_was_sent_before() {
 }
 
 #[test]
+fn who_asks_at_once_is_told_what_it_listens_to() {
+    let pooler = restless();
+    let mut client = pooler.login();
+    client.query("listen news");
+    let asks = "select pg_listening_channels()";
+    for _ in 0..5 {
+        client.send(&Frontend::new().query("").query(asks));
+        assert_eq!(client.answer().tags(), "IZ");
+        assert_eq!(client.answer().column(), ["news"]);
+    }
+}
+
+#[test]
 fn many_clients_and_channels_need_one_connection() {
     let pooler = Setup::new().pool_size(2).start();
     let mut clients: Vec<_> = (0..40).map(|_| pooler.login()).collect();

@@ -68,12 +68,17 @@ impl Client {
         }
     }
 
-    /// Whether its server connection is about to be given back.
-    pub(super) fn is_leaving_server(&self) -> bool {
-        let Hold::Linked(lease) = &self.hold else {
+    /// Whether its next message waits for notifications, or for its server connection
+    /// to be given back.
+    pub(super) fn waits_for_listener(&self) -> bool {
+        let Some(channels) = self.session.channels() else {
             return false;
         };
-        self.session.channels().is_some() && lease.backend.is_tidying()
+        let is_tidying = |hold: &Hold| match hold {
+            Hold::Linked(lease) => lease.backend.is_tidying(),
+            Hold::Nothing | Hold::Waiting(..) => false,
+        };
+        channels.wait != Wait::No || is_tidying(&self.hold)
     }
 
     /// Does what is left to be done on a server connection that has run a LISTEN,
