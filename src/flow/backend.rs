@@ -284,11 +284,7 @@ impl Backend {
         to_client: &mut Vec<u8>,
         shared: &mut Shared<'_>,
     ) {
-        if let Some(channels) = session.recital() {
-            self.listens.extend(channels.iter().cloned());
-            let sql = each_channel("LISTEN", &self.listens, self.encoding());
-            self.own_query(OwnQuery::Housekeeping, &sql, out.own());
-        }
+        self.recite(session, out);
         if Rc::ptr_eq(&self.params, &session.params) {
             return;
         }
@@ -305,6 +301,20 @@ impl Backend {
         }
         session.params = shared.params.intern(wanted);
         self.params = session.params.clone();
+    }
+
+    /// Whether what its client listens to comes from it, too.
+    pub(super) fn listens_itself(&self) -> bool {
+        !self.listens.is_empty()
+    }
+
+    /// Listens to what `session` listens to, if that is about to be asked.
+    pub(super) fn recite(&mut self, session: &mut Session, out: &mut Output<'_>) {
+        if let Some(channels) = session.recital() {
+            self.listens.extend(channels.iter().cloned());
+            let sql = each_channel("LISTEN", &self.listens, self.encoding());
+            self.own_query(OwnQuery::Housekeeping, &sql, out.own());
+        }
     }
 
     /// Appends the query that gives the session these parameters, without a

@@ -442,7 +442,7 @@ impl Session {
             }
         }
         match self.may_concern_channels(&message) {
-            true => self.look_for_channels(&message, link.backend.as_deref()),
+            true => self.look_for_channels(&message, link.backend.as_deref_mut(), link.out),
             false => None,
         }
     }

@@ -107,15 +107,33 @@ fn an_unlisten_takes_nothing_back_that_was_sent_before() {
 }
 
 #[test]
+fn who_goes_on_at_once_and_listens_no_longer_is_told_before() {
+    let pooler = restless();
+    let (mut client, mut other) = (pooler.login(), pooler.login());
+    for _ in 0..50 {
+        client.query("listen news");
+        client.query("begin");
+        other.query("notify news");
+        client.send(&Frontend::new().query("commit").query("unlisten news"));
+        assert_eq!(client.answer().tags(), "CAZ");
+        assert_eq!(client.answer().tags(), "CZ");
+    }
+}
+
+#[test]
 fn who_asks_at_once_is_told_what_it_listens_to() {
     let pooler = restless();
     let mut client = pooler.login();
     client.query("listen news");
     let asks = "select pg_listening_channels()";
-    for _ in 0..5 {
-        client.send(&Frontend::new().query("").query(asks));
-        assert_eq!(client.answer().tags(), "IZ");
-        assert_eq!(client.answer().column(), ["news"]);
+    // Also one that keeps its server connection.
+    for pin in ["", "prepare p as select 1"] {
+        client.query(pin);
+        for _ in 0..5 {
+            client.send(&Frontend::new().query("").query(asks));
+            assert_eq!(client.answer().tags(), "IZ");
+            assert_eq!(client.answer().column(), ["news"], "{pin}");
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use super::super::Output;
 use super::super::backend::Backend;
 use super::super::statements::Statement;
 use super::{Message, Session, Step};
@@ -210,9 +211,10 @@ impl Session {
     pub(super) fn look_for_channels(
         &mut self,
         message: &Message<'_>,
-        backend: Option<&Backend>,
+        backend: Option<&mut Backend>,
+        out: &mut Output<'_>,
     ) -> Option<Step> {
-        let ignored = match backend {
+        let ignored = match &backend {
             Some(backend) => backend.skipping || backend.copy_in,
             None => self.skipping,
         };
@@ -225,11 +227,12 @@ impl Session {
                     return Some(Step::Hold);
                 };
                 let (text, _) = names::split_nul(body)?;
-                if let Some(step) = self.note_question(text, backend) {
+                let waits = backend.as_deref().is_some_and(|b| b.replies.may_fail());
+                if let Some(step) = self.note_question(text, backend, out) {
                     return Some(step);
                 }
                 let script = listen::steps(text, self.dialect());
-                self.prepare_channels(script?, backend)
+                self.prepare_channels(script?, waits)
             }
             FrontendTag::Parse => {
                 let view = names::parse(message.body()?)?;
@@ -238,7 +241,7 @@ impl Session {
                     let names = self.names.get_or_insert_default();
                     names.channels.get_or_insert_default();
                 }
-                self.note_question(text, backend)
+                self.note_question(text, backend, out)
             }
             FrontendTag::Bind => {
                 let view = names::bind(message.bytes.get(HEADER_LEN..)?)?;
@@ -247,7 +250,7 @@ impl Session {
                     false => self.named(view.statement).cloned(),
                 };
                 let text = statement.as_deref().and_then(text_of).unwrap_or_default();
-                if let Some(step) = self.note_question(text, backend) {
+                if let Some(step) = self.note_question(text, backend, out) {
                     return Some(step);
                 }
                 let script = listen::steps(text, self.dialect());
@@ -265,7 +268,8 @@ impl Session {
                 let portal = portals.find(|(portal, _)| **portal == *name);
                 let text = portal.and_then(|(_, statement)| text_of(statement));
                 let script = listen::steps(text.unwrap_or_default(), self.dialect());
-                self.prepare_channels(script?, backend)
+                let waits = backend.is_some_and(|b| b.replies.may_fail());
+                self.prepare_channels(script?, waits)
             }
             FrontendTag::Close => {
                 if let Target::Portal(portal) = names::target(message.body()?)? {
@@ -280,12 +284,9 @@ impl Session {
 
     /// What comes after the message must be heard, and nothing that came before it:
     /// that is asked for if it may make a LISTEN come into force. Before an UNLISTEN
-    /// the client gets what was sent up to now.
-    fn prepare_channels(
-        &mut self,
-        script: VecDeque<Act>,
-        backend: Option<&Backend>,
-    ) -> Option<Step> {
+    /// the client gets what was sent up to now. `waits`: transactions before this one
+    /// are not over, and may notify, too.
+    fn prepare_channels(&mut self, script: VecDeque<Act>, waits: bool) -> Option<Step> {
         let listens = script.iter().filter_map(|act| match act {
             Act::Listen(channel) => Some(channel.clone()),
             _ => None,
@@ -302,8 +303,7 @@ impl Session {
             !channels.heard.is_empty() && script.iter().any(ends)
         };
         if !channels.prepared && (listens || ends()) {
-            // Its transactions before this one may notify, too.
-            if backend.is_some_and(|backend| backend.replies.may_fail()) {
+            if waits {
                 return Some(Step::Wait);
             }
             channels.wanted = wanted;
@@ -323,15 +323,27 @@ impl Session {
     /// A text that asks the server what the session listens to
     /// (`pg_listening_channels`) gets the client's answer if it begins a transaction.
     /// A step: the one before is not over.
-    fn note_question(&mut self, text: &[u8], backend: Option<&Backend>) -> Option<Step> {
+    fn note_question(
+        &mut self,
+        text: &[u8],
+        backend: Option<&mut Backend>,
+        out: &mut Output<'_>,
+    ) -> Option<Step> {
         let channels = self.channels_mut()?;
         let asks = || listen::mentions(text, b"pg_listening_channels");
         if channels.heard.is_empty() || !asks() {
             return None;
         }
-        channels.recite |= backend.is_none();
-        let waits = backend.is_some_and(|backend| backend.replies.may_fail());
-        waits.then_some(Step::Wait)
+        match backend {
+            None => channels.recite = true,
+            Some(backend) if backend.replies.may_fail() => return Some(Step::Wait),
+            Some(backend) if backend.is_at_rest() && !backend.listens_itself() => {
+                channels.recite = true;
+                backend.recite(self, out);
+            }
+            Some(_) => {}
+        }
+        None
     }
 
     /// What a server session is to listen to, so that it answers such a text.
