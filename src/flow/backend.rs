@@ -28,7 +28,7 @@ use crate::wire::{FrameError, TxStatus, build};
 
 pub(super) use lapses::Lapse;
 pub use packed::{PackedBackend, WrittenBackend};
-use prepared::Prepared;
+use prepared::{Callers, Prepared};
 pub(super) use prepared::{Doubt, Fitness};
 
 /// Once so many replies are owed nothing more is asked for: some requests cost
@@ -95,6 +95,9 @@ pub struct Backend {
     pub(super) uploading: bool,
     status: TxStatus,
     prepared: LruCache<u64, Prepared>,
+    callers: Callers,
+    /// Running one of its statements by its name may leave more than the text says.
+    pub(super) hides_effects: bool,
     max_prepared: usize,
     pub(super) unnamed: Option<Rc<Statement>>,
     pub(super) doubt: Doubt,
@@ -147,6 +150,8 @@ impl Backend {
             uploading: false,
             status: TxStatus::Idle,
             prepared: LruCache::unbounded(),
+            callers: Callers::default(),
+            hides_effects: false,
             max_prepared,
             unnamed: None,
             doubt: Doubt::None,

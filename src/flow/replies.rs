@@ -21,6 +21,9 @@ pub enum OwnQuery {
     Stock,
     /// Gives settings that the client has reset the values that it began with.
     Restore,
+    /// A Sync behind extended messages of our own, so that an error among them is
+    /// nobody's. It counts as answered from the beginning.
+    Guard,
 }
 
 /// How to take back what a message changed for its client, names above all, if
@@ -95,6 +98,27 @@ pub(super) enum Reply {
 }
 
 impl Reply {
+    /// Whether the client did not ask for it.
+    pub fn is_own(&self) -> bool {
+        matches!(
+            self,
+            Reply::Own { .. }
+                | Reply::Parse { own: true, .. }
+                | Reply::Describe { own: true, .. }
+                | Reply::Close { own: true, .. }
+        )
+    }
+
+    /// Whether the server, once it has met an error, goes on behind it.
+    fn is_sync(&self) -> bool {
+        matches!(self, Reply::Sync) || self.is_guard()
+    }
+
+    fn is_guard(&self) -> bool {
+        let guard = OwnQuery::Guard;
+        matches!(self, Reply::Own { query, .. } if *query == guard)
+    }
+
     fn changes_a_name(&self) -> bool {
         match self {
             Reply::Parse { id, .. } => *id != 0,
@@ -136,7 +160,7 @@ impl Replies {
     /// Whether nothing is owed to a client.
     pub fn are_own(&self) -> bool {
         let mut queue = self.queue.iter();
-        queue.all(|reply| matches!(reply, Reply::Own { .. }))
+        queue.all(Reply::is_own)
     }
 
     pub fn front(&self) -> Option<&Reply> {
@@ -166,11 +190,20 @@ impl Replies {
     /// next Sync. Last first, so that names can be put back. The second value
     /// says whether there is a Sync.
     pub fn skip_to_sync(&mut self) -> (Vec<Reply>, bool) {
-        let sync = self.queue.iter().position(|r| matches!(r, Reply::Sync));
+        let sync = self.queue.iter().position(Reply::is_sync);
         let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
         let skipped: Vec<_> = skipped.rev().collect();
         self.names -= skipped.iter().filter(|r| r.changes_a_name()).count();
         (skipped, sync.is_some())
+    }
+
+    /// Whether an error now would be that of a message of our own, which nobody is to
+    /// hear of.
+    pub fn are_guarded(&self) -> bool {
+        self.queue
+            .iter()
+            .find(|r| r.is_sync())
+            .is_some_and(Reply::is_guard)
     }
 
     /// Whether a name was changed by a message that may yet be skipped while
@@ -217,7 +250,7 @@ impl Replies {
 
     fn before_last_sync(&self, wanted: impl Fn(&Reply) -> bool) -> bool {
         match self.queue.iter().position(wanted) {
-            Some(at) => self.queue.iter().skip(at).any(|r| matches!(r, Reply::Sync)),
+            Some(at) => self.queue.iter().skip(at).any(Reply::is_sync),
             None => false,
         }
     }

@@ -1,5 +1,6 @@
 //! The client's half of a link.
 
+mod by_name;
 mod channels;
 mod effects;
 mod own;
@@ -260,6 +261,15 @@ impl Session {
 
     pub(super) fn statement_mode(&self) -> bool {
         self.mode() == PoolMode::Statement
+    }
+
+    /// These statements are gone from the server that knew them by the client's names.
+    pub(super) fn forget(&mut self, ids: &[u64]) {
+        if let Some(names) = &mut self.names {
+            names
+                .statements
+                .retain(|_, statement| !ids.contains(&statement.id));
+        }
     }
 
     pub(super) fn forget_statements(&mut self) {
@@ -572,7 +582,7 @@ impl Session {
             FrontendTag::Parse => self.parse(message, backend, out, to_client, shared),
             FrontendTag::Bind => self.bind(message, backend, out, shared),
             FrontendTag::Describe => self.describe(message, backend, out, shared),
-            FrontendTag::Close => self.close(message, backend, out, to_client),
+            FrontendTag::Close => self.close(message, backend, out, to_client, shared),
             FrontendTag::Sync
             | FrontendTag::CopyData
             | FrontendTag::CopyDone

@@ -22,10 +22,10 @@ use crate::wire::names;
 pub struct Text {
     /// Unique in this process, never 0.
     pub id: u64,
-    /// Its name on servers: `pgweir_<id>`.
+    /// Its name on servers: `pgweir_<id>`, or a client's own ([`Statements::called`]).
     pub server_name: Box<[u8]>,
     /// Body of a Parse message after the name.
-    pub definition: Box<[u8]>,
+    pub definition: Arc<[u8]>,
     /// What it may leave in the session that runs it.
     pub effects: Option<Box<Effects>>,
     meaning: Arc<Meaning>,
@@ -201,6 +201,27 @@ impl Texts {
         text
     }
 
+    fn called(&self, name: &[u8], statement: &Text) -> Arc<Text> {
+        let meaning = Meaning::unknown();
+        let hash = self.hash(Key {
+            meaning: &meaning,
+            ..statement.key()
+        });
+        let mut table = self.lock();
+        table.last_id += 1;
+        Arc::new(Text {
+            id: table.last_id,
+            server_name: name.into(),
+            definition: statement.definition.clone(),
+            effects: statement.effects.clone(),
+            meaning,
+            edition: statement.edition,
+            columns: AtomicU64::new(statement.columns.load(Ordering::Relaxed)),
+            unsettles: statement.unsettles,
+            hash,
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, TextTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -263,6 +284,12 @@ impl Statements {
             meaning: &Meaning::unknown(),
             edition: 0,
         })
+    }
+
+    /// The statement under a name of its client's, shared with nobody.
+    pub fn called(&mut self, name: &[u8], statement: &Text) -> Rc<Statement> {
+        let text = self.texts.called(name, statement);
+        self.insert(text)
     }
 
     /// What the statement is to a session that has `params`; its client has not

@@ -24,6 +24,10 @@ const LIST: &[u8] = b"SELECT name, pg_catalog.current_setting(name, true) \
 /// names alone: PostgreSQL never forgets one.
 const EMPTY_KEPT: usize = 32;
 
+/// The client's statements, where they have its names.
+const STATEMENTS: &[u8] = b"SELECT '&' || name, NULL \
+    FROM pg_catalog.pg_prepared_statements WHERE NOT from_sql";
+
 /// What the texts since the last answer may have left.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
@@ -162,24 +166,37 @@ impl Traces {
         asks & Features::KNOWN_TO_SERVER
     }
 
+    /// Whether the question is also which statements there are; `names`: they have
+    /// the client's names, so that texts may have taken them away.
+    pub fn lists(&self, names: bool) -> bool {
+        names && (self.releases || self.opaque)
+    }
+
     /// The query that finds out, `None` if nothing needs to be found out. `known`:
-    /// the parameters of the server session as far as they are known.
-    pub fn question(&self, known: &Params, pins: Features, suspects: &Suspects) -> Option<Vec<u8>> {
+    /// the parameters of the server session as far as they are known; `names` as in
+    /// [`Traces::lists`].
+    pub fn question(
+        &self,
+        known: &Params,
+        pins: Features,
+        names: bool,
+        suspects: &Suspects,
+    ) -> Option<Vec<u8>> {
         let mut rows: Vec<Vec<u8>> = Vec::new();
-        let mut names: BTreeSet<&[u8]> = BTreeSet::new();
-        names.extend(self.sets.iter().chain(&self.resets).map(|name| &**name));
+        let mut settings: BTreeSet<&[u8]> = BTreeSet::new();
+        settings.extend(self.sets.iter().chain(&self.resets).map(|name| &**name));
         if self.opaque {
-            names.extend(suspects.settings().iter().map(|name| &**name));
+            settings.extend(suspects.settings().iter().map(|name| &**name));
         }
         if self.wants_list() {
             let unlisted = known.unreported().map(|(name, _)| name);
-            names.extend(unlisted.filter(|name| is_unlisted(name)));
+            settings.extend(unlisted.filter(|name| is_unlisted(name)));
         }
-        for name in names {
+        for name in settings {
             rows.extend(setting_row(name));
         }
         for feature in self.asks(pins).iter() {
-            rows.push(feature_row(feature));
+            rows.push(feature_row(feature, names));
         }
         let mut parts = Vec::new();
         if !rows.is_empty() {
@@ -187,6 +204,9 @@ impl Traces {
         }
         if self.wants_list() {
             parts.push(LIST.to_vec());
+        }
+        if self.lists(names) {
+            parts.push(STATEMENTS.to_vec());
         }
         let mut question = Vec::new();
         if self.alters_code && !suspects.are_unknown() {
@@ -227,7 +247,7 @@ impl Traces {
         }
         for (key, value) in &rows {
             match *key {
-                [b'!' | b'%', ..] => {}
+                [b'!' | b'%' | b'&', ..] => {}
                 [b'#', bit @ ..] => {
                     let bit = std::str::from_utf8(bit)
                         .ok()
@@ -353,7 +373,7 @@ fn setting_row(name: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// `('#bit', whether it is there)`
-fn feature_row(feature: Features) -> Vec<u8> {
+fn feature_row(feature: Features, names: bool) -> Vec<u8> {
     let there = match feature {
         Features::TEMPORARY => {
             "EXISTS (SELECT FROM pg_catalog.pg_depend \
@@ -364,6 +384,10 @@ fn feature_row(feature: Features) -> Vec<u8> {
         Features::ADVISORY_LOCK => {
             "EXISTS (SELECT FROM pg_catalog.pg_locks \
              WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"
+        }
+        // What else there is are those that the client has given by Parse.
+        Features::PREPARE if names => {
+            "EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"
         }
         Features::PREPARE => {
             "EXISTS (SELECT FROM pg_catalog.pg_prepared_statements \

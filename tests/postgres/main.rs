@@ -12,6 +12,7 @@ mod support;
 
 mod auth;
 mod auth_query;
+mod by_name;
 mod cancel;
 mod channel_binding;
 mod classify;

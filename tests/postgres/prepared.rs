@@ -18,6 +18,13 @@ fn restless(setup: Setup) -> Pooler {
     pooler
 }
 
+/// A view of what a server connection keeps. (Whose text names the one that it is
+/// made of is given the client's own instead.)
+fn create_kept(pooler: &Pooler) {
+    let sql = "create view kept as select * from pg_prepared_statements";
+    pooler.direct().query(sql);
+}
+
 fn bind_and_execute(name: &str, parameters: &[&str]) -> Frontend {
     Frontend::new()
         .bind("", name, parameters)
@@ -232,6 +239,7 @@ fn pipelines_of_several_transactions_with_the_same_statement() {
 #[test]
 fn max_prepared_statements_bounds_the_server() {
     let pooler = restless(Setup::new().set("max_prepared_statements", 1));
+    create_kept(&pooler);
     let mut clients: Vec<_> = (0..5).map(|_| pooler.login()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         for statement in ["a", "b", "c"] {
@@ -261,7 +269,7 @@ fn max_prepared_statements_bounds_the_server() {
     let answer = clients[0].exchange(&script);
     assert_eq!(answer.column(), ["0ax", "0bx", "0cx", "0ay"]);
     for _ in 0..2 {
-        let count = clients[0].value("select count(*) from pg_prepared_statements");
+        let count = clients[0].value("select count(*) from kept");
         assert!(["0", "1"].contains(&count.as_str()), "{count} statements");
     }
 }
@@ -306,6 +314,7 @@ fn without_max_prepared_statements_they_are_the_connections() {
 #[test]
 fn one_text_is_prepared_once_for_all_clients() {
     let pooler = Setup::new().pool_size(1).start();
+    create_kept(&pooler);
     let sql = "select $1::int * 2";
     for i in 0..10 {
         let mut client = pooler.login();
@@ -314,8 +323,8 @@ fn one_text_is_prepared_once_for_all_clients() {
         let answer = client.exchange(&bind_and_execute(&format!("name{i}"), &["21"]));
         assert_eq!(answer.value(), "42");
     }
-    let sql = "select count(*) from pg_prepared_statements";
-    assert_eq!(pooler.login().value(sql), "1");
+    let mut client = pooler.login();
+    assert_eq!(client.value("select count(*) from kept"), "1");
 }
 
 #[test]

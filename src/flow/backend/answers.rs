@@ -196,15 +196,7 @@ impl Backend {
 
     /// Whether what the server does now was not asked for by the client.
     fn is_own_next(&self) -> bool {
-        matches!(
-            self.replies.front(),
-            Some(
-                Reply::Own { .. }
-                    | Reply::Parse { own: true, .. }
-                    | Reply::Describe { own: true, .. }
-                    | Reply::Close { own: true, .. }
-            )
-        )
+        self.replies.front().is_some_and(Reply::is_own)
     }
 
     /// Whether a look-up may want to know what the message says.
@@ -387,6 +379,7 @@ impl Backend {
                         self.conclude(finding.as_deref(), session, &mut to_client, shared);
                         Ok(Some(Deliver::Instead(to_client)))
                     }
+                    (OwnQuery::Guard, _) => Ok(Some(Deliver::Swallow)),
                 }
             }
             _ => Ok(None),
@@ -426,11 +419,16 @@ impl Backend {
             // The server's farewell is for the client.
             return Deliver::forward_unless(!self.ending);
         }
+        let mut session = session;
+        if self.replies.are_guarded() && !self.ending {
+            let (skipped, _) = self.replies.skip_to_sync();
+            self.take_back(skipped, session);
+            return Deliver::Swallow;
+        }
         if let Some(traces) = &mut self.traces {
             traces.fail();
             traces.lapses.retain(Lapse::is_ahead);
         }
-        let mut session = session;
         if let Some(channels) = session.as_mut().and_then(|s| s.channels_mut()) {
             channels.fail();
         }
@@ -454,6 +452,9 @@ impl Backend {
         };
         let (skipped, sync_sent) = self.replies.skip_to_sync();
         self.skipping = !sync_sent;
+        if skipped.iter().any(Reply::is_own) {
+            self.mix_names();
+        }
         self.take_back(skipped, session);
         rewritten.map_or(Deliver::Forward, Deliver::Instead)
     }
@@ -593,7 +594,7 @@ impl Backend {
             self.all_discarded();
         }
         if statements {
-            self.prepared.clear();
+            self.have_none();
             if let Some(session) = session {
                 session.forget_statements();
             }

@@ -22,9 +22,11 @@ pub struct PackedBackend {
 }
 
 impl Backend {
-    /// Only of one that is [`Release::Ready`]: nothing else is kept.
+    /// Only of one that is [`Release::Ready`] and has nothing of a client's: nothing
+    /// else is kept.
     pub fn pack(&self) -> PackedBackend {
         debug_assert_eq!(self.release(), Release::Ready);
+        debug_assert!(!self.has_clients_names());
         let prepared = self.prepared.iter().rev();
         PackedBackend {
             params: Params::clone(&self.params),

@@ -1,16 +1,17 @@
 //! The named statements that a server keeps for clients.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Backend;
-use crate::flow::replies::{Reply, Undo};
+use crate::flow::replies::{OwnQuery, Reply, Undo};
 use crate::flow::schema::Schema;
 use crate::flow::statements::Statement;
-use crate::flow::{Output, Shared, error_fields};
+use crate::flow::{Output, Session, Shared, error_fields};
 use crate::sql::effects::Features;
 use crate::stats::add;
-use crate::wire::{BackendTag, build};
+use crate::wire::{BackendTag, TxStatus, build};
 
 /// What makes texts mean something else than to others.
 const UNSETTLING: Features = Features::TEMPORARY
@@ -37,6 +38,17 @@ pub(in crate::flow) enum Fitness {
     Other,
     /// It has other columns now, and the server refuses to run it.
     Refused,
+}
+
+/// Whose names the statements have on the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Callers {
+    #[default]
+    Pgweir,
+    /// The client that has the connection: as if it were alone with the server.
+    Client,
+    /// An error has come in between.
+    Both,
 }
 
 impl<S> Prepared<S> {
@@ -101,6 +113,117 @@ impl Backend {
     pub(in crate::flow) fn has_other_columns(&self, id: u64) -> bool {
         let known = self.prepared.peek(&id);
         known.is_some_and(|known| matches!(known.fitness, Fitness::Other | Fitness::Refused))
+    }
+
+    /// Whether the server knows statements by the names of one client.
+    pub fn has_clients_names(&self) -> bool {
+        self.callers != Callers::Pgweir
+    }
+
+    /// Whether it knows by them all statements that this client has.
+    #[inline]
+    pub(in crate::flow) fn goes_by_clients_names(&self) -> bool {
+        self.callers == Callers::Client
+    }
+
+    /// Whether it may have a statement that its client has not given by Parse.
+    pub(in crate::flow) fn may_have_others(&self) -> bool {
+        self.goes_by_clients_names() || self.pins.contains(Features::PREPARE)
+    }
+
+    /// Gives the server the client's statements, which are
+    /// [`called`](crate::flow::Statements::called) by its own names, in place of
+    /// those that it has, until `DEALLOCATE ALL`. One that cannot be parsed any more
+    /// is left out.
+    ///
+    /// Not while an answer is owed to the client, except in the middle of a request:
+    /// there an error would be the client's.
+    pub(in crate::flow) fn go_by_clients_names(
+        &mut self,
+        statements: &[Rc<Statement>],
+        out: &mut Output<'_>,
+        shared: &mut Shared<'_>,
+    ) {
+        self.callers = Callers::Client;
+        while let Some((_, known)) = self.prepared.pop_lru() {
+            self.close(known.statement, out);
+        }
+        let guarded = !self.unsynced;
+        let nested = guarded && self.status == TxStatus::InTransaction && !statements.is_empty();
+        let run = |backend: &mut Backend, sql: &[u8], out: &mut Output<'_>| {
+            if nested {
+                backend.own_query(OwnQuery::Housekeeping, sql, out.own());
+            }
+        };
+        run(self, b"SAVEPOINT pgweir", out);
+        for statement in statements {
+            self.prepare(statement, || false, out, shared);
+            if guarded {
+                self.guard(out);
+            }
+            // Statements outlive it.
+            run(self, b"ROLLBACK TO SAVEPOINT pgweir", out);
+        }
+        run(self, b"RELEASE SAVEPOINT pgweir", out);
+    }
+
+    /// Closes a statement of the client's that the server knows by the client's name;
+    /// `alone`: not as a part of a request.
+    pub(in crate::flow) fn close_clients(
+        &mut self,
+        statement: &Statement,
+        alone: bool,
+        out: &mut Output<'_>,
+    ) {
+        if self.has_clients_names()
+            && let Some(known) = self.prepared.pop(&statement.id)
+        {
+            self.close(known.statement, out);
+            if alone {
+                self.guard(out);
+            }
+        }
+    }
+
+    /// What was sent since the last Sync is our own.
+    fn guard(&mut self, out: &mut Output<'_>) {
+        out.own().extend_from_slice(build::SYNC);
+        self.unsynced = false;
+        self.replies.push(Reply::Own {
+            query: OwnQuery::Guard,
+            answered: true,
+            error: None,
+        });
+    }
+
+    /// The names of the statements that the server has: others are gone.
+    pub(super) fn keep_listed(&mut self, names: &HashSet<&[u8]>, session: Option<&mut Session>) {
+        let known = self
+            .prepared
+            .iter()
+            .map(|(id, known)| (*id, &known.statement));
+        let gone = known.filter(|(_, statement)| !names.contains(&*statement.server_name));
+        let gone: Vec<u64> = gone.map(|(id, _)| id).collect();
+        for id in &gone {
+            self.prepared.pop(id);
+        }
+        if let Some(session) = session {
+            session.forget(&gone);
+        }
+    }
+
+    /// Messages of our own were skipped or refused.
+    pub(super) fn mix_names(&mut self) {
+        if self.callers == Callers::Client {
+            self.callers = Callers::Both;
+        }
+    }
+
+    /// The server has no statements.
+    pub(super) fn have_none(&mut self) {
+        self.prepared.clear();
+        self.callers = Callers::Pgweir;
+        self.hides_effects = false;
     }
 
     /// Makes sure that the server has the statement, by a Parse of our own in
@@ -179,8 +302,20 @@ impl Backend {
         if let Some(known) = self.prepared.pop(&statement.id) {
             self.close(known.statement, out);
         }
-        // Who was not used for the longest time makes room.
-        while self.prepared.len() >= self.max_prepared.max(1)
+        if self.goes_by_clients_names() {
+            let mut known = self.prepared.iter();
+            let name = &statement.server_name;
+            let other = known.find(|(_, known)| known.statement.server_name == *name);
+            if let Some(known) = other
+                .map(|(id, _)| *id)
+                .and_then(|id| self.prepared.pop(&id))
+            {
+                self.close(known.statement, out);
+            }
+        }
+        // Who was not used for the longest time makes room; a client's all count.
+        while !self.goes_by_clients_names()
+            && self.prepared.len() >= self.max_prepared.max(1)
             && let Some((_, evicted)) = self.prepared.pop_lru()
         {
             self.close(evicted.statement, out);

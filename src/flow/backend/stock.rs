@@ -68,11 +68,13 @@ impl Backend {
         to_client: &mut Vec<u8>,
         shared: &mut Shared<'_>,
     ) {
+        let names = self.has_clients_names();
         let Some(traces) = self.traces.as_mut().filter(|traces| !traces.asked) else {
             return;
         };
-        let Some(question) = traces.question(&self.params, self.pins, &shared.suspects.suspects())
-        else {
+        let suspects = shared.suspects.suspects();
+        let Some(question) = traces.question(&self.params, self.pins, names, &suspects) else {
+            drop(suspects);
             return self.conclude(None, session, to_client, shared);
         };
         traces.asked = true;
@@ -113,7 +115,7 @@ impl Backend {
     pub(super) fn conclude(
         &mut self,
         finding: Option<&Finding>,
-        session: Option<&mut Session>,
+        mut session: Option<&mut Session>,
         to_client: &mut Vec<u8>,
         shared: &mut Shared<'_>,
     ) {
@@ -132,6 +134,11 @@ impl Backend {
                 }
             }
             shared.suspects.replace(suspects);
+        }
+        if let Some(finding) = finding.filter(|_| traces.lists(self.has_clients_names())) {
+            let rows = finding.rows.iter();
+            let names = rows.filter_map(|row| names::two_columns(row)?.0.strip_prefix(b"&"));
+            self.keep_listed(&names.collect(), session.as_deref_mut());
         }
         let stock = traces.conclude(&self.params, finding);
         self.params = shared.params.intern(stock.params.clone());
@@ -159,6 +166,7 @@ impl Backend {
         self.pins |= features;
         if self.pins.is_empty() {
             self.place = None;
+            self.hides_effects = false;
         } else if self.place.is_none() {
             self.place = Some(shared.pins.squeeze_in());
         }

@@ -66,7 +66,7 @@ impl Session {
     /// What a text leaves though its words alone do not tell: the names of suspects
     /// do, and the configuration.
     #[inline]
-    fn unseen(&self, text: &[u8], shared: &Shared<'_>) -> Option<Effects> {
+    pub(super) fn unseen(&self, text: &[u8], shared: &Shared<'_>) -> Option<Effects> {
         let suspect = shared.suspects.are_in(text);
         let advances = self.terms.pins_sequences() && may_advance_a_sequence(text);
         (suspect || advances).then(|| Effects {
@@ -153,13 +153,18 @@ impl Session {
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
     ) -> Option<Step> {
-        // What only takes something back matters where something is.
-        let takes_back = effects.releases && backend.is_marked();
-        if !effects.matters() && !takes_back {
-            return None;
-        }
         if let Err(refusal) = self.admit(effects.leaves, backend, shared) {
             return Some(refuse(&refusal, tag, backend, out));
+        }
+        if effects.names_statements
+            && let Some(step) = self.bring_names(backend, out, shared)
+        {
+            return Some(step);
+        }
+        // What only takes something back matters where something is.
+        let takes_back = effects.releases && (backend.is_marked() || backend.has_clients_names());
+        if !effects.matters() && !takes_back {
+            return None;
         }
         forget_sequences(effects, backend, out);
         self.keep_start();
@@ -168,6 +173,13 @@ impl Session {
         traces.add(effects, alone);
         if let Some(start) = self.start().filter(|_| effects.goes_back()) {
             backend.note_lapse(effects, start);
+        }
+        if effects.leaves.contains(Features::PREPARE) {
+            backend.hides_effects |= effects.beyond_prepare();
+            if backend.hides_effects {
+                let traces = backend.traces.get_or_insert_default();
+                traces.add(&Effects::unknown(), alone);
+            }
         }
         None
     }

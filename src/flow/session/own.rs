@@ -143,6 +143,7 @@ impl Session {
             return None;
         }
         self.unnamed = None;
+        self.close_there(&matter, link, true);
         let ready = build::ready_for_query(status);
         match (self.obey(&matter), link.backend.as_deref_mut()) {
             (Ok((row, tag, _)), _) => {
@@ -246,6 +247,7 @@ impl Session {
         if let Some(step) = link.turn()? {
             return Some(step);
         }
+        self.close_there(&matter, link, false);
         match self.obey(&matter) {
             Ok((b"", tag, undo)) => self.say(link, tag, undo),
             Ok((row, tag, _)) => {
@@ -289,6 +291,16 @@ impl Session {
         let mut own = Vec::new();
         let known = name.append_to(&mut own) && self.named(&own).is_some();
         known.then_some(Matter::Deallocate(own))
+    }
+
+    /// What pgweir deallocates goes from a server that knows it by the same name.
+    fn close_there(&self, matter: &Matter, link: &mut Link<'_, '_>, alone: bool) {
+        if let Matter::Deallocate(name) = matter
+            && let Some(statement) = self.named(name)
+            && let Some(backend) = link.backend.as_deref_mut()
+        {
+            backend.close_clients(statement, alone, link.out);
+        }
     }
 
     /// Does it; a row and a tag are the answer.

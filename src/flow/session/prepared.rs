@@ -9,6 +9,7 @@ use super::super::statements::Statement;
 use super::super::{Output, Shared, error_fields};
 use super::effects::forget_sequences;
 use super::{MISSING, Message, Misuse, Session, Step};
+use crate::sql::effects::Effects;
 use crate::stats::add;
 use crate::wire::build::Refusal;
 use crate::wire::names::{self, Target};
@@ -54,6 +55,11 @@ impl Session {
         let statement = self.analysed(view.definition, backend, shared);
         if let Some(effects) = statement.effects.as_deref().filter(|_| self.carries()) {
             forget_sequences(effects, backend, out);
+            if effects.names_statements
+                && let Some(step) = self.bring_names(backend, out, shared)
+            {
+                return step;
+            }
         }
         if view.name.is_empty() {
             let before = self.unnamed.replace(statement.clone());
@@ -67,23 +73,37 @@ impl Session {
             return Step::Pass;
         }
         add(&shared.counters.client_parse_count, 1);
-        let names = &mut self.names.get_or_insert_default().statements;
-        if names.contains_key(view.name) {
+        let by_name = backend.goes_by_clients_names();
+        let taken = match by_name {
+            true => self
+                .up_to_date(view.name, || false, backend, shared)
+                .cloned(),
+            false => self.named(view.name).map(|_| statement.clone()),
+        };
+        if let Some(there) = taken {
             if let Some(step) = self.punishment(Misuse::Taken) {
                 return step;
             }
             // The name is taken: the server finds its own name taken, and
             // says so.
-            backend.prepare(&statement, || true, out, shared);
-            build::parse(out.own(), &statement.server_name, view.definition);
+            backend.prepare(&there, || true, out, shared);
+            build::parse(out.own(), &there.server_name, view.definition);
             backend.expect(Reply::Parse {
                 own: false,
-                id: statement.id,
+                id: there.id,
                 undo: Undo::Nothing,
                 alias: Some(view.name.into()),
             });
             return Step::Done;
         }
+        let statement = match by_name {
+            true => {
+                backend.hides_effects |= self.has_effects(&statement, shared);
+                shared.statements.called(view.name, &statement)
+            }
+            false => statement,
+        };
+        let names = &mut self.names.get_or_insert_default().statements;
         names.insert(view.name.into(), statement.clone());
         let undo = Undo::Named(Box::new(NamedUndo {
             name: view.name.into(),
@@ -170,6 +190,17 @@ impl Session {
                 }
                 (statement.id, None)
             }
+            None if backend.may_have_others() => {
+                if backend.hides_effects
+                    && let Some(step) =
+                        self.note(&Effects::unknown(), message.tag, backend, out, shared)
+                {
+                    return step;
+                }
+                build::bind_front(out.own(), view.portal, view.statement, rest_len);
+                backend.doubt = Doubt::Unsettled;
+                (0, None)
+            }
             None => {
                 if let Some(step) = self.punishment(Misuse::Missing) {
                     return step;
@@ -209,6 +240,10 @@ impl Session {
                             build::statement_message(out.own(), b'D', &statement.server_name);
                             (statement.id, None)
                         }
+                        None if backend.may_have_others() => {
+                            build::statement_message(out.own(), b'D', name);
+                            (0, None)
+                        }
                         None => {
                             if let Some(step) = self.punishment(Misuse::Missing) {
                                 return step;
@@ -244,6 +279,7 @@ impl Session {
         backend: &mut Backend,
         out: &mut Output<'_>,
         to_client: &mut Vec<u8>,
+        shared: &mut Shared<'_>,
     ) -> Step {
         if self.follows() {
             let Some(body) = message.body() else {
@@ -253,8 +289,18 @@ impl Session {
                 Some(Target::Statement(_)) if backend.names_in_doubt() => {
                     return wait_for_names(backend, out);
                 }
+                Some(Target::Statement(name))
+                    if !name.is_empty()
+                        && self.named(name).is_none()
+                        && backend.may_have_others() =>
+                {
+                    self.note_deallocation(backend, out, shared);
+                }
                 Some(Target::Statement(name)) => {
-                    // The statement stays on the server for others.
+                    if let Some(statement) = self.named(name) {
+                        backend.close_clients(statement, false, out);
+                    }
+                    // Otherwise the statement stays on the server for others.
                     let undo = self.remove(name);
                     self.local(backend, build::CLOSE_COMPLETE, undo, to_client);
                     return Step::Done;
@@ -336,7 +382,16 @@ impl Session {
         shared: &mut Shared<'_>,
     ) -> Option<&Rc<Statement>> {
         let statement = self.names.as_mut()?.statements.get_mut(name)?;
-        if backend.is_unsettled() {
+        if backend.goes_by_clients_names() {
+            if backend.has_other_columns(statement.id) && described() {
+                let edition = backend.schema.edition();
+                let definition = &statement.definition;
+                let fresh = shared.statements.intern(definition, &self.params, edition);
+                *statement = shared.statements.called(name, &fresh);
+            } else if *statement.server_name != *name {
+                *statement = shared.statements.called(name, statement);
+            }
+        } else if backend.is_unsettled() {
             if !backend.has(statement.id) {
                 *statement = shared.statements.unshared(&statement.definition);
             }
@@ -427,7 +482,7 @@ fn refuse_other_columns(backend: &mut Backend, out: &mut Output<'_>) -> Step {
 }
 
 /// The server's answers come first, even if the client has not asked for them yet.
-fn wait_for_names(backend: &mut Backend, out: &mut Output<'_>) -> Step {
+pub(super) fn wait_for_names(backend: &mut Backend, out: &mut Output<'_>) -> Step {
     if backend.doubt == Doubt::Unsettled && backend.unsynced {
         out.own().extend_from_slice(build::FLUSH);
         backend.doubt = Doubt::Flushed;

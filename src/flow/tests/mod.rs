@@ -1,6 +1,7 @@
 //! Both halves of a link together, driven by bytes. Every conversation is run
 //! at every way of cutting what is sent, and must give the same bytes.
 
+mod by_name;
 mod channels;
 mod copy;
 mod extended;

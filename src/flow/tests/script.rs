@@ -317,7 +317,7 @@ impl World {
             statements: Statements::default(),
             params,
             counters: Counters::default(),
-            pins: Pins::default(),
+            pins: Pins::new(Arc::default(), 1),
             suspects: Watchlist::default(),
             place: String::new(),
             asked: 0,

@@ -46,7 +46,7 @@ impl Pool {
         let reset =
             !config.server_reset_query.is_empty() && (session || config.server_reset_query_always);
         drop(config);
-        let marked = server.backend.is_marked();
+        let marked = server.backend.is_marked() || server.backend.has_clients_names();
         if dirty || reset || marked || server.info.cancels.get() > 0 {
             self.spawn_cleanup(server, dirty, reset, let_finish);
         } else {
@@ -218,6 +218,9 @@ impl Pool {
                 }
                 if server.backend.is_marked() {
                     cleanup::wipe(server, &pool).await?;
+                }
+                if server.backend.has_clients_names() {
+                    cleanup::run(server, &pool, "DEALLOCATE ALL").await?;
                 }
                 if reset {
                     let query = pool.config().server_reset_query.clone();

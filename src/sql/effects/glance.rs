@@ -83,7 +83,7 @@ fn in_front(text: &[u8]) -> bool {
 }
 
 /// Words that matter wherever they stand; `*`: and all that begin like this.
-const WORDS: [&[u8]; 15] = [
+const WORDS: [&[u8]; 16] = [
     b"temp",
     b"temporary",
     b"hold",
@@ -97,6 +97,7 @@ const WORDS: [&[u8]; 15] = [
     b"pg_temp*",
     b"pg_backend_pid",
     b"pg_settings",
+    b"pg_prepared_statement*",
     b"pg_advisory*",
     b"pg_try_advisory*",
 ];

@@ -101,6 +101,9 @@ pub struct Effects {
     pub alters_defaults: bool,
     /// It needs a database in which nobody is: `DROP DATABASE`.
     pub needs_empty_database: bool,
+    /// It goes by the names of prepared statements: `PREPARE`, `EXECUTE`,
+    /// `pg_prepared_statements`.
+    pub names_statements: bool,
 }
 
 impl Effects {
@@ -110,7 +113,9 @@ impl Effects {
             return None;
         }
         let effects = read::effects(text, dialect);
-        (effects.matters() || effects.releases || effects.makes_code).then(|| Box::new(effects))
+        let counts =
+            effects.matters() || effects.releases || effects.makes_code || effects.names_statements;
+        counts.then(|| Box::new(effects))
     }
 
     /// Whether a setting goes back to its default.
@@ -144,14 +149,22 @@ impl Effects {
         }
     }
 
-    /// Whether it leaves or changes anything: what it takes back, and what it does to
-    /// its transaction, aside.
+    /// Whether a text that prepares or runs a statement says that it does more.
+    pub fn beyond_prepare(&self) -> bool {
+        let mut others = self.clone();
+        others.leaves -= Features::PREPARE;
+        others.matters()
+    }
+
+    /// Whether it leaves or changes anything: what it takes back, what it does to
+    /// its transaction, and what it goes by aside.
     pub fn matters(&self) -> bool {
         let nothing = Effects {
             transaction: self.transaction,
             unsettled: self.unsettled,
             releases: self.releases,
             makes_code: self.makes_code,
+            names_statements: self.names_statements,
             ..Effects::default()
         };
         *self != nothing

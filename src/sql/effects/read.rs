@@ -7,7 +7,10 @@ use crate::sql::statements::Statements;
 use crate::sql::tokens::{Token, Tokens};
 
 pub(super) fn effects(text: &[u8], dialect: Dialect) -> Effects {
-    let mut effects = Effects::default();
+    let mut effects = Effects {
+        names_statements: lists_statements(text),
+        ..Effects::default()
+    };
     for statement in Statements::new(text, dialect) {
         effects.opaque |= statement.broken;
         let mut tokens = Tokens::new(statement.text, dialect);
@@ -37,7 +40,7 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     } else if is("prepare") {
         match tokens.accept("transaction") {
             true => effects.transaction = true,
-            false => effects.leaves |= Features::PREPARE,
+            false => prepared(effects),
         }
     } else if is("listen") {
         effects.leaves |= Features::LISTEN;
@@ -75,6 +78,18 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
         effects.transaction = true;
         effects.unsettled |= effects.goes_back() && (is("rollback") || is("abort"));
     }
+}
+
+fn prepared(effects: &mut Effects) {
+    effects.leaves |= Features::PREPARE;
+    effects.names_statements = true;
+}
+
+/// Whether the view is named anywhere, the body of a `DO` included.
+fn lists_statements(text: &[u8]) -> bool {
+    let name = b"pg_prepared_statement";
+    let mut windows = text.windows(name.len());
+    windows.any(|window| window.eq_ignore_ascii_case(name))
 }
 
 /// `CREATE` of what may run a function unseen.
@@ -231,12 +246,11 @@ fn words(effects: &mut Effects, tokens: &mut Tokens<'_>) {
         } else if is("hold") {
             effects.leaves |= Features::CURSOR;
         } else if is("execute") {
-            // The trigger's is none.
-            if !tokens
-                .peek()
-                .is_some_and(|next| next.is_word("function") || next.is_word("procedure"))
-            {
-                effects.leaves |= Features::PREPARE;
+            // A trigger's is none, nor is the privilege.
+            let others = ["function", "procedure", "on"];
+            let next = tokens.peek();
+            if !next.is_some_and(|next| others.iter().any(|word| next.is_word(word))) {
+                prepared(effects);
             }
         } else if token.kind == TokenKind::UnicodeIdent {
             effects.opaque = true;

@@ -192,10 +192,6 @@ fn everything_else_that_stays() {
             "select pg_catalog.pg_try_advisory_lock_shared (1, 2)",
             Features::ADVISORY_LOCK,
         ),
-        ("prepare p as select 1", Features::PREPARE),
-        ("execute p(1)", Features::PREPARE),
-        ("explain analyze execute p", Features::PREPARE),
-        ("create table t as execute p", Features::PREPARE),
         ("listen a", Features::LISTEN),
         ("load 'auto_explain'", Features::LIBRARY),
         ("select currval('s')", Features::SEQUENCE),
@@ -211,6 +207,37 @@ fn everything_else_that_stays() {
         ..resets(&["role"])
     };
     assert_eq!(of("set session authorization bob"), authorization);
+}
+
+#[test]
+fn statements_by_their_names() {
+    for (text, leaves) in [
+        ("prepare p as select 1", Features::PREPARE),
+        ("execute p(1)", Features::PREPARE),
+        ("explain analyze execute p", Features::PREPARE),
+        ("create table t as execute p", Features::PREPARE),
+        ("select name from pg_prepared_statements", Features::empty()),
+        (
+            "select 1 from \"pg_catalog\".\"pg_prepared_statements\"",
+            Features::empty(),
+        ),
+        ("select * from PG_PREPARED_STATEMENT()", Features::empty()),
+    ] {
+        let expected = Effects {
+            names_statements: true,
+            ..self::leaves(leaves)
+        };
+        assert_eq!(of(text), expected, "{text}");
+    }
+    assert!(of("do 'begin perform from pg_prepared_statements; end'").names_statements);
+    for text in [
+        "grant execute on function f to bob",
+        "create trigger t before insert on u execute function f()",
+        "deallocate p",
+        "do 'begin end'",
+    ] {
+        assert!(!of(text).names_statements, "{text}");
+    }
 }
 
 #[test]
