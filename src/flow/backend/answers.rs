@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Backend, Doubt, Fitness, Lapse, ServerFault};
 use crate::flow::error_fields::{self, Severity};
+use crate::flow::params::ROLE;
 use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
 use crate::flow::{Outlook, Output, Session, Shared, schema};
@@ -599,10 +600,13 @@ impl Backend {
                 session.forget_statements();
             }
         }
-        // Otherwise the server is asked, or it follows.
-        if settings && self.traces.is_none() {
+        // With traces the server is asked, or it follows: but for the role.
+        if settings && (statements || self.traces.is_none()) {
             let mut params = (*self.params).clone();
-            params.forget_unreported();
+            match self.traces {
+                None => params.forget_unreported(),
+                Some(_) => drop(params.remove(ROLE)),
+            }
             self.params = shared.params.intern(params);
         }
     }

@@ -54,6 +54,12 @@ impl Backend {
         self.place.is_some()
     }
 
+    /// Its client has gone: it is kept from nobody for longer than it takes to clean
+    /// it.
+    pub fn leave_place(&mut self) {
+        self.place = None;
+    }
+
     pub(in crate::flow) fn keep_place(&mut self, place: Place) {
         self.place = Some(place);
     }

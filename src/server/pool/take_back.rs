@@ -23,10 +23,11 @@ impl Pool {
     /// for its whole session.
     pub(in crate::server) fn take_back(
         self: &Rc<Self>,
-        server: Box<Server>,
+        mut server: Box<Server>,
         let_finish: bool,
         session: bool,
     ) {
+        server.backend.leave_place();
         server
             .info
             .prepared_statements
