@@ -271,6 +271,15 @@ fn the_name_of_an_own_setting_is_not_forgotten() {
 }
 
 #[test]
+fn discard_all_gives_up_the_role_and_reset_all_does_not() {
+    let pooler = start();
+    let role: &[&str] = &["show role"];
+    for end in ["discard all", "reset all", "reset role"] {
+        same(&pooler, &[&["set role app"], role, &[end], role, SHOW]);
+    }
+}
+
+#[test]
 fn what_was_rolled_back_is_not_carried() {
     let pooler = start();
     let (mut client, mut other) = (pooler.login(), pooler.login());
