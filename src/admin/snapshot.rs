@@ -43,6 +43,8 @@ pub enum ServerState {
     New,
     /// Kept from clients while a cancel request for it is under way.
     BeingCanceled,
+    /// It listens for clients, beside its pool (no word of PgBouncer's).
+    Listening,
 }
 
 /// One row of SHOW CLIENTS or SHOW SERVERS (`S` says which states).
@@ -75,6 +77,8 @@ pub struct SocketRow<S> {
     pub prepared_statements: usize,
     /// What the client keeps its server connection for.
     pub pins: Features,
+    /// How many channels are listened to for the client, elsewhere.
+    pub channels: usize,
     /// The worker that has it.
     pub worker: usize,
     /// Bytes that have come and could not be dealt with yet.
@@ -94,6 +98,39 @@ pub struct Variables {
     pub standard_conforming_strings: String,
     pub datestyle: String,
     pub timezone: String,
+}
+
+impl<S> SocketRow<S> {
+    /// A connection of which nothing else is known yet.
+    pub fn new(id: u64, state: S, since: SystemTime) -> Self {
+        SocketRow {
+            id,
+            user: String::new(),
+            database: String::new(),
+            replication: None,
+            state,
+            addr: String::new(),
+            port: 0,
+            local_addr: String::new(),
+            local_port: 0,
+            connect_time: since,
+            request_time: since,
+            wait: Duration::ZERO,
+            close_needed: false,
+            link: None,
+            remote_pid: 0,
+            encryption: None,
+            application_name: String::new(),
+            prepared_statements: 0,
+            pins: Features::empty(),
+            channels: 0,
+            worker: 0,
+            held: 0,
+            unsent: 0,
+            fd: None,
+            variables: Arc::default(),
+        }
+    }
 }
 
 /// One row of SHOW MEM.

@@ -5,10 +5,12 @@
 //! Labels are database, user and a fixed set of states: as many series as
 //! pools, never as many as clients.
 
+use std::collections::BTreeMap;
+
 use prometheus::core::Collector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 
-use crate::admin::snapshot::{ClientState, HostRow, PoolRow, Snapshot};
+use crate::admin::snapshot::{ClientState, HostRow, PoolRow, ServerState, Snapshot, SocketRow};
 use crate::sql::effects::Features;
 
 /// Whether a value may fall.
@@ -75,7 +77,7 @@ macro_rules! of_host {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 45] = [
+pub static FAMILIES: [Family; 47] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -98,6 +100,20 @@ pub static FAMILIES: [Family; 45] = [
         help: "Clients of a pool by state as in SHOW POOLS: active (idle ones included), waiting, \
                active_cancel_req, waiting_cancel_req.",
         samples: pool_clients,
+    },
+    Family {
+        name: "pgweir_listening_clients",
+        kind: Kind::Gauge,
+        labels: POOL,
+        help: "Clients of a pool that listen to channels over the connection that does so for all.",
+        samples: listening_clients,
+    },
+    Family {
+        name: "pgweir_listening_servers",
+        kind: Kind::Gauge,
+        labels: &["database"],
+        help: "Server connections that listen to channels for the clients of a database.",
+        samples: listening_servers,
     },
     Family {
         name: "pgweir_pool_servers",
@@ -455,6 +471,28 @@ fn pool_clients(snapshot: &Snapshot, put: &mut Put<'_>) {
         ] {
             put(&[&pool.database, &pool.user, state], count as f64);
         }
+    }
+}
+
+/// Only where there are any.
+fn listening_clients(snapshot: &Snapshot, put: &mut Put<'_>) {
+    let mut counts = BTreeMap::new();
+    for row in snapshot.clients.iter().filter(|row| row.channels > 0) {
+        *counts.entry([&*row.database, &*row.user]).or_insert(0.0) += 1.0;
+    }
+    for (labels, count) in counts {
+        put(&labels, count);
+    }
+}
+
+fn listening_servers(snapshot: &Snapshot, put: &mut Put<'_>) {
+    let mut counts = BTreeMap::new();
+    let listening = |row: &&SocketRow<_>| row.state == ServerState::Listening;
+    for row in snapshot.servers.iter().filter(listening) {
+        *counts.entry(&*row.database).or_insert(0.0) += 1.0;
+    }
+    for (database, count) in counts {
+        put(&[database], count);
     }
 }
 

@@ -14,13 +14,14 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::login_error::ErrorResponse;
-use super::pool::{OpenError, Pool};
+use super::pool::{OpenError, Opened, Pool};
+use crate::admin::snapshot::{ServerState, SocketRow};
 use crate::config::PoolConfig;
 use crate::flow::each_channel;
 use crate::net::{Outgoing, Stream};
@@ -33,6 +34,8 @@ use crate::worker::{Command, Crew};
 const LONGEST: u32 = 1 << 20;
 /// How often it looks whether the database has moved.
 const LOOK: Duration = Duration::from_secs(1);
+/// What the server shows of it.
+const APPLICATION_NAME: &str = "pgweir listener";
 /// How long it stays when nobody listens any more.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -187,7 +190,7 @@ struct Beginning {
 impl Beginning {
     async fn run(mut self) {
         let ears = self.crew.ears().clone();
-        let (pool, stream) = match self.open().await {
+        let (pool, opened) = match self.open().await {
             Ok(opened) => opened,
             Err(error) => {
                 let (db, reason) = (&self.name.database, error.text());
@@ -203,13 +206,16 @@ impl Beginning {
             }
         };
         let encoding = Encoding::of_client_encoding(&self.name.encoding);
+        let row = Rc::new(row(&pool, &opened, self.crew.number()));
+        let local = pool.local().clone();
+        local.listening.borrow_mut().push(row.clone());
         let ear = Ear {
             config: pool.config(),
             pool,
             crew: self.crew,
             name: self.name,
             questions: self.questions,
-            stream,
+            stream: opened.stream,
             encoding,
             input: Vec::new(),
             output: Outgoing::default(),
@@ -223,10 +229,14 @@ impl Beginning {
             complaint: None,
         };
         ear.run().await;
+        local
+            .listening
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, &row));
     }
 
     /// A server that cannot be reached is waited for as queries wait for it.
-    async fn open(&self) -> Result<(Rc<Pool>, Stream), OpenError> {
+    async fn open(&self) -> Result<(Rc<Pool>, Opened), OpenError> {
         let begun = Instant::now();
         loop {
             let pool = self.pool.clone().ready().await;
@@ -234,10 +244,10 @@ impl Beginning {
             let encoding = String::from_utf8_lossy(&self.name.encoding);
             let parameters = [
                 ("client_encoding", &*encoding),
-                ("application_name", "pgweir listener"),
+                ("application_name", APPLICATION_NAME),
             ];
             let error = match pool.open_beside(&parameters).await {
-                Ok(stream) => return Ok((pool, stream)),
+                Ok(opened) => return Ok((pool, opened)),
                 Err(error) => error,
             };
             let patience = config
@@ -248,6 +258,26 @@ impl Beginning {
             }
             tokio::time::sleep(config.server_login_retry).await;
         }
+    }
+}
+
+/// What SHOW SERVERS has of it.
+fn row(pool: &Pool, opened: &Opened, worker: usize) -> SocketRow<ServerState> {
+    let (config, stream) = (pool.config(), &opened.stream);
+    let (peer, local) = (stream.peer_addr(), stream.local_addr());
+    let key = opened.logged_in.backend_key.as_ref();
+    SocketRow {
+        user: config.user.to_string(),
+        database: config.database.to_string(),
+        addr: peer.host(),
+        port: peer.port(),
+        local_addr: local.host(),
+        local_port: local.port(),
+        remote_pid: key.map_or(0, |key| key.pid as u32),
+        encryption: stream.encryption(),
+        application_name: APPLICATION_NAME.to_owned(),
+        worker,
+        ..SocketRow::new(opened.id, ServerState::Listening, SystemTime::now())
     }
 }
 

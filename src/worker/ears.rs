@@ -156,6 +156,12 @@ impl Worker {
         self.keep_channels(id, &BTreeSet::new());
     }
 
+    /// How many channels are heard for a client.
+    pub(super) fn channel_count(&self, id: u64) -> usize {
+        let clients = self.hearers.clients.borrow();
+        clients.get(&id).map_or(0, |hearer| hearer.channels.len())
+    }
+
     /// The answer to what a client has asked last, if it is there.
     pub fn take_answer(&self, id: u64) -> Option<Answer> {
         self.hearers

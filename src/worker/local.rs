@@ -2,11 +2,12 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::derived_keys::DerivedKeys;
-use crate::admin::snapshot::MemoryRow;
+use crate::admin::snapshot::{MemoryRow, ServerState, SocketRow};
 use crate::config::ServerTls;
 use crate::flow::{Bounds, ParamTable, Statements, Texts};
 use crate::net::dns::Dns;
@@ -39,6 +40,8 @@ pub struct Local {
     pub bounds: Cell<Bounds>,
     /// TLS towards servers, as the configuration in force has it.
     tls: RefCell<Tls>,
+    /// Connections that listen for clients, as SHOW SERVERS has them.
+    pub listening: RefCell<Vec<Rc<SocketRow<ServerState>>>>,
     ids: Arc<AtomicU64>,
 }
 
@@ -61,6 +64,7 @@ impl Local {
             dns,
             bounds: Cell::default(),
             tls: RefCell::new(tls),
+            listening: RefCell::default(),
             ids,
         }
     }

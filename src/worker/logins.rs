@@ -1,11 +1,9 @@
 //! Connections that have not logged in, as SHOW SOCKETS has them.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::admin::snapshot::{ClientState, SocketRow};
 use crate::net::{PeerAddr, Stream};
-use crate::sql::effects::Features;
 
 /// What is known of one.
 #[derive(Debug)]
@@ -32,34 +30,21 @@ impl Login {
     }
 
     pub fn row(&self, id: u64, worker: usize) -> SocketRow<ClientState> {
+        let state = match self.cancels {
+            true => ClientState::CancelRequest,
+            false => ClientState::Login,
+        };
         SocketRow {
-            id,
             user: "(nouser)".to_owned(),
             database: "(nodb)".to_owned(),
-            replication: None,
-            state: match self.cancels {
-                true => ClientState::CancelRequest,
-                false => ClientState::Login,
-            },
             addr: self.peer.host(),
             port: self.peer.port(),
             local_addr: self.local.host(),
             local_port: self.local.port(),
-            connect_time: self.since,
-            request_time: self.since,
-            wait: Duration::ZERO,
-            close_needed: false,
-            link: None,
             remote_pid: self.peer_pid,
-            encryption: None,
-            application_name: String::new(),
-            prepared_statements: 0,
-            pins: Features::empty(),
             worker,
-            held: 0,
-            unsent: 0,
             fd: self.descriptor,
-            variables: Arc::default(),
+            ..SocketRow::new(id, state, self.since)
         }
     }
 }

@@ -31,6 +31,9 @@ impl Worker {
         let mut rows: Vec<_> = all
             .map(|client| client_row(client, worker, &now, &mut seen))
             .collect();
+        for row in &mut rows {
+            row.channels = self.channel_count(row.id);
+        }
         let logins = self.logins.borrow();
         rows.extend(logins.iter().map(|(id, login)| login.row(*id, worker)));
         let mut counts: HashMap<*const Pool, ClientCounts> = HashMap::new();
@@ -82,6 +85,13 @@ impl Worker {
         }
         let (servers_count, pools_count) = (servers.len(), pools.len());
         servers.extend(opening);
+        servers.extend(
+            self.local
+                .listening
+                .borrow()
+                .iter()
+                .map(|row| (**row).clone()),
+        );
         Snapshot {
             clients: rows,
             servers,
@@ -292,6 +302,7 @@ fn client_row(
         variables: params.as_ref().map_or_else(Arc::default, |p| seen.of(p)),
         fd: info.descriptor(),
         prepared_statements: info.prepared_statements.get() as usize,
+        channels: 0,
         worker,
         held: info.held.get(),
         unsent: info.unsent.get(),
@@ -305,30 +316,23 @@ fn application_name(params: &Rc<Params>) -> String {
 
 fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<ServerState> {
     SocketRow {
-        id: info.id,
-        user: String::new(),
-        database: String::new(),
         replication: info.replication,
-        state: info.state.get(),
         addr: info.peer.host(),
         port: info.peer.port(),
         local_addr: info.local.host(),
         local_port: info.local.port(),
-        connect_time: info.connect_time,
         request_time: now.system_time(info.request_time.get()),
-        wait: Duration::ZERO,
         close_needed: info.close_needed.get(),
         link: info.link.get(),
         remote_pid: info.key.as_ref().map_or(0, |key| key.pid as u32),
         encryption: info.encryption,
-        application_name: String::new(),
         prepared_statements: info.prepared_statements.get(),
         pins: info.pins.get(),
         worker,
         held: info.held.get(),
         unsent: info.unsent.get(),
         fd: info.descriptor,
-        variables: Arc::default(),
+        ..SocketRow::new(info.id, info.state.get(), info.connect_time)
     }
 }
 
@@ -341,29 +345,14 @@ fn opening_row(opening: &Opening, config: &PoolConfig, worker: usize) -> SocketR
     };
     let local = opening.ends.get().map(|(_, local)| local);
     SocketRow {
-        id: opening.id,
         user: config.user.to_string(),
         database: config.database.to_string(),
         replication: opening.replication,
-        state: ServerState::New,
         addr,
         port,
         local_addr: local.map_or(String::new(), |local| local.host()),
         local_port: local.map_or(0, |local| local.port()),
-        connect_time: opening.since,
-        request_time: opening.since,
-        wait: Duration::ZERO,
-        close_needed: false,
-        link: None,
-        remote_pid: 0,
-        encryption: None,
-        application_name: String::new(),
-        prepared_statements: 0,
-        pins: Features::empty(),
         worker,
-        held: 0,
-        unsent: 0,
-        fd: None,
-        variables: Arc::default(),
+        ..SocketRow::new(opening.id, ServerState::New, opening.since)
     }
 }

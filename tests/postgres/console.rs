@@ -46,7 +46,7 @@ fn columns_are_pgbouncers() {
     client.query("select 1");
     let mut console = pooler.console();
     for (command, columns) in [
-        ("SHOW CLIENTS", &*format!("{SOCKETS},pin_reason")),
+        ("SHOW CLIENTS", &*format!("{SOCKETS},pin_reason,channels")),
         ("SHOW SERVERS", SOCKETS),
         ("SHOW POOLS", POOLS),
         ("SHOW DATABASES", DATABASES),

@@ -33,6 +33,7 @@ mod host_lists;
 mod hostile;
 mod libpq;
 mod listen;
+mod listen_lost;
 mod log_lines;
 mod memory;
 mod modes;

@@ -9,7 +9,6 @@ use super::*;
 use crate::admin::snapshot::{ClientState, SocketRow};
 use crate::admin::view::PoolerState;
 use crate::process;
-use crate::sql::effects::Features;
 use crate::stats::Averages;
 
 type Served = JoinHandle<io::Result<&'static str>>;
@@ -325,30 +324,13 @@ async fn tables_come_from_a_fresh_snapshot() {
 fn socket(id: u64) -> SocketRow<ClientState> {
     let now = std::time::SystemTime::now();
     SocketRow {
-        id,
         user: "alice".to_owned(),
         database: "app".to_owned(),
-        replication: None,
-        state: ClientState::Idle,
         addr: "127.0.0.1".to_owned(),
         port: 1,
         local_addr: "127.0.0.1".to_owned(),
         local_port: 2,
-        connect_time: now,
-        request_time: now,
-        wait: std::time::Duration::ZERO,
-        close_needed: false,
-        link: None,
-        remote_pid: 0,
-        encryption: None,
-        application_name: String::new(),
-        prepared_statements: 0,
-        pins: Features::empty(),
-        worker: 0,
-        held: 0,
-        unsent: 0,
-        fd: None,
-        variables: Arc::default(),
+        ..SocketRow::new(id, ClientState::Idle, now)
     }
 }
 

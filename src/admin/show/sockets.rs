@@ -43,9 +43,10 @@ const COLUMNS: [Column; 28] = [
 /// How many of them SHOW SERVERS has.
 const PLAIN: usize = 21;
 
-/// Those of SHOW CLIENTS: PgBouncer has no `pin_reason`.
-const OF_CLIENTS: [Column; PLAIN + 1] = {
-    let mut columns = [("pin_reason", Text); PLAIN + 1];
+/// Those of SHOW CLIENTS: PgBouncer has no `pin_reason` and no `channels`.
+const OF_CLIENTS: [Column; PLAIN + 2] = {
+    let mut columns = [("pin_reason", Text); PLAIN + 2];
+    columns[PLAIN + 1] = ("channels", Int4);
     let mut at = 0;
     while at < PLAIN {
         columns[at] = COLUMNS[at];
@@ -67,14 +68,14 @@ pub fn clients(snapshot: &Snapshot) -> Table<'_> {
         ClientState::Active => "active",
         ClientState::Idle => "idle",
     };
-    let with_reason = |row| {
+    let with_own = |row| {
         let mut values = socket_row("C", word(row), PLAIN, row);
-        values.extend(row![pin_reason(row.pins)]);
+        values.extend(row![pin_reason(row.pins), row.channels]);
         values
     };
     Table {
         columns: &OF_CLIENTS,
-        rows: rows.map(with_reason).collect(),
+        rows: rows.map(with_own).collect(),
     }
 }
 
@@ -93,6 +94,7 @@ pub fn servers(snapshot: &Snapshot) -> Table<'_> {
         ServerState::Tested => "tested",
         ServerState::New => "new",
         ServerState::BeingCanceled => "being_canceled",
+        ServerState::Listening => "listening",
     };
     let rows = by_id(&snapshot.servers);
     Table {
@@ -113,7 +115,10 @@ pub fn active_sockets(snapshot: &Snapshot) -> Table<'_> {
     detailed(
         snapshot,
         |client| client.state != ClientState::Idle,
-        |server| !matches!(server.state, ServerState::Idle | ServerState::Used),
+        |server| {
+            use ServerState::{Idle, Listening, Used};
+            !matches!(server.state, Idle | Used | Listening)
+        },
     )
 }
 
@@ -134,6 +139,7 @@ fn detailed(
         ServerState::Used => "sv_used",
         ServerState::Tested => "sv_tested",
         ServerState::New => "sv_login",
+        ServerState::Listening => "sv_listening",
     };
     let all = COLUMNS.len();
     let mut rows = Vec::new();

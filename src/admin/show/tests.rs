@@ -39,7 +39,7 @@ fn columns_are_pgbouncers() {
         type,user,database,replication,state,addr,port,local_addr,local_port,connect_time,\
         request_time,wait,wait_us,close_needed,ptr,link,remote_pid,tls,application_name,\
         prepared_statements,id";
-    let clients = sockets.replacen(' ', "s ", 1) + ",pin_reason";
+    let clients = sockets.replacen(' ', "si ", 1) + ",pin_reason,channels";
     assert_eq!(columns(Show::Clients), clients);
     assert_eq!(columns(Show::Servers), sockets);
     let more = "ssssssisissiiississiiiiiiiii \
@@ -151,13 +151,13 @@ fn clients_and_servers() {
         rows,
         [
             "C|alice|app|none|active|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|0|0|0|0x2|0xb|0||psql|3|2|advisory lock, listen",
+             2026-11-20 21:43:12 UTC|0|0|0|0x2|0xb|0||psql|3|2|advisory lock, listen|2",
             "C|bob|app|none|waiting|unix|6432|unix|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|7|250000|0|0x3||0||psql|3|3|",
+             2026-11-20 21:43:12 UTC|7|250000|0|0x3||0||psql|3|3||0",
             "C|(nouser)|(nodb)|none|active_cancel_req|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|0|0|0|0x6||0||psql|3|6|",
+             2026-11-20 21:43:12 UTC|0|0|0|0x6||0||psql|3|6||0",
             "C|root|pgbouncer|none|idle|10.0.0.1|5000|10.0.0.9|6432|2026-11-20 21:43:11 UTC|\
-             2026-11-20 21:43:12 UTC|0|0|0|0x80000004||0||psql|3|4|",
+             2026-11-20 21:43:12 UTC|0|0|0|0x80000004||0||psql|3|4||0",
         ]
     );
     let rows = printed(Show::Servers);
@@ -363,28 +363,15 @@ fn printed(show: Show) -> Vec<String> {
 fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
     let connected = Duration::from_secs(1_795_210_991);
     SocketRow {
-        id,
         user: user.to_owned(),
         database: database.to_owned(),
-        replication: None,
-        state,
         addr: "10.0.0.1".to_owned(),
         port: 5000,
         local_addr: "10.0.0.9".to_owned(),
         local_port: 6432,
-        connect_time: SystemTime::UNIX_EPOCH + connected,
         request_time: SystemTime::UNIX_EPOCH + connected + Duration::from_secs(1),
-        wait: Duration::ZERO,
-        close_needed: false,
-        link: None,
-        remote_pid: 0,
-        encryption: None,
         application_name: "psql".to_owned(),
         prepared_statements: 3,
-        pins: Features::empty(),
-        worker: 0,
-        held: 0,
-        unsent: 0,
         fd: Some(10 + id as i32),
         variables: Arc::new(Variables {
             client_encoding: "UTF8".to_owned(),
@@ -392,6 +379,7 @@ fn socket<S>(id: u64, user: &str, database: &str, state: S) -> SocketRow<S> {
             datestyle: "ISO, MDY".to_owned(),
             timezone: "UTC".to_owned(),
         }),
+        ..SocketRow::new(id, state, SystemTime::UNIX_EPOCH + connected)
     }
 }
 
@@ -420,6 +408,7 @@ fn snapshot() -> Snapshot {
         held: 17,
         unsent: 4000,
         pins: Features::ADVISORY_LOCK | Features::LISTEN,
+        channels: 2,
         ..socket(2, "alice", "app", ClientState::Active)
     };
     let server = SocketRow {

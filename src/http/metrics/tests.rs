@@ -1,5 +1,5 @@
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::route::State;
@@ -69,6 +69,15 @@ fn distinct() -> Totals {
     }
 }
 
+fn listener(id: u64, channels: usize) -> SocketRow<ClientState> {
+    SocketRow {
+        database: "app".to_owned(),
+        user: "alice".to_owned(),
+        channels,
+        ..SocketRow::new(id, ClientState::Idle, SystemTime::now())
+    }
+}
+
 fn rendered() -> String {
     let snapshot = Snapshot {
         pools: vec![busy_pool(), PoolRow::idle("we\"b\n", "bob")],
@@ -82,6 +91,11 @@ fn rendered() -> String {
             ejections: 5,
             role_changes: 6,
             ..HostRow::replica("app", "db2", 5433)
+        }],
+        clients: vec![listener(1, 2), listener(2, 0), listener(3, 1)],
+        servers: vec![SocketRow {
+            database: "app".to_owned(),
+            ..SocketRow::new(4, ServerState::Listening, SystemTime::now())
         }],
         login_clients: 3,
         ..Snapshot::default()
@@ -115,6 +129,8 @@ fn gauges_of_pools_and_clients() {
     for line in [
         "pgweir_clients{state=\"login\"} 3\n",
         "pgweir_clients{state=\"waiting\"} 0\n",
+        "pgweir_listening_clients{database=\"app\",user=\"alice\"} 2\n",
+        "pgweir_listening_servers{database=\"app\"} 1\n",
         "pgweir_pool_clients{database=\"app\",state=\"waiting\",user=\"alice\"} 2\n",
         "pgweir_pool_servers{database=\"app\",state=\"login\",user=\"alice\"} 11\n",
         "pgweir_pool_size{database=\"app\",user=\"alice\"} 20\n",

@@ -56,7 +56,7 @@ pub use handover::{Mail, Parcel};
 use maintain::Maintenance;
 pub use oblivion::Past;
 use oblivion::{AutoDatabases, Registered};
-pub(in crate::server) use open::OpenError;
+pub(in crate::server) use open::{OpenError, Opened};
 pub use opening::Opening;
 pub use succession::hang_up;
 
@@ -202,7 +202,7 @@ impl Pool {
         self.config.borrow().clone()
     }
 
-    pub fn local(&self) -> &Local {
+    pub fn local(&self) -> &Rc<Local> {
         &self.local
     }
 

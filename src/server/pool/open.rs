@@ -235,13 +235,11 @@ impl Pool {
     pub(in crate::server) async fn open_beside(
         &self,
         more: Parameters<'_>,
-    ) -> Result<Stream, OpenError> {
+    ) -> Result<Opened, OpenError> {
         let config = self.config();
         let connector = self.local.connector(&config.server_tls);
         let opened = reach(self, &config, &connector, more).await;
-        opened
-            .map(|opened| opened.stream)
-            .map_err(|(_, error)| error)
+        opened.map_err(|(_, error)| error)
     }
 
     /// Has those who come told, or sent elsewhere, until it may be tried again.
@@ -378,7 +376,7 @@ fn prepare(pool: &Rc<Pool>, server: Box<Server>, now: Instant) {
 }
 
 /// A connection that is in no list yet.
-pub(super) struct Opened {
+pub(in crate::server) struct Opened {
     pub id: u64,
     pub host: Host,
     pub stream: Stream,
