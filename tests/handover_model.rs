@@ -117,7 +117,7 @@ impl Worker {
     }
 
     fn give(&mut self, id: u32) {
-        match self.book.give_back(id, self.now, self.now) {
+        match self.book.give_back(id, 0, self.now, self.now) {
             Given::Here(_) => {
                 for worker in self.book.part().starved_elsewhere() {
                     self.tell(worker, Mail::Room);
@@ -378,7 +378,7 @@ fn a_connection_lost_on_its_way_makes_room() {
     model(
         one_held_by_worker_0,
         [
-            |worker| match worker.book.give_back(1, worker.now, worker.now) {
+            |worker| match worker.book.give_back(1, 0, worker.now, worker.now) {
                 Given::Away(_, passage) => {
                     drop(passage);
                     worker.tell(1, Mail::Room);

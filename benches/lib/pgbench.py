@@ -3,6 +3,8 @@
 import glob
 import os
 import re
+import subprocess
+import time
 
 from .poolers import PGBOUNCER, RELAY, follows_prepared_statements
 from .stand import DATABASE, BenchError, sslmode
@@ -66,6 +68,33 @@ def measure(stand, target, protocol, clients, seconds, *options, tls=False):
         "mean_ms": sum(latencies) / transactions / 1000,
         "p50_ms": latencies[transactions // 2] / 1000,
         "p99_ms": latencies[int(transactions * 0.99)] / 1000,
+        "cpu_us": cpu / transactions * 1e6,
+        "user_us": user / transactions * 1e6,
+        "system_us": (cpu - user) / transactions * 1e6,
+        "transactions": transactions,
+    }
+
+
+def measure_together(stand, target, protocol, clients, seconds, environments):
+    """{tps, cpu_us, user_us, system_us, transactions} of runs of pgbench side by side, each with an environment of its own."""
+    cpu, user, begun = target.cpu_seconds(), target.user_seconds(), time.monotonic()
+    runs = [
+        stand.popen(
+            f"{stand.bin}/pgbench", "-S", "-n", "-p", target.port, "-M", protocol, "-c", clients, "-T", seconds,
+            env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for environment in environments
+    ]
+    reports = [process.communicate()[0] for process in runs]
+    took = time.monotonic() - begun
+    cpu, user = target.cpu_seconds() - cpu, target.user_seconds() - user
+    for process, report in zip(runs, reports):
+        stand.end(process)
+        if process.returncode != 0 or "aborted" in report:
+            raise BenchError(f"{target.name}: a run with errors is no measurement\n{report}")
+    transactions = sum(processed(report) for report in reports)
+    return {
+        "tps": transactions / took,
         "cpu_us": cpu / transactions * 1e6,
         "user_us": user / transactions * 1e6,
         "system_us": (cpu - user) / transactions * 1e6,

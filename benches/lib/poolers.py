@@ -40,6 +40,8 @@ class Setup:
     databases: int = 0
     # Reads are routed (pgweir only) to so many replicas; None: they are not.
     replicas: int | None = None
+    # Where the metrics are (pgweir only).
+    metrics_port: int | None = None
 
     def __str__(self):
         return ("TLS, " if self.tls else "") + f"auth_type={self.auth_type}"
@@ -127,6 +129,8 @@ def pgweir_toml(stand, candidate, setup, port):
     if setup.tls:
         key, certificate = stand.certificate()
         lines += ['client_tls_sslmode = "require"', f'client_tls_key_file = "{key}"', f'client_tls_cert_file = "{certificate}"']
+    if setup.metrics_port:
+        lines.append(f'stats_listen = "127.0.0.1:{setup.metrics_port}"')
     servers = [stand.direct, *stand.replicas(setup.replicas or 0)]
     hosts = ", ".join(f'{{ host = "127.0.0.1", port = {server.port} }}' for server in servers)
     for name in names(setup):

@@ -18,6 +18,15 @@ use super::limits::{Limits, SharedBound};
 /// none.
 const ASK_AGAIN: Duration = Duration::from_millis(1);
 
+/// Among so many at the front of the queue one is looked for whom a connection suits:
+/// for others it has to be set up first.
+const LOOK_AT: usize = 64;
+/// So often the longest waiter is passed over for that.
+const MOST_PASSED: u8 = 16;
+
+/// What a client and a connection that suits it have in common; 0: nothing.
+pub type Kind = usize;
+
 /// A place in the queue. It must be given up with [`Book::leave`] unless
 /// [`Book::poll`] has returned ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +96,8 @@ struct Idle<S> {
 struct Waiter<S, E> {
     serial: u32,
     since: Instant,
+    kind: Kind,
+    passed: u8,
     /// It wants a place to open a connection in.
     for_place: bool,
     outcome: Option<Result<S, E>>,
@@ -226,6 +237,8 @@ impl<S, E: Clone> Book<S, E> {
         let slot = self.waiters.insert(Waiter {
             serial,
             since: now,
+            kind: 0,
+            passed: 0,
             for_place: false,
             outcome: None,
             waker: None,
@@ -239,6 +252,13 @@ impl<S, E: Clone> Book<S, E> {
         self.publish();
         self.check_invariants();
         ticket
+    }
+
+    /// Connections of this kind suit it best.
+    pub fn prefer(&mut self, ticket: Ticket, kind: Kind) {
+        if let Some(waiter) = self.waiter(ticket) {
+            waiter.kind = kind;
+        }
     }
 
     /// Has the wait ended? Ready ends the ticket; otherwise `waker` is woken
@@ -285,20 +305,21 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     /// Takes a held connection back: it goes to whoever waits longest, here or
-    /// on another worker, or becomes idle. No client has had it `since` then.
-    pub fn give_back(&mut self, server: S, since: Instant, born: Instant) -> Given<S> {
+    /// on another worker, or to one of the next whom it suits; or becomes idle. No client has had it `since` then.
+    pub fn give_back(&mut self, server: S, kind: Kind, since: Instant, born: Instant) -> Given<S> {
         debug_assert!(self.held > 0);
-        let given = self.give(server, since, born);
+        let given = self.give(server, kind, since, born);
         self.publish();
         self.check_invariants();
         given
     }
 
-    fn give(&mut self, server: S, since: Instant, born: Instant) -> Given<S> {
+    fn give(&mut self, server: S, kind: Kind, since: Instant, born: Instant) -> Given<S> {
         if let Some(passage) = self.part.send_elsewhere(|| self.oldest_wait()) {
             self.held -= 1;
             return Given::Away(server, passage);
         }
+        self.bring_forward(kind);
         if let Some(waiter) = self.next_waiter() {
             waiter.outcome = Some(Ok(server));
             let waker = waiter.waker.take();
@@ -551,6 +572,32 @@ impl<S, E: Clone> Book<S, E> {
     fn live(&self, ticket: Ticket) -> Option<&Waiter<S, E>> {
         let waiter = self.waiters.get(ticket.slot as usize)?;
         (waiter.serial == ticket.serial && waiter.outcome.is_none()).then_some(waiter)
+    }
+
+    /// Puts the first waiter of this kind to the front of the queue, unless the longest
+    /// waiter has been passed over often enough.
+    fn bring_forward(&mut self, kind: Kind) {
+        let front = self.queue.iter().take(LOOK_AT).enumerate();
+        let mut live = front.filter_map(|(at, ticket)| Some((at, self.live(*ticket)?)));
+        let Some((first, oldest)) = live.next() else {
+            return;
+        };
+        if oldest.kind == kind || oldest.passed >= MOST_PASSED {
+            return;
+        }
+        let Some((at, _)) = live.find(|(_, waiter)| waiter.kind == kind) else {
+            return;
+        };
+        if let Some(&oldest) = self.queue.get(first)
+            && let Some(oldest) = self.waiter(oldest)
+        {
+            oldest.passed += 1;
+        }
+        if let Some(ticket) = self.queue.remove(at) {
+            // It goes at once: whether those behind it had the notice stays as it was.
+            self.noticed += usize::from(at >= self.noticed);
+            self.queue.push_front(ticket);
+        }
     }
 
     /// Takes the longest waiter off the queue.

@@ -16,6 +16,6 @@ mod sync {
 #[cfg(test)]
 mod tests;
 
-pub use book::{Book, Expired, Given, Ticket};
+pub use book::{Book, Expired, Given, Kind, Ticket};
 pub use ledger::{HANDOVER_SLACK, Ledger, MAX_WORKERS, Part, Passage, PoolName, Title};
 pub use limits::{Limits, SharedBound};

@@ -48,7 +48,7 @@ fn open(book: &mut TestBook, id: u32, now: Instant) {
 
 /// Gives a connection back that must stay on this worker.
 fn give_back(book: &mut TestBook, id: u32, now: Instant, born: Instant) -> Option<Waker> {
-    match book.give_back(id, now, born) {
+    match book.give_back(id, 0, now, born) {
         Given::Here(waker) => waker,
         Given::Away(..) => panic!("there is no other worker"),
     }
@@ -155,6 +155,33 @@ fn nobody_overtakes_those_who_wait() {
     give_back(&mut book, id, now, now);
     assert_eq!(book.take_idle(|_| true), None);
     assert_eq!(poll(&mut book, ticket), Poll::Ready(Some(Ok(1))));
+}
+
+#[test]
+fn one_whom_it_suits_is_preferred_for_a_while() {
+    let now = Instant::now();
+    let mut book = book(limits(1));
+    open(&mut book, 1, now);
+    book.take_idle(|_| true).unwrap();
+    let join = |book: &mut TestBook, kind| {
+        let ticket = book.join(now);
+        book.prefer(ticket, kind);
+        ticket
+    };
+    let first = join(&mut book, 1);
+    for passed in 0..20 {
+        let other = join(&mut book, 7);
+        let Given::Here(_) = book.give_back(1, 7, now, now) else {
+            panic!("there is no other worker");
+        };
+        let served = Poll::Ready(Some(Ok(1)));
+        if passed == 16 {
+            assert_eq!(poll(&mut book, first), served);
+            return;
+        }
+        assert_eq!(poll(&mut book, other), served);
+    }
+    panic!("passed over for ever");
 }
 
 #[test]
@@ -400,7 +427,7 @@ fn a_connection_that_was_only_looked_at_keeps_its_place() {
     (1..=3).for_each(|id| open(&mut book, id, now + id * SECOND));
     let (looked_at, since) = book.take_idle(|_| true).unwrap();
     assert_eq!((looked_at, since), (1, now + SECOND));
-    let given = book.give_back(looked_at, since, now);
+    let given = book.give_back(looked_at, 0, since, now);
     assert!(matches!(given, Given::Here(None)));
     let order: Vec<_> = book.idle().map(|(id, _)| *id).collect();
     assert_eq!(order, [1, 2, 3]);

@@ -1,6 +1,6 @@
 """The parts of the comparison: each is a module with `run(bench)`, which returns rows."""
 
-from . import bulk, crowd, even, logins, memory, pools, routing, storm, tls_logins, transactions
+from . import bulk, crowd, even, logins, memory, pools, routing, settings, storm, tls_logins, transactions
 
 PARTS = {
     "transactions": transactions.throughput,
@@ -14,4 +14,5 @@ PARTS = {
     "even": even.run,
     "memory": memory.run,
     "routing": routing.run,
+    "settings": settings.run,
 }

@@ -115,7 +115,10 @@ impl Client {
 
     /// Joins the queue for as long as the user may wait that has logged in.
     pub(super) fn join(&self, now: Instant) -> Result<Ticket, End> {
-        let ticket = self.pool.join(now, false).map_err(End::Farewell)?;
+        let ticket = self
+            .pool
+            .join(self.session.params(), now, false)
+            .map_err(End::Farewell)?;
         if self.pool.config().forced_user {
             let config = &self.worker.terms().config;
             if let Some(wait) = config.query_wait_timeout(self.info.user()) {

@@ -16,7 +16,7 @@ fn books(workers: usize, limits: Limits, now: Instant) -> Vec<TestBook> {
 }
 
 fn send(book: &mut TestBook, id: u32, now: Instant) -> Option<(u32, Passage)> {
-    match book.give_back(id, now, now) {
+    match book.give_back(id, 0, now, now) {
         Given::Here(_) => None,
         Given::Away(id, passage) => Some((id, passage)),
     }

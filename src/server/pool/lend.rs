@@ -7,9 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::{Farewell, Pool};
 use crate::flow::Params;
-use crate::pool::Ticket;
+use crate::pool::{Kind, Ticket};
 use crate::server::lease::Lease;
 use crate::wire::build::Refusal;
+
+/// Equal parameters are one set, in a worker.
+pub(super) fn kind(params: &Rc<Params>) -> Kind {
+    Rc::as_ptr(params).addr()
+}
 
 impl Pool {
     /// An idle connection, if there is one: one that already has the client's
@@ -39,12 +44,18 @@ impl Pool {
         }
     }
 
-    /// Joins the queue; connections are opened as needed. An error: there is
-    /// no use in waiting. While the server cannot be reached, a `newcomer` (who
+    /// Joins the queue; connections are opened as needed, and those that have the
+    /// client's parameters preferred. An error: there is no use in waiting. While the server cannot be reached, a `newcomer` (who
     /// is logging in) is turned away; who was let in waits for it.
-    pub fn join(self: &Rc<Self>, now: Instant, newcomer: bool) -> Result<Ticket, Arc<Farewell>> {
+    pub fn join(
+        self: &Rc<Self>,
+        params: &Rc<Params>,
+        now: Instant,
+        newcomer: bool,
+    ) -> Result<Ticket, Arc<Farewell>> {
         self.may_wait(now, newcomer)?;
         let ticket = self.book.borrow_mut().join(now);
+        self.book.borrow_mut().prefer(ticket, kind(params));
         self.open_wanted(now);
         self.ask_others(now);
         self.arm(self.book.borrow().next_deadline(now));
@@ -111,7 +122,7 @@ impl Pool {
         if let Some(lease) = self.try_lease(params) {
             return Ok(lease);
         }
-        let mut place = Place::new(self, self.join(Instant::now(), true)?);
+        let mut place = Place::new(self, self.join(params, Instant::now(), true)?);
         std::future::poll_fn(|cx| {
             let poll = place.poll(cx.waker());
             if let Poll::Ready(Err(farewell)) = &poll
@@ -121,7 +132,7 @@ impl Pool {
                 if let Some(lease) = self.try_lease(params) {
                     return Poll::Ready(Ok(lease));
                 }
-                place = Place::new(self, self.join(Instant::now(), true)?);
+                place = Place::new(self, self.join(params, Instant::now(), true)?);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use super::Pool;
+use super::lend::kind;
 use crate::admin::snapshot::ServerState;
 use crate::config::Host;
 use crate::flow::Release;
@@ -86,7 +87,8 @@ impl Pool {
         // What looked at it in between was no use of it.
         let since = server.info.idle_since.get().unwrap_or(now);
         server.info.idle_since.set(Some(since));
-        let given = self.book.borrow_mut().give_back(server, since, born);
+        let kind = kind(server.backend.params());
+        let given = self.book.borrow_mut().give_back(server, kind, since, born);
         match given {
             Given::Here(Some(waker)) => waker.wake(),
             Given::Here(None) => {}

@@ -172,7 +172,7 @@ impl World {
         if self.book.end_life(born, self.now) || self.book.is_above_size() {
             return self.discard(id);
         }
-        match self.book.give_back(id, self.now, born) {
+        match self.book.give_back(id, 0, self.now, born) {
             Given::Here(Some(waker)) => waker.wake(),
             Given::Here(None) => {}
             Given::Away(..) => panic!("there is one worker only"),
