@@ -114,7 +114,17 @@ pub const REGRESSION: &[Known] = &[
     },
     Known {
         name: LIBRARIES,
+        script: "stats",
+        extent: Open,
+    },
+    Known {
+        name: LIBRARIES,
         script: "temp",
+        extent: Open,
+    },
+    Known {
+        name: "when a notice comes",
+        script: "triggers",
         extent: Open,
     },
 ];
