@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
-use super::generate::{Action, Step};
+use super::step::{Action, Step};
 use crate::support::{Address, Cluster, Frontend, Message, Pooler, RawClient, tags};
 
+/// Names of the same length, so that positions in texts are the same.
 pub const DIRECT: &str = "model_direct";
 pub const POOLED: &str = "model_pooled";
 
@@ -47,16 +48,16 @@ impl<'a> Twins<'a> {
         let pair = &mut self.pairs[step.client];
         match &step.action {
             Action::Send { parts, ready } => pair.send(parts, *ready)?,
-            Action::Reconnect { parameters } => {
-                pair.direct.raw.close();
-                pair.pooled.raw.close();
-                *pair = Pair::new(self.pooler, parameters)?;
+            Action::Reconnect {
+                unfinished,
+                parameters,
+            } => {
+                pair.leave(unfinished);
+                self.wait_for_ends()?;
+                self.pairs[step.client] = Pair::new(self.pooler, parameters)?;
             }
         }
-        if step.is_reconnect() {
-            self.wait_for_ends()?;
-        }
-        if step.notifies {
+        if step.may_notify() {
             self.same_notifications()?;
         }
         Ok(())
@@ -137,11 +138,20 @@ impl Pair {
         }
     }
 
+    fn leave(&mut self, unfinished: &Frontend) {
+        for client in [&mut self.direct, &mut self.pooled] {
+            client.raw.send(unfinished);
+            client.raw.close();
+        }
+    }
+
     fn send(&mut self, parts: &[Frontend], ready: usize) -> Result<(), String> {
         for (at, part) in parts.iter().enumerate() {
             let last = at + 1 == parts.len();
             self.direct.raw.send(part);
-            self.pooled.raw.send(part);
+            self.pooled
+                .raw
+                .send_bytes(&replace(&part.bytes, DIRECT, POOLED));
             if last {
                 for _ in 0..ready {
                     self.receive(|message| message.tag == b'Z')?;
@@ -162,7 +172,8 @@ impl Pair {
         let tags = format!("answer {}, after {common} messages", tags(&expected));
         let next = |all: &[Message]| all.iter().skip(common).take(3).cloned().collect::<Vec<_>>();
         same(&tags, &next(&expected), &next(&seen))?;
-        let last = expected.last().ok_or("no answer")?;
+        let last = expected.last().filter(|last| is_last(last));
+        let last = last.ok_or_else(|| format!("no end of the answer {tags}"))?;
         if last.tag == b'Z' {
             self.status = last.body[0] as char;
         }
@@ -177,14 +188,17 @@ impl Pair {
 impl Client {
     fn read_until(&mut self, is_last: &impl Fn(&Message) -> bool) -> Vec<Message> {
         let mut messages = Vec::new();
-        while let Some(message) = self.raw.read_or_end() {
+        // Who waits for a lock does not wait for as long.
+        while !self.raw.is_silent_for(DELIVERY)
+            && let Some(message) = self.raw.read_or_end()
+        {
             if message.tag == b'A' {
                 // Without the process that sent it.
                 self.notifications.push(message.body[4..].to_vec());
                 continue;
             }
             let ends = is_last(&message);
-            messages.push(without_oids(message));
+            messages.push(masked(message));
             if ends {
                 break;
             }
@@ -193,17 +207,31 @@ impl Client {
     }
 }
 
-/// A RowDescription without the tables' OIDs, which no two databases share.
-fn without_oids(mut message: Message) -> Message {
-    if message.tag != b'T' {
-        return message;
+/// Without what no two databases share: their names, the OIDs of tables in a
+/// RowDescription.
+fn masked(mut message: Message) -> Message {
+    message.body = replace(&message.body, POOLED, DIRECT);
+    if message.tag == b'T' {
+        let mut at = 2;
+        while let Some(end) = message.body[at..].iter().position(|byte| *byte == 0) {
+            message.body[at + end + 1..at + end + 5].fill(0);
+            at += end + 19;
+        }
     }
-    let mut at = 2;
-    while let Some(end) = message.body[at..].iter().position(|byte| *byte == 0) {
-        message.body[at + end + 1..at + end + 5].fill(0);
-        at += end + 19;
+    // A failed transaction refuses a Parse as it does the Bind that needs it.
+    if message.tag == b'E' && message.failure().sqlstate() == "25P02" {
+        message.body.clear();
     }
     message
+}
+
+/// Names of the same length.
+fn replace(text: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let mut text = text.to_vec();
+    while let Some(at) = text.windows(from.len()).position(|w| w == from.as_bytes()) {
+        text[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    text
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, direct: &T, pooled: &T) -> Result<(), String> {

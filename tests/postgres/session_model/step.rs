@@ -1,0 +1,54 @@
+//! What one client does.
+
+use std::fmt;
+
+use crate::support::Frontend;
+
+#[derive(Clone)]
+pub struct Step {
+    pub client: usize,
+    pub kind: &'static str,
+    pub action: Action,
+    pub text: String,
+}
+
+#[derive(Clone)]
+pub enum Action {
+    /// Each part but the last ends with a Flush after an Execute; the last gets so
+    /// many ReadyForQuery.
+    Send { parts: Vec<Frontend>, ready: usize },
+    /// Leaves after this, and comes back with these parameters.
+    Reconnect {
+        unfinished: Frontend,
+        parameters: Vec<(&'static str, &'static str)>,
+    },
+}
+
+impl Step {
+    pub fn send(
+        client: usize,
+        kind: &'static str,
+        parts: Vec<Frontend>,
+        ready: usize,
+        text: String,
+    ) -> Step {
+        Step {
+            client,
+            kind,
+            action: Action::Send { parts, ready },
+            text,
+        }
+    }
+
+    /// Whether somebody may be notified, or hear of it only now.
+    pub fn may_notify(&self) -> bool {
+        let words = ["notify", "commit", "end", "c1", "c2", "C 3"];
+        words.iter().any(|word| self.text.contains(word))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}: {}: {}", self.client, self.kind, self.text)
+    }
+}
