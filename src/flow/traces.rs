@@ -188,6 +188,9 @@ impl Traces {
         if self.opaque {
             settings.extend(suspects.settings().iter().map(|name| &**name));
         }
+        if self.opaque || self.leaves.contains(Features::SETTING) {
+            settings.insert(ROLE);
+        }
         if self.wants_list() {
             let unlisted = known.unreported().map(|(name, _)| name);
             settings.extend(unlisted.filter(|name| is_unlisted(name)));

@@ -228,6 +228,33 @@ fn a_role_follows_its_client() {
 }
 
 #[test]
+fn a_role_that_no_text_names_is_nobody_elses() {
+    let pooler = Setup::new()
+        .pool_size(1)
+        .set("session_features", "pin")
+        .start();
+    create_role(&pooler);
+    let user = pooler.login().value("select current_user");
+    for hidden in [
+        "do $$ begin execute 'set role some_role'; end $$",
+        "select set_config('ro' || 'le', 'some_role', false)",
+    ] {
+        let mut first = pooler.login();
+        first.query(hidden);
+        assert_eq!(first.value("select current_user"), "some_role", "{hidden}");
+        first.query("discard all");
+        first.query(hidden);
+        drop(first);
+        let current = pooler.login().value("select current_user");
+        assert_eq!(current, user, "{hidden}");
+    }
+    let (mut first, mut second) = (pooler.login(), pooler.login());
+    first.query("do $$ begin execute 'set role some_role'; end $$");
+    assert_eq!(second.value("select current_user"), user);
+    assert_eq!(first.value("select current_user"), "some_role");
+}
+
+#[test]
 fn an_empty_setting_is_set_nevertheless() {
     let pooler = one_connection();
     let (mut first, mut second) = (pooler.login(), pooler.login());
