@@ -128,7 +128,6 @@ impl Channels {
             true => self.roll_back(),
             false => self.commit(),
         }
-        self.portals.clear();
         !self.heard.is_empty()
     }
 
@@ -220,6 +219,12 @@ impl Session {
         };
         if ignored {
             return None;
+        }
+        if backend.as_deref().is_none_or(Backend::is_at_rest)
+            && let Some(channels) = self.channels_mut()
+        {
+            // They have ended with their transaction.
+            channels.portals.clear();
         }
         match message.tag {
             FrontendTag::Query => {

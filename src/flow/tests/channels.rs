@@ -50,6 +50,25 @@ fn what_was_sent_before_is_over_when_it_listens() {
 }
 
 #[test]
+fn a_portal_outlasts_the_transaction_before_its_own() {
+    let wrong = [parse("", "select +"), bind("", ""), execute(), sync()].concat();
+    let listen = [parse("l", LISTEN), bind("", "l")].concat();
+    let on_server = [parse("pgweir_2", LISTEN), bind("", "pgweir_2")].concat();
+    Script::new()
+        .carrying()
+        .sends(
+            &[wrong.clone(), listen, execute(), sync()],
+            &[wrong, on_server],
+            &[],
+        )
+        .answers(&[error("42601", "syntax error"), ready('I')])
+        .sends(&[], &[execute(), sync()], &[])
+        .answers(&[parsed(), bound(), complete("LISTEN"), ready('I')])
+        .hears(&["channel"])
+        .run();
+}
+
+#[test]
 fn a_transaction_decides_at_its_end() {
     Script::new()
         .carrying()
