@@ -260,7 +260,12 @@ impl Traces {
                     }
                 }
                 [b'=', name @ ..] if complete && !is_unlisted(name) => {}
-                [b'=', name @ ..] if *value == Some(b"") && self.concerns(name, known) => {
+                // For others this is a value.
+                [b'=', name @ ..]
+                    if name.contains(&b'.')
+                        && *value == Some(b"")
+                        && self.concerns(name, known) =>
+                {
                     clear(&mut there, name);
                 }
                 [b'=', name @ ..] | name => note(&mut there, name, *value),

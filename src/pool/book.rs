@@ -582,7 +582,8 @@ impl<S, E: Clone> Book<S, E> {
         let Some((first, oldest)) = live.next() else {
             return;
         };
-        if oldest.kind == kind || oldest.passed >= MOST_PASSED {
+        // Who waits for a place gets that of whatever connection comes back.
+        if oldest.kind == kind || oldest.for_place || oldest.passed >= MOST_PASSED {
             return;
         }
         let Some((at, _)) = live.find(|(_, waiter)| waiter.kind == kind) else {

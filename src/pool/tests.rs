@@ -185,6 +185,22 @@ fn one_whom_it_suits_is_preferred_for_a_while() {
 }
 
 #[test]
+fn who_waits_for_a_place_is_not_passed_over() {
+    let now = Instant::now();
+    let mut book = book(limits(1));
+    open(&mut book, 1, now);
+    book.take_idle(|_| true).unwrap();
+    let first = book.join_for_place(now);
+    let other = book.join(now);
+    book.prefer(other, 7);
+    let Given::Here(_) = book.give_back(1, 7, now, now) else {
+        panic!("there is no other worker");
+    };
+    assert_eq!(poll(&mut book, first), Poll::Ready(Some(Ok(1))));
+    assert_eq!(poll(&mut book, other), Poll::Pending);
+}
+
+#[test]
 fn leaving_in_each_state() {
     let now = Instant::now();
     let mut book = book(limits(1));

@@ -78,6 +78,11 @@ fn settings_that_are_not_reported_follow_their_client() {
         ),
         ("set schema 'x'", "search_path", "x"),
         (
+            "select pg_catalog.set_config('search_path', '', false)",
+            "search_path",
+            "",
+        ),
+        (
             "begin; set enable_seqscan = off; commit",
             "enable_seqscan",
             "off",
