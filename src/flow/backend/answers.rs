@@ -620,6 +620,7 @@ impl Backend {
         }
     }
 
+    #[cold]
     fn give_all_local_replies(&mut self, to_client: bool, out: &mut Output<'_>) {
         loop {
             match self.replies.front() {
