@@ -305,7 +305,8 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     /// Takes a held connection back: it goes to whoever waits longest, here or
-    /// on another worker, or to one of the next whom it suits; or becomes idle. No client has had it `since` then.
+    /// on another worker, or to one of the next whom it suits; or becomes idle. No
+    /// client has had it `since` then.
     pub fn give_back(&mut self, server: S, kind: Kind, since: Instant, born: Instant) -> Given<S> {
         debug_assert!(self.held > 0);
         let given = self.give(server, kind, since, born);

@@ -187,7 +187,7 @@ fn essence(failure: &Failure) -> Vec<Option<&String>> {
 
 #[test]
 fn wrong_startup_parameters_are_refused_in_postgres_words() {
-    let pooler = Setup::new().start();
+    let pooler = Setup::new().in_toml().start();
     for wrong in [
         ("TimeZone", "Nowhere/Land"),
         ("client_encoding", "KLINGON"),

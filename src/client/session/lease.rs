@@ -163,11 +163,15 @@ impl Client {
     /// nothing of it. Elsewhere, unless the server only has to parse a statement
     /// anew.
     pub(super) fn start_over(&mut self, setback: Setback) {
+        // Nothing of it was sent: it is still what `input` begins with.
+        let unsent = self.session.listener_wait() == Wait::Reserve;
         let Hold::Linked(lease) = &mut self.hold else {
             return;
         };
         let mut request = std::mem::take(&mut lease.attempt.request);
-        self.session.take_back_request(&request);
+        if !unsent {
+            self.session.take_back_request(&request);
+        }
         let counters = &self.pool.counters;
         let family = self.pool.family();
         if setback == Setback::Stale {
@@ -187,8 +191,10 @@ impl Client {
         if setback != Setback::Stale {
             self.unlink();
         }
-        request.extend_from_slice(&self.input);
-        self.input = request;
+        if !unsent {
+            request.extend_from_slice(&self.input);
+            self.input = request;
+        }
         self.answers_first = false;
         self.input_due = true;
     }

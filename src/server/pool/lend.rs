@@ -45,8 +45,9 @@ impl Pool {
     }
 
     /// Joins the queue; connections are opened as needed, and those that have the
-    /// client's parameters preferred. An error: there is no use in waiting. While the server cannot be reached, a `newcomer` (who
-    /// is logging in) is turned away; who was let in waits for it.
+    /// client's parameters preferred. An error: there is no use in waiting. While the
+    /// server cannot be reached, a `newcomer` (who is logging in) is turned away; who
+    /// was let in waits for it.
     pub fn join(
         self: &Rc<Self>,
         params: &Rc<Params>,

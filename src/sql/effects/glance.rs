@@ -11,9 +11,10 @@ pub fn may_matter(text: &[u8]) -> bool {
     if begins_with_a_word(text) {
         return true;
     }
+    // As a message has it, and as most people end it: nothing comes behind.
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    let text = text.strip_suffix(b";").unwrap_or(text);
     let marked = memchr::memchr2_iter(b';', b'&', text).any(|at| match text.get(at..) {
-        // The end, with the NUL that follows in a message.
-        Some([b';'] | [b';', 0]) => false,
         Some([b';', next @ ..]) => begins_with_a_word(next),
         // An identifier that is written in code points.
         Some([b'&', b'"', ..]) => true,

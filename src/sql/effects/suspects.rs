@@ -59,6 +59,9 @@ pub struct Suspects {
     /// In lower case and without schema: whichever it is. Of a name that is no plain
     /// identifier its first word.
     names: HashSet<Box<[u8]>, RandomState>,
+    /// The lengths of all words that are looked for, as bits, by their first letters:
+    /// most words of a text need no further look.
+    lengths: [u64; 32],
     /// One has other letters than those of ASCII: in which encoding it stands in a
     /// text, the client decides.
     foreign: bool,
@@ -93,7 +96,10 @@ impl Suspects {
     /// Takes a row's first column in. False: it is none of this query.
     pub fn add(&mut self, row: &[u8]) -> bool {
         match row {
-            b"!*" => self.schema_changes = true,
+            b"!*" => {
+                self.schema_changes = true;
+                SCHEMA_CHANGES.iter().for_each(|word| self.look_for(word));
+            }
             [b'!', name @ ..] => self.add_name(name),
             [b'%', setting @ ..] if self.settings.len() < MOST_SETTINGS => {
                 self.settings.push(setting.to_ascii_lowercase().into());
@@ -117,6 +123,8 @@ impl Suspects {
         self.foreign |= !name.is_ascii();
         match word {
             Some(word) if self.names.len() < MOST_NAMES => {
+                self.look_for(word);
+                self.look_for(b"u&");
                 self.names.insert(word.to_ascii_lowercase().into());
             }
             _ => {
@@ -124,6 +132,19 @@ impl Suspects {
                 self.names = HashSet::default();
             }
         }
+    }
+
+    fn look_for(&mut self, word: &[u8]) {
+        let (letter, length) = place(word);
+        if let Some(lengths) = self.lengths.get_mut(letter) {
+            *lengths |= 1 << length;
+        }
+    }
+
+    fn looks_for(&self, word: &[u8]) -> bool {
+        let (letter, length) = place(word);
+        let lengths = self.lengths.get(letter);
+        lengths.is_some_and(|lengths| lengths >> length & 1 == 1)
     }
 
     pub fn settings(&self) -> &[Box<[u8]>] {
@@ -140,20 +161,29 @@ impl Suspects {
         }
         let mut lower = [0; 64];
         words(text).any(|word| {
+            if self.foreign && !word.is_ascii() {
+                return true;
+            }
             let Some(lower) = lower.get_mut(..word.len()) else {
                 // Cut off by the server at 63 bytes.
                 return true;
             };
+            if !self.looks_for(word) {
+                return false;
+            }
             lower.copy_from_slice(word);
             lower.make_ascii_lowercase();
             let changes = || SCHEMA_CHANGES.iter().any(|word| *lower == **word);
             // `U&"..."`: an identifier that is written in code points.
-            *lower == *b"u&"
-                || self.names.contains(&*lower)
-                || (self.foreign && !lower.is_ascii())
-                || (self.schema_changes && changes())
+            *lower == *b"u&" || self.names.contains(&*lower) || (self.schema_changes && changes())
         })
     }
+}
+
+/// The first letter of a word, of either case, and its length.
+fn place(word: &[u8]) -> (usize, usize) {
+    let first = word.first().copied().unwrap_or_default();
+    (usize::from(first & 31), word.len().min(63))
 }
 
 /// Whether what a CREATE makes may leave something in the session of whoever uses it,
