@@ -6,6 +6,7 @@ pub mod listener;
 pub mod message_io;
 mod options;
 mod outgoing;
+mod socket;
 mod stream;
 pub mod tls;
 

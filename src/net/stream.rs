@@ -12,6 +12,7 @@ use socket2::{Domain, SockRef};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::socket;
 use super::tls::{DetachedTls, Encryption, TlsStream};
 
 /// A connection to a client or a server.
@@ -255,16 +256,21 @@ impl Stream {
 
     /// Reads what is there into `buffer`; Ready(0) is the end. Cancel safe:
     /// nothing is lost when it is pending.
+    #[inline]
     pub fn poll_read_some(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(self).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
+        match self {
+            Stream::Tcp(s) => socket::poll_read(s, cx, buffer),
+            Stream::Unix(s) => socket::poll_read(s, cx, buffer),
+            Stream::Tls(s) => {
+                let mut buffer = ReadBuf::new(buffer);
+                let read = Pin::new(&mut **s).poll_read(cx, &mut buffer);
+                read.map_ok(|()| buffer.filled().len())
+            }
+            Stream::Proxied(inner) => inner.0.poll_read_some(cx, buffer),
         }
     }
 }
@@ -310,8 +316,8 @@ impl AsyncWrite for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Tcp(s) => socket::poll_write(s, cx, buf),
+            Stream::Unix(s) => socket::poll_write(s, cx, buf),
             Stream::Tls(s) => Pin::new(&mut **s).poll_write(cx, buf),
             Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_write(cx, buf),
         }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::Encryption;
 use super::certificate;
 use super::session::Session;
+use crate::net::socket;
 
 /// What one write encrypts at most, and one read brings.
 const BURST: usize = 64 * 1024;
@@ -149,7 +150,7 @@ impl TlsStream {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let state = &mut self.state;
         while let Some(left) = state.outgoing.get(state.sent..).filter(|l| !l.is_empty()) {
-            match ready!(Pin::new(&mut self.socket).poll_write(cx, left))? {
+            match ready!(socket::poll_write(&self.socket, cx, left))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => state.sent += n,
             }
@@ -281,9 +282,7 @@ impl TlsStream {
         let end = carried + want.clamp(LEAST_READ, BURST);
         let (front, free) = buffer.split_at_mut(carried);
         let free = free.get_mut(..end - carried).unwrap_or_default();
-        let mut read = ReadBuf::new(free);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read))?;
-        let n = read.filled().len();
+        let n = ready!(socket::poll_read(&self.socket, cx, free))?;
         if n == 0 {
             self.state.ended = true;
             return Poll::Ready(Ok(()));
