@@ -5,11 +5,11 @@
 //!
 //! | byte | |
 //! |---|---|
-//! | 0 | its highest bit is 0: process ids are positive |
+//! | 0 | its highest bits are 01: see [`process_id`] |
 //! | 1, 2 | number of the process, the low byte first |
 //! | 7 | the two lowest bits: how often the request may still be handed on |
 //!
-//! Everything else is random: 45 bits, and 224 more in a key of protocol 3.2.
+//! Everything else is random: 44 bits, and 224 more in a key of protocol 3.2.
 
 /// The largest number of a process; PgBouncer's documented limit.
 pub const MAX_PEER: u32 = 16_383;
@@ -17,6 +17,13 @@ pub const MAX_PEER: u32 = 16_383;
 const HOPS: u8 = 0b11;
 /// Where the hops are in the key, which has at least four bytes.
 const AT: usize = 3;
+
+/// A process id to give. It is positive, as process ids are, and larger than Linux
+/// makes them (`PID_MAX_LIMIT`, 2^22), so that no server has a process of this id: who
+/// takes it for one, as for `pg_terminate_backend()`, hits nobody.
+pub fn process_id(random: u32) -> u32 {
+    random >> 2 | 1 << 30
+}
 
 /// The process that gave this process id.
 pub fn peer(pid: u32) -> u32 {
@@ -64,6 +71,16 @@ mod tests {
         assert_eq!(key, [0xa0, 0xa0, 0xa0, 0xa3]);
         for number in [0, 1, 255, 256, MAX_PEER] {
             assert_eq!(peer(mark_pid(0x1234_5678, number)), number);
+        }
+    }
+
+    #[test]
+    fn no_server_has_a_process_of_this_id() {
+        for random in [0, 1, 0x1234_5678, u32::MAX] {
+            for peer in [0, 1, MAX_PEER] {
+                let pid = mark_pid(process_id(random), peer);
+                assert!(pid > 1 << 22 && pid <= i32::MAX as u32, "{pid}");
+            }
         }
     }
 

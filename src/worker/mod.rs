@@ -246,8 +246,7 @@ impl Worker {
     pub fn new_cancel_key(&self, long: bool) -> (u32, CancelKey) {
         let peer = self.terms().config.general.peer_id;
         loop {
-            // Positive, as pids are; 0 is nobody.
-            let mut pid = self.crew.own_pid(rand::random::<u32>() & 0x7fff_ffff);
+            let mut pid = self.crew.own_pid(cancel_key::process_id(rand::random()));
             let mut key = CancelKey::random(long);
             if peer != 0 {
                 pid = cancel_key::mark_pid(pid, peer);
@@ -256,7 +255,7 @@ impl Worker {
             let place = place(pid, key.bytes());
             let taken = self.clients.borrow().contains_key(&place)
                 || self.consoles.borrow().contains_key(&place);
-            if pid != 0 && !taken {
+            if !taken {
                 return (pid, key);
             }
         }
