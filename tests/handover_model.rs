@@ -57,6 +57,8 @@ struct Worker {
     mailbox: Receiver<Mail>,
     others: Vec<Sender<Mail>>,
     now: Instant,
+    /// Of what kind connections are that are given back here.
+    kind: usize,
     evicting: bool,
     /// Workers that have said [`Mail::End`].
     ended: usize,
@@ -89,6 +91,7 @@ fn workers(users: &[&str], pool_size: u32, max_db_connections: u32) -> VecDeque<
             mailbox,
             others: senders.clone(),
             now,
+            kind: 0,
             evicting: false,
             ended: 0,
         }
@@ -117,7 +120,7 @@ impl Worker {
     }
 
     fn give(&mut self, id: u32) {
-        match self.book.give_back(id, 0, self.now, self.now) {
+        match self.book.give_back(id, self.kind, self.now, self.now) {
             Given::Here(_) => {
                 for worker in self.book.part().starved_elsewhere() {
                     self.tell(worker, Mail::Room);
@@ -334,6 +337,32 @@ fn two_workers_take_turns() {
     model(
         one_idle_on_worker_0,
         [wait_and_give_back_if_none_is_idle, wait_and_give_back],
+        all_idle,
+    );
+}
+
+#[test]
+fn a_connection_that_stays_for_its_settings_goes_in_the_end() {
+    model(
+        one_held_by_worker_0,
+        [
+            |worker| {
+                worker.kind = 7;
+                // Whoever waits on the other worker has waited longer.
+                worker.now += Duration::from_secs(1);
+                let tickets = [7, 1].map(|kind| {
+                    let ticket = worker.join();
+                    worker.book.prefer(ticket, kind);
+                    ticket
+                });
+                worker.give(1);
+                for ticket in tickets {
+                    let id = worker.serve(ticket);
+                    worker.give(id);
+                }
+            },
+            wait_and_give_back,
+        ],
         all_idle,
     );
 }

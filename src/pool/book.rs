@@ -1,10 +1,13 @@
 //! The book of one pool.
 
 mod dedicated;
+mod kinds;
 mod time;
 
+pub use kinds::Kind;
 pub use time::Expired;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -17,15 +20,6 @@ use super::limits::{Limits, SharedBound};
 /// How long nobody else is asked for a connection after somebody was who had
 /// none.
 const ASK_AGAIN: Duration = Duration::from_millis(1);
-
-/// Among so many at the front of the queue one is looked for whom a connection suits:
-/// for others it has to be set up first.
-const LOOK_AT: usize = 64;
-/// So often the longest waiter is passed over for that.
-const MOST_PASSED: u8 = 16;
-
-/// What a client and a connection that suits it have in common; 0: nothing.
-pub type Kind = usize;
 
 /// A place in the queue. It must be given up with [`Book::leave`] unless
 /// [`Book::poll`] has returned ready.
@@ -83,6 +77,8 @@ pub struct Book<S, E> {
     ask_at: Option<Instant>,
     /// When one was last closed for its age.
     last_aged: Option<Instant>,
+    /// How many have stayed that were due on another worker, since one went.
+    kept: Cell<u8>,
 }
 
 #[derive(Debug)]
@@ -96,6 +92,9 @@ struct Idle<S> {
 struct Waiter<S, E> {
     serial: u32,
     since: Instant,
+    /// Since when whoever is at this place of the queue would wait if nobody were ever
+    /// passed over.
+    rank: Instant,
     kind: Kind,
     passed: u8,
     /// It wants a place to open a connection in.
@@ -128,6 +127,7 @@ impl<S, E: Clone> Book<S, E> {
             asked: None,
             ask_at: None,
             last_aged: None,
+            kept: Cell::new(0),
         }
     }
 
@@ -153,12 +153,12 @@ impl<S, E: Clone> Book<S, E> {
         self.opening
     }
 
-    /// Clients that wait and were not served yet.
     /// Connections that somebody has.
     pub fn held_count(&self) -> u32 {
         self.held
     }
 
+    /// Clients that wait and were not served yet.
     pub fn waiting_count(&self) -> usize {
         self.waiting
     }
@@ -237,6 +237,7 @@ impl<S, E: Clone> Book<S, E> {
         let slot = self.waiters.insert(Waiter {
             serial,
             since: now,
+            rank: now,
             kind: 0,
             passed: 0,
             for_place: false,
@@ -252,13 +253,6 @@ impl<S, E: Clone> Book<S, E> {
         self.publish();
         self.check_invariants();
         ticket
-    }
-
-    /// Connections of this kind suit it best.
-    pub fn prefer(&mut self, ticket: Ticket, kind: Kind) {
-        if let Some(waiter) = self.waiter(ticket) {
-            waiter.kind = kind;
-        }
     }
 
     /// Has the wait ended? Ready ends the ticket; otherwise `waker` is woken
@@ -316,7 +310,7 @@ impl<S, E: Clone> Book<S, E> {
     }
 
     fn give(&mut self, server: S, kind: Kind, since: Instant, born: Instant) -> Given<S> {
-        if let Some(passage) = self.part.send_elsewhere(|| self.oldest_wait()) {
+        if let Some(passage) = self.part.send_elsewhere(|since| self.lets_go(kind, since)) {
             self.held -= 1;
             return Given::Away(server, passage);
         }
@@ -330,7 +324,7 @@ impl<S, E: Clone> Book<S, E> {
         self.held -= 1;
         // Somebody may have begun to wait elsewhere who did not know of it.
         if self.part.offer_idle()
-            && let Some(passage) = self.part.send_elsewhere(|| None)
+            && let Some(passage) = self.part.send_elsewhere(|_| true)
         {
             return Given::Away(server, passage);
         }
@@ -423,7 +417,7 @@ impl<S, E: Clone> Book<S, E> {
         if self.part.is_alone() {
             return;
         }
-        self.part.publish(self.oldest_wait());
+        self.part.publish(self.first_rank());
     }
 
     /// A held connection has gone to another process.
@@ -573,33 +567,6 @@ impl<S, E: Clone> Book<S, E> {
     fn live(&self, ticket: Ticket) -> Option<&Waiter<S, E>> {
         let waiter = self.waiters.get(ticket.slot as usize)?;
         (waiter.serial == ticket.serial && waiter.outcome.is_none()).then_some(waiter)
-    }
-
-    /// Puts the first waiter of this kind to the front of the queue, unless the longest
-    /// waiter has been passed over often enough.
-    fn bring_forward(&mut self, kind: Kind) {
-        let front = self.queue.iter().take(LOOK_AT).enumerate();
-        let mut live = front.filter_map(|(at, ticket)| Some((at, self.live(*ticket)?)));
-        let Some((first, oldest)) = live.next() else {
-            return;
-        };
-        // Who waits for a place gets that of whatever connection comes back.
-        if oldest.kind == kind || oldest.for_place || oldest.passed >= MOST_PASSED {
-            return;
-        }
-        let Some((at, _)) = live.find(|(_, waiter)| waiter.kind == kind) else {
-            return;
-        };
-        if let Some(&oldest) = self.queue.get(first)
-            && let Some(oldest) = self.waiter(oldest)
-        {
-            oldest.passed += 1;
-        }
-        if let Some(ticket) = self.queue.remove(at) {
-            // It goes at once: whether those behind it had the notice stays as it was.
-            self.noticed += usize::from(at >= self.noticed);
-            self.queue.push_front(ticket);
-        }
     }
 
     /// Takes the longest waiter off the queue.

@@ -27,6 +27,12 @@ pub const MAX_WORKERS: usize = 64;
 /// its own worker, if that one has waited longer by at least this.
 pub const HANDOVER_SLACK: Duration = Duration::from_millis(2);
 
+/// Whether who waits `since` then on one worker comes before the first one of another,
+/// who waits since `own`.
+pub fn precedes(since: Instant, own: Instant) -> bool {
+    since + HANDOVER_SLACK < own
+}
+
 /// How much earlier than it did the longest waiter of another worker may seem
 /// to have come.
 const STALE: Duration = Duration::from_micros(500);
@@ -420,7 +426,8 @@ impl Part {
 
     // ---- who waits where ----
 
-    /// Tells the others since when the longest waiter of this worker waits.
+    /// Tells the others since when the longest waiter of this worker waits, as far as
+    /// they are concerned.
     pub fn publish(&self, oldest: Option<Instant>) {
         let account = &*self.account;
         let (Some(slot), false) = (account.slots.get(self.worker), self.is_alone()) else {
@@ -448,12 +455,11 @@ impl Part {
         self.published.set(oldest);
     }
 
-    /// Whether a connection that is free now should go to another worker, where
-    /// somebody waits: always if nobody waits here, else if that one has waited
-    /// longer than `own`, the longest here, by [`HANDOVER_SLACK`].
-    pub fn send_elsewhere(&self, own: impl FnOnce() -> Option<Instant>) -> Option<Passage> {
+    /// A connection that is free now goes to another worker if somebody waits there
+    /// and it `goes` to whoever waits since then.
+    pub fn send_elsewhere(&self, goes: impl FnOnce(Instant) -> bool) -> Option<Passage> {
         let (since, worker, slot) = self.longest_elsewhere()?;
-        if own().is_some_and(|own| since + HANDOVER_SLACK >= own) {
+        if !goes(since) {
             return None;
         }
         // Somebody else may have been faster.
@@ -466,11 +472,10 @@ impl Part {
         })
     }
 
-    /// Whether somebody waits on another worker who came before `own`, by
-    /// [`HANDOVER_SLACK`] at least.
+    /// Whether somebody waits on another worker who [`precedes`] `own`.
     pub fn is_preceded(&self, own: Instant) -> bool {
         let longest = self.longest_elsewhere();
-        longest.is_some_and(|(since, ..)| since + HANDOVER_SLACK < own)
+        longest.is_some_and(|(since, ..)| precedes(since, own))
     }
 
     /// Who waits longest on another worker to which nothing is on its way.

@@ -1,6 +1,7 @@
 //! The book against what it promises.
 
 mod dedicated;
+mod kinds;
 mod model;
 mod workers;
 
@@ -155,33 +156,6 @@ fn nobody_overtakes_those_who_wait() {
     give_back(&mut book, id, now, now);
     assert_eq!(book.take_idle(|_| true), None);
     assert_eq!(poll(&mut book, ticket), Poll::Ready(Some(Ok(1))));
-}
-
-#[test]
-fn one_whom_it_suits_is_preferred_for_a_while() {
-    let now = Instant::now();
-    let mut book = book(limits(1));
-    open(&mut book, 1, now);
-    book.take_idle(|_| true).unwrap();
-    let join = |book: &mut TestBook, kind| {
-        let ticket = book.join(now);
-        book.prefer(ticket, kind);
-        ticket
-    };
-    let first = join(&mut book, 1);
-    for passed in 0..20 {
-        let other = join(&mut book, 7);
-        let Given::Here(_) = book.give_back(1, 7, now, now) else {
-            panic!("there is no other worker");
-        };
-        let served = Poll::Ready(Some(Ok(1)));
-        if passed == 16 {
-            assert_eq!(poll(&mut book, first), served);
-            return;
-        }
-        assert_eq!(poll(&mut book, other), served);
-    }
-    panic!("passed over for ever");
 }
 
 #[test]

@@ -116,7 +116,10 @@ impl<S, E: Clone> Book<S, E> {
     /// are closed one after the other, all within another `server_lifetime` (as
     /// in PgBouncer's janitor.c, `life_over`).
     pub fn end_life(&mut self, born: Instant, now: Instant) -> bool {
-        let over = self.end_of_life(born).is_some_and(|end| now >= end);
+        let life = self.limits.server_lifetime;
+        // Nearly always it is younger.
+        let over = life.is_some_and(|life| now >= born + life)
+            && self.end_of_life(born).is_some_and(|end| now >= end);
         if over {
             self.last_aged = Some(now);
         }
@@ -184,6 +187,17 @@ impl<S, E: Clone> Book<S, E> {
             .into_iter()
             .flatten();
         deadlines.filter(|&at| at > now).min()
+    }
+
+    /// When one who waits `since` then is to be looked after. Only those deadlines come
+    /// with him, so the others need not be looked at.
+    pub fn deadline_of_wait(&self, since: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        let reserve = limits.reserve_pool_timeout;
+        let reserve = reserve.filter(|_| limits.reserve_pool_size > 0);
+        let waits = [limits.query_wait_timeout, limits.query_wait_notify, reserve];
+        let first = waits.into_iter().flatten().min().map(|wait| since + wait);
+        first.into_iter().chain(self.ask_at).min()
     }
 
     /// When a connection that is idle `since` and was `born` then is to be
