@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use oracle::number;
 use pgweir::sql::classify::catalog::{Builder, Row};
 use pgweir::sql::classify::{Catalog, Kind, Verdict, classify};
+use pgweir::sql::shape::shape;
 use pgweir::sql::{Dialect, Lexer, TokenKind};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -139,6 +140,11 @@ impl Tally {
         let verdict = names.verdict(case);
         let reads = !statements.is_empty() && statements.iter().all(|fact| names.reads(fact));
         let called = verdict.kind == Kind::Read;
+        // Under its shape a verdict is remembered.
+        let mut buffer = Vec::new();
+        let shape = shape(case.as_bytes(), &mut buffer);
+        let alike = classify(shape, Dialect::default(), names.catalog).kind;
+        assert_eq!(alike, verdict.kind, "{case}");
         assert!(
             reads || !called,
             "a write is called a read:\n{case}\n{fact}"

@@ -30,6 +30,10 @@ pub struct Plan {
     pub mistaken: bool,
     /// Why it has to go to the primary, though it may only read.
     pub kept: Option<Kept>,
+    /// It writes nothing: it reads, begins a transaction that only reads, or shapes or
+    /// ends one.
+    pub harmless: bool,
+    pub begins_read_only: bool,
 }
 
 /// Why a text goes to the primary that only reads, or may do so.
@@ -154,11 +158,22 @@ impl Policy {
             Reads::Primary => Purpose::Other,
             Reads::Replica | Reads::Any => able,
         };
+        let begins_read_only = match known.kind {
+            Kind::Transaction(Transaction::Begin(modes)) => modes.read_only == Some(true),
+            _ => false,
+        };
         Plan {
             purpose,
             role,
             mistaken: known.mistaken,
             kept,
+            harmless: match known.kind {
+                Kind::Empty | Kind::Read | Kind::Show => true,
+                Kind::Transaction(Transaction::Begin(_)) => begins_read_only,
+                Kind::Transaction(control) => control != Transaction::TwoPhase,
+                Kind::Session | Kind::Write | Kind::Unknown => false,
+            },
+            begins_read_only,
         }
     }
 

@@ -7,10 +7,11 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use crate::sql::Dialect;
+use crate::sql::shape::shape;
 
-/// Something about each of the texts that were asked for lately, more than once.
-/// Where each text is another, because values stand in it, none is kept and
-/// nothing allocated.
+/// Something about each of the texts that were asked for lately, more than once, and
+/// about all that have its [`shape`]. Where each text is another, because other values
+/// stand in it, none is kept and nothing allocated.
 #[derive(Debug)]
 pub struct Remembered<T> {
     texts: LruCache<Box<[u8]>, T, RandomState>,
@@ -19,6 +20,7 @@ pub struct Remembered<T> {
     /// say.
     seen: Box<[u32; SEEN]>,
     hasher: RandomState,
+    buffer: Vec<u8>,
 }
 
 const SEEN: usize = 4096;
@@ -32,6 +34,7 @@ impl<T: Copy> Remembered<T> {
             longest,
             seen: Box::new([0; SEEN]),
             hasher,
+            buffer: Vec::new(),
         }
     }
 
@@ -44,32 +47,46 @@ impl<T: Copy> Remembered<T> {
         if let Some(known) = self.texts.get(sql) {
             return *known;
         }
-        let found = find();
-        if self.was_seen(sql) {
-            self.texts.put(sql.into(), found);
+        let shape = shape(sql, &mut self.buffer);
+        let alike = match shape == sql {
+            true => None,
+            false => self.texts.get(shape),
+        };
+        let (text, found) = match alike {
+            Some(known) => (sql, *known),
+            None => (shape, find()),
+        };
+        if was_seen(&mut self.seen, self.hasher.hash_one(text)) {
+            self.texts.put(text.into(), found);
         }
         found
     }
 
-    /// Remembers this of `sql`.
+    /// Remembers this of all texts with the shape of `sql`.
     pub fn insert(&mut self, sql: &[u8], known: T) {
-        if sql.len() <= self.longest {
-            self.texts.put(sql.into(), known);
+        if sql.len() > self.longest {
+            return;
         }
-    }
-
-    /// Whether it was asked for before, as far as known.
-    fn was_seen(&mut self, sql: &[u8]) -> bool {
-        let hash = self.hasher.hash_one(sql);
-        let mark = (hash >> 32) as u32 | 1;
-        let place = self.seen.get_mut(hash as usize % SEEN);
-        place.is_some_and(|place| std::mem::replace(place, mark) == mark)
+        let common: Box<[u8]> = shape(sql, &mut self.buffer).into();
+        let texts = self.texts.iter().map(|(text, _)| text);
+        let alike = texts.filter(|text| *shape(text, &mut self.buffer) == *common);
+        for text in alike.cloned().collect::<Vec<_>>() {
+            self.texts.pop(&text);
+        }
+        self.texts.put(common, known);
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.texts.clear();
     }
+}
+
+/// Whether a text with this hash was asked for before, as far as known.
+fn was_seen(seen: &mut [u32; SEEN], hash: u64) -> bool {
+    let mark = (hash >> 32) as u32 | 1;
+    let place = seen.get_mut(hash as usize % SEEN);
+    place.is_some_and(|place| std::mem::replace(place, mark) == mark)
 }
 
 #[cfg(test)]
@@ -107,6 +124,20 @@ mod tests {
             ask(&mut all, &n.to_string(), n);
         }
         assert_eq!(all.texts.len(), 0);
+    }
+
+    #[test]
+    fn texts_that_differ_in_integers_are_one() {
+        let mut all = remembered(2);
+        assert_eq!(ask(&mut all, "a = 1", 1), 1);
+        assert_eq!(ask(&mut all, "a = 22", 2), 2);
+        assert_eq!(ask(&mut all, "a = 333", 3), 2);
+        assert_eq!(ask(&mut all, "a = 333", 4), 2);
+        all.insert(b"a = 4444", 4);
+        for text in ["a = 1", "a = 333", "a = 4444"] {
+            assert_eq!(ask(&mut all, text, 5), 4);
+        }
+        assert_eq!(ask(&mut all, "a1 = 1", 6), 6);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod lexer;
 pub mod listen;
 pub mod quote;
 pub mod setting;
+pub mod shape;
 pub mod statements;
 mod tokens;
 
