@@ -85,6 +85,8 @@ pub struct SocketRow<S> {
     pub held: u16,
     /// Bytes that the other side has not taken yet.
     pub unsent: u16,
+    /// Bytes that are still to come of the message that is being passed on.
+    pub rest: u32,
     /// The socket's descriptor. `None`: it does not make the connection, as with TLS.
     pub fd: Option<i32>,
     /// Of a connection that has logged in.
@@ -127,6 +129,7 @@ impl<S> SocketRow<S> {
             worker: 0,
             held: 0,
             unsent: 0,
+            rest: 0,
             fd: None,
             variables: Arc::default(),
         }

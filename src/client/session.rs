@@ -14,12 +14,12 @@ use std::time::Instant;
 use tokio::task::coop;
 
 use super::farewell::{End, Goodbye, Who, address};
-use super::info::ClientInfo;
+use super::info::{ClientInfo, Order};
 use crate::admin::snapshot::ClientState;
-use crate::flow::{Outlook, Output, Release, Session, Shared, Stop, Wait};
+use crate::flow::{Backend, Outlook, Output, Release, Session, Stop, Wait};
 use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
-use crate::server::{Again, Course, Lease, Pool, Server};
+use crate::server::{Again, Course, Lease, Pool};
 use crate::stats::add;
 use crate::wire::build;
 use crate::worker::Worker;
@@ -109,6 +109,8 @@ impl Client {
                 self.info.unsent.set(shown(self.output.len()));
                 if let Hold::Linked(lease) = &self.hold {
                     lease.info.held.set(shown(lease.input.len()));
+                    lease.info.rest.set(lease.backend.rest());
+                    lease.info.client_rest.set(self.session.rest());
                     lease.info.unsent.set(shown(lease.output.len()));
                 }
                 Poll::Pending
@@ -167,10 +169,21 @@ impl Client {
                 client_drained = self.poll_client(cx)?.is_pending();
                 progress |= !client_drained;
             }
-            if !progress {
+            if !progress || (client_drained && self.is_quiet()) {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether nothing can be done before the task is woken again, when the client's
+    /// socket has nothing.
+    fn is_quiet(&self) -> bool {
+        matches!(self.hold, Hold::Nothing)
+            && self.hearing == Hearing::Expected
+            && !self.input_due
+            && self.output.is_empty()
+            && !self.info.has_news()
+            && self.info.ordered() == Order::Nothing
     }
 
     /// Nothing is read, so that soon nothing is left to be written.
@@ -336,6 +349,12 @@ impl Client {
                 }
                 Stop::Wait => {
                     self.answers_first = true;
+                    // The rest depends on answers: it cannot all be asked again.
+                    if let Hold::Linked(lease) = &mut self.hold
+                        && lease.backend.takes_more()
+                    {
+                        lease.backend.end_attempt();
+                    }
                     return Ok(at);
                 }
                 Stop::AskListener => {
@@ -375,12 +394,20 @@ impl Client {
 
     /// What of the client's bytes can be dealt with now; `None`: the server answers
     /// first.
-    fn part_due<'a>(&self, rest: &'a [u8]) -> Option<&'a [u8]> {
-        let Hold::Linked(lease) = &self.hold else {
+    fn part_due<'a>(&mut self, rest: &'a [u8]) -> Option<&'a [u8]> {
+        let Hold::Linked(lease) = &mut self.hold else {
             return Some(rest);
         };
         if lease.backend.is_taking_stock() {
             return None;
+        }
+        // It was linked for an earlier one.
+        if lease.backend.is_marked()
+            && lease.backend.release() == Release::Ready
+            && lease.backend.outlook() == Outlook::Served
+            && !std::mem::take(&mut lease.attempt.repeated)
+        {
+            lease::begin_repeatable(&self.session, lease, rest);
         }
         if !lease::goes_one_by_one(lease) || rest.is_empty() {
             return Some(rest);
@@ -404,35 +431,22 @@ impl Client {
     ) -> Result<(usize, Stop), End> {
         buffer.clear();
         let pool = self.pool.clone();
-        let local = pool.local();
+        self.look_for_writes(part);
         let mut out = Output::new(part, buffer);
-        let mut shared = Shared {
-            statements: &mut local.statements.borrow_mut(),
-            params: &mut local.params.borrow_mut(),
-            counters: &pool.counters,
-            pins: &pool.pins,
-            suspects: &pool.suspects,
-            bounds: local.bounds.get(),
-        };
         let mut server = match &mut self.hold {
             Hold::Linked(lease) => Some(&mut **lease),
             _ => None,
         };
         let was_busy = server.as_ref().is_some_and(|s| s.backend.is_busy());
         let session = &mut self.session;
-        let wants = |server: &&mut Server| fresh || server.backend.has_strayed(session);
-        if let Some(server) = server.as_deref_mut().filter(wants) {
-            server
-                .backend
-                .adopt(session, &mut out, to_client, &mut shared);
-        }
-        let result = self.session.from_client(
-            server.as_mut().map(|s| &mut s.backend),
-            part,
-            &mut out,
-            to_client,
-            &mut shared,
-        );
+        let result = pool.with_shared(|shared| {
+            let mut backend = server.as_mut().map(|server| &mut server.backend);
+            let wants = |backend: &&mut Backend| fresh || backend.has_strayed(session);
+            if let Some(backend) = backend.as_deref_mut().filter(wants) {
+                backend.adopt(session, &mut out, to_client, shared);
+            }
+            session.from_client(backend, part, &mut out, to_client, shared)
+        });
         if server.as_ref().is_some_and(|s| s.backend.owes_many()) {
             out.own().extend_from_slice(build::FLUSH);
         }
@@ -543,18 +557,9 @@ impl Client {
         };
         let mut write_buffer = local.empty_write_buffer();
         let mut out = Output::new(bytes, &mut write_buffer);
-        let mut shared = Shared {
-            statements: &mut local.statements.borrow_mut(),
-            params: &mut local.params.borrow_mut(),
-            counters: &pool.counters,
-            pins: &pool.pins,
-            suspects: &pool.suspects,
-            bounds: local.bounds.get(),
-        };
-        let session = Some(&mut self.session);
-        let result = server
-            .backend
-            .from_server(session, bytes, &mut out, &mut shared);
+        let (backend, session) = (&mut server.backend, Some(&mut self.session));
+        let result =
+            pool.with_shared(|shared| backend.from_server(session, bytes, &mut out, shared));
         let to_client = out.finish();
         // What has arrived of the next message must be kept even if the client
         // is gone: the connection goes on from there.
@@ -612,19 +617,19 @@ impl Client {
         result.map_err(End::ServerFault)?;
         self.input_due |= std::mem::take(&mut self.answers_first);
         if !server.backend.is_busy() {
-            let now = Instant::now();
+            let (info, now) = (&server.info, Instant::now());
             let micros = |since: Instant| (now - since).as_micros() as u64;
-            add(
-                &pool.counters.query_time,
-                micros(server.info.asked_at.get()),
-            );
-            server.info.asked_at.set(now);
+            let (asked_at, linked_at) = (info.asked_at.replace(now), info.linked_at.get());
+            let query_time = micros(asked_at);
+            add(&pool.counters.query_time, query_time);
             if server.backend.release() == Release::Ready {
-                add(
-                    &pool.counters.xact_time,
-                    micros(server.info.linked_at.get()),
-                );
-                server.info.linked_at.set(now);
+                // Mostly it was one query.
+                let xact_time = match asked_at == linked_at {
+                    true => query_time,
+                    false => micros(linked_at),
+                };
+                add(&pool.counters.xact_time, xact_time);
+                info.linked_at.set(now);
             }
         }
         if !later.is_empty() {

@@ -1,6 +1,7 @@
 //! The server's half of a link.
 
 mod answers;
+mod channels;
 mod lapses;
 mod packed;
 mod prepared;
@@ -19,7 +20,7 @@ use super::schema::Schema;
 use super::session::MISSING;
 use super::statements::Statement;
 use super::traces::Traces;
-use super::{Outlook, Output, Params, Session, Shared, each_channel};
+use super::{Outlook, Output, Params, Session, Shared};
 use crate::sql::Encoding;
 use crate::sql::effects::Features;
 use crate::sql::listen::Channel;
@@ -205,6 +206,12 @@ impl Backend {
         self.rest > 0
     }
 
+    /// Bytes that are still to come of the message whose beginning was taken.
+    pub fn rest(&self) -> u32 {
+        // No frame is longer: its length is an i32.
+        self.rest as u32
+    }
+
     /// Whether its client is to wait before it asks for more. The replies come
     /// without a Sync: a Flush was sent.
     pub fn owes_many(&self) -> bool {
@@ -300,26 +307,12 @@ impl Backend {
         let changes = self.params.changes_to(&wanted);
         if !changes.is_empty() {
             let mut sql = Vec::new();
-            set_statement(&mut sql, &changes, encoding(&wanted));
+            set_statement(&mut sql, &changes);
             self.own_query(OwnQuery::Parameters, &sql, out.own());
             add(&shared.counters.parameter_sync_count, 1);
         }
         session.params = shared.params.intern(wanted);
         self.params = session.params.clone();
-    }
-
-    /// Whether what its client listens to comes from it, too.
-    pub(super) fn listens_itself(&self) -> bool {
-        !self.listens.is_empty()
-    }
-
-    /// Listens to what `session` listens to, if that is about to be asked.
-    pub(super) fn recite(&mut self, session: &mut Session, out: &mut Output<'_>) {
-        if let Some(channels) = session.recital() {
-            self.listens.extend(channels.iter().cloned());
-            let sql = each_channel("LISTEN", &self.listens, self.encoding());
-            self.own_query(OwnQuery::Housekeeping, &sql, out.own());
-        }
     }
 
     /// Appends the query that gives the session these parameters, without a
@@ -331,7 +324,7 @@ impl Backend {
             return false;
         }
         let mut sql = Vec::new();
-        set_statement(&mut sql, &changes, encoding(wanted));
+        set_statement(&mut sql, &changes);
         self.own_query(OwnQuery::Housekeeping, &sql, out);
         self.params = wanted.clone();
         true
@@ -411,18 +404,6 @@ impl Backend {
             self.own_query(OwnQuery::Housekeeping, b"ROLLBACK", out);
         }
         needed
-    }
-
-    /// Appends what makes the session listen to nothing any more, if it does and
-    /// can be told so now. The answer is owed afterwards.
-    pub fn unlisten(&mut self, out: &mut Vec<u8>) -> bool {
-        if self.listens.is_empty() || !self.is_settled() || self.status != TxStatus::Idle {
-            return false;
-        }
-        let channels = std::mem::take(&mut self.listens);
-        let sql = each_channel("UNLISTEN", &channels, self.encoding());
-        self.own_query(OwnQuery::Housekeeping, &sql, out);
-        true
     }
 
     fn encoding(&self) -> Encoding {

@@ -2,7 +2,7 @@
 
 use super::{
     Backend, Naming, Output, ParamTable, Params, Pins, Release, Session, Shared, Statements, Stop,
-    Watchlist,
+    Values, Watchlist,
 };
 use crate::config::PoolMode;
 use crate::stats::Counters;
@@ -44,6 +44,7 @@ struct Link {
     counters: Counters,
     pins: Pins,
     suspects: Watchlist,
+    values: Values,
 }
 
 impl Link {
@@ -70,6 +71,7 @@ impl Link {
             counters: Counters::default(),
             pins: Pins::default(),
             suspects: Watchlist::default(),
+            values: Values::default(),
         }
     }
 
@@ -88,6 +90,7 @@ impl Link {
                 counters: &self.counters,
                 pins: &self.pins,
                 suspects: &self.suspects,
+                values: &self.values,
                 bounds: Default::default(),
             };
             let mut to_client = Vec::new();
@@ -143,6 +146,7 @@ impl Link {
             counters: &self.counters,
             pins: &self.pins,
             suspects: &self.suspects,
+            values: &self.values,
             bounds: Default::default(),
         };
         let session = self.linked.then_some(&mut self.session);

@@ -23,6 +23,7 @@ mod schema;
 mod session;
 mod statements;
 mod traces;
+mod values;
 mod watchlist;
 mod written;
 
@@ -42,6 +43,7 @@ pub use session::{
     WrittenSession, each_channel, role_of,
 };
 pub use statements::{Statement, Statements, Text, Texts};
+pub use values::Values;
 pub use watchlist::{LatestSuspects, Watchlist};
 pub use written::{Bytes, WrittenParams};
 
@@ -56,6 +58,7 @@ pub struct Shared<'a> {
     pub counters: &'a Counters,
     pub pins: &'a Pins,
     pub suspects: &'a Watchlist,
+    pub values: &'a Values,
     pub bounds: Bounds,
 }
 

@@ -177,13 +177,14 @@ impl Params {
                 changes.push((&*param.name, Some(&*param.value)));
             }
         }
-        // What is left of an application's setting that was reset.
-        let is_name = |param: &&Param| param.value.is_empty() && param.key.contains(&b'.');
         for param in self.list.iter().filter(settable) {
-            if wanted.find(&param.key).is_err() && !is_name(&param) {
+            // What is empty may be so because it was set so.
+            if wanted.find(&param.key).is_err() {
                 changes.push((&*param.name, None));
             }
         }
+        // Others are converted from it.
+        changes.sort_by_key(|(name, _)| !name.eq_ignore_ascii_case(b"client_encoding"));
         if !changes.is_empty() && (self.get(ROLE).is_some() || wanted.get(ROLE).is_some()) {
             changes.retain(|(name, _)| !name.eq_ignore_ascii_case(ROLE));
             changes.insert(0, (ROLE, None));
@@ -218,60 +219,72 @@ impl Params {
 }
 
 /// Appends the statement that makes `changes`, whose values are in the encoding
-/// `client_encoding`. `set_config` takes every value as one string, which SET
+/// that the session has with them. `set_config` takes every value as one string, which SET
 /// does not for lists such as `search_path`; NULL is RESET (guc_funcs.c,
 /// `set_config_by_name`).
 ///
 /// The text is plain ASCII: the server would convert it from the encoding that
 /// the session has before the change.
-pub fn set_statement(
-    out: &mut Vec<u8>,
-    changes: &[(&[u8], Option<&[u8]>)],
-    client_encoding: &[u8],
-) {
+pub fn set_statement(out: &mut Vec<u8>, changes: &[(&[u8], Option<&[u8]>)]) {
     out.extend_from_slice(b"SELECT ");
     for (i, (name, value)) in changes.iter().enumerate() {
         if i > 0 {
             out.extend_from_slice(b", ");
         }
         out.extend_from_slice(b"pg_catalog.set_config(");
-        text(out, name, client_encoding);
+        text(out, name, None);
         out.extend_from_slice(b", ");
         match value {
-            Some(value) => text(out, value, client_encoding),
+            Some(b"") if name.contains(&b'.') => empty(out, name),
+            Some(value) => text(out, value, None),
             None => out.extend_from_slice(b"NULL"),
         }
         out.extend_from_slice(b", false)");
     }
 }
 
+/// Appends the value of a setting with a dot that was found empty: it was set so, or
+/// reset where nobody knows it. If a library here knows it, NULL, which is its
+/// default; it may refuse nothing at all.
+fn empty(out: &mut Vec<u8>, name: &[u8]) {
+    out.extend_from_slice(b"CASE WHEN pg_catalog.set_config(");
+    text(out, name, None);
+    out.extend_from_slice(
+        b", NULL, false) <> '' AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s \
+        WHERE pg_catalog.lower(s.name) = pg_catalog.lower(",
+    );
+    text(out, name, None);
+    out.extend_from_slice(b")) THEN '' END");
+}
+
 /// Appends the statement that gives settings these values again where they are at
 /// the server's defaults, in the same way. A setting of an application is so if it
-/// is empty.
+/// is empty. What the present role may not set is left alone.
 pub fn restore_statement<'a>(
     out: &mut Vec<u8>,
     values: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     client_encoding: &[u8],
 ) {
-    out.extend_from_slice(b"SELECT pg_catalog.set_config(name, value, false) FROM (VALUES ");
+    out.extend_from_slice(b"SELECT pg_catalog.set_config(own.name, value, false) FROM (VALUES ");
     for (i, (name, value)) in values.enumerate() {
         out.extend_from_slice(if i > 0 { b", (" } else { b"(" });
-        text(out, name, client_encoding);
+        text(out, name, Some(client_encoding));
         out.extend_from_slice(b", ");
-        text(out, value, client_encoding);
+        text(out, value, Some(client_encoding));
         out.push(b')');
     }
     out.extend_from_slice(
-        b") AS own (name, value) WHERE CASE WHEN name LIKE '%.%' \
-        THEN COALESCE(pg_catalog.current_setting(name, true), '') = '' \
-        ELSE pg_catalog.current_setting(name, true) IS DISTINCT FROM value \
-        AND name NOT IN (SELECT pg_catalog.lower(s.name) FROM pg_catalog.pg_settings s \
-        WHERE source = 'session') END",
+        b") AS own (name, value) LEFT JOIN pg_catalog.pg_settings s \
+        ON pg_catalog.lower(s.name) = own.name WHERE CASE WHEN own.name LIKE '%.%' \
+        THEN COALESCE(pg_catalog.current_setting(own.name, true), '') = '' \
+        ELSE pg_catalog.current_setting(own.name, true) IS DISTINCT FROM value \
+        AND source <> 'session' END AND (context IS NULL OR context = 'user' \
+        OR pg_catalog.current_setting('is_superuser')::bool)",
     );
 }
 
-/// Appends an expression for `value`.
-fn text(out: &mut Vec<u8>, value: &[u8], encoding: &[u8]) {
+/// Appends an expression for `value`. `encoding`: that of the session if not given.
+fn text(out: &mut Vec<u8>, value: &[u8], encoding: Option<&[u8]>) {
     if value.is_ascii() && quote_literal(value, Encoding::AsciiSafe, out).is_ok() {
         return;
     }
@@ -280,6 +293,10 @@ fn text(out: &mut Vec<u8>, value: &[u8], encoding: &[u8]) {
         out.extend_from_slice(format!("{byte:02x}").as_bytes());
     }
     out.extend_from_slice(b"', 'hex'), ");
+    let Some(encoding) = encoding else {
+        out.extend_from_slice(b"pg_catalog.current_setting('client_encoding'))");
+        return;
+    };
     // The name of an encoding is ASCII; anything else the server refuses.
     let name = String::from_utf8_lossy(encoding).replace(|c: char| !c.is_ascii(), "?");
     if quote_literal(&name, Encoding::AsciiSafe, out).is_err() {
@@ -371,16 +388,25 @@ mod tests {
             ("search_path", r#""$user", o'\x"#, false),
         ]);
         let mut sql = Vec::new();
-        set_statement(&mut sql, &server.changes_to(&client), b"UTF8");
+        set_statement(&mut sql, &server.changes_to(&client));
         assert_eq!(
             String::from_utf8(sql).unwrap(),
             r#"SELECT pg_catalog.set_config('search_path',  E'"$user", o''\\x', false), pg_catalog.set_config('timezone', 'Asia/Tokyo', false), pg_catalog.set_config('work_mem', NULL, false)"#
         );
         assert!(server.changes_to(&server).is_empty());
-        // No name is ever forgotten.
         let named = params(&[("app.a", "", false)]);
-        assert!(named.changes_to(&Params::default()).is_empty());
-        assert_eq!(Params::default().changes_to(&named).len(), 1);
+        assert_eq!(
+            named.changes_to(&Params::default()),
+            [(&b"app.a"[..], None)]
+        );
+        let mut sql = Vec::new();
+        set_statement(&mut sql, &Params::default().changes_to(&named));
+        assert_eq!(
+            String::from_utf8(sql).unwrap().replace("pg_catalog.", ""),
+            "SELECT set_config('app.a', CASE WHEN set_config('app.a', NULL, false) <> '' \
+             AND NOT EXISTS (SELECT FROM pg_settings s WHERE lower(s.name) = lower('app.a')) \
+             THEN '' END, false)"
+        );
         let (client, news) = client.with_fixed_of(&server);
         assert_eq!(client.get(b"SERVER_VERSION"), Some(&b"15"[..]));
         assert_eq!(news.len(), 1);
@@ -390,7 +416,7 @@ mod tests {
     fn other_settings_are_set_before_the_role() {
         let sql = |from: &Params, to: &Params| {
             let mut sql = Vec::new();
-            set_statement(&mut sql, &from.changes_to(to), b"UTF8");
+            set_statement(&mut sql, &from.changes_to(to));
             String::from_utf8(sql)
                 .unwrap()
                 .replace("pg_catalog.set_config", "")
@@ -412,11 +438,12 @@ mod tests {
     fn the_statement_is_ascii_whatever_the_encoding() {
         let mut sql = Vec::new();
         let value: &[u8] = b"\x83\\'";
-        set_statement(&mut sql, &[(b"search_path", Some(value))], b"SJIS");
+        set_statement(&mut sql, &[(b"search_path", Some(value))]);
         assert_eq!(
             String::from_utf8(sql).unwrap(),
             "SELECT pg_catalog.set_config('search_path', \
-             pg_catalog.convert_from(pg_catalog.decode('835c27', 'hex'), 'SJIS'), false)"
+             pg_catalog.convert_from(pg_catalog.decode('835c27', 'hex'), \
+             pg_catalog.current_setting('client_encoding')), false)"
         );
     }
 

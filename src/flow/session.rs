@@ -553,8 +553,11 @@ impl Session {
             // that (copyfromparse.c, CopyGetData).
             return Step::Pass;
         }
-        if backend.traces.is_some() && !backend.unsynced {
-            backend.restore(self, out);
+        if let Some(traces) = &mut backend.traces {
+            traces.follow(message.tag, message.body());
+            if !backend.unsynced {
+                backend.restore(self, out);
+            }
         }
         let watched = matches!(message.tag, FrontendTag::Query | FrontendTag::FunctionCall);
         if watched && let Some(step) = self.watch(&message, backend, out, shared) {

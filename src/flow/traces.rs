@@ -6,19 +6,30 @@
 //! that no text shows. Only where nothing of that can be the outcome is known
 //! without a question.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backend::{Finding, Lapse};
 use super::params::{Params, ROLE, is_fixed};
-use crate::sql::effects::{Effects, Features, SUSPECTS, Suspects};
+use super::values::Values;
+use crate::sql::effects::{Assignment, Effects, Features, SUSPECTS, Suspects};
 use crate::sql::{Encoding, quote_literal};
-use crate::wire::names;
+use crate::wire::{FrontendTag, names};
 
 type Names = BTreeSet<Box<[u8]>>;
 
 /// The settings that have a value of the session's own.
 const LIST: &[u8] = b"SELECT name, pg_catalog.current_setting(name, true) \
     FROM pg_catalog.pg_settings WHERE source = 'session'";
+
+/// However they are set, for one transaction only.
+const OF_TRANSACTIONS: [&[u8]; 3] = [
+    b"transaction_deferrable",
+    b"transaction_isolation",
+    b"transaction_read_only",
+];
+
+/// While this is on, identifiers are shown with quotes that need none.
+pub(super) const SPELLING: &[u8] = b"quote_all_identifiers";
 
 /// So many settings of applications are remembered for a client because of their
 /// names alone: PostgreSQL never forgets one.
@@ -33,7 +44,7 @@ const STATEMENTS: &[u8] = b"SELECT '&' || name, NULL \
 pub(super) struct Traces {
     leaves: Features,
     releases: bool,
-    sets: Names,
+    sets: BTreeMap<Box<[u8]>, Value>,
     resets: Names,
     resets_all: bool,
     opaque: bool,
@@ -43,39 +54,98 @@ pub(super) struct Traces {
     pub alters_defaults: bool,
     /// The database that it is about must be left by all.
     pub needs_empty_database: bool,
-    /// What has come of it is more than the texts say.
-    pub uncertain: bool,
+    /// Not all of it may have run, or the texts do not say what it did to settings.
+    uncertain: bool,
+    /// The last text was bound to the unnamed portal and is to run next.
+    bound: bool,
     /// Some of it has failed.
     failed: bool,
     /// The question is on its way.
     pub asked: bool,
     /// What is at the server's default until then, or the next request.
     pub lapses: Vec<Lapse>,
+    /// Settings that the server has reported since, and what they were before.
+    reported: Vec<Reported>,
 }
 
+/// Its name, and its value before if it had one that is known.
+type Reported = (Box<[u8]>, Option<Box<[u8]>>);
+
 impl Traces {
-    /// A text with these effects is about to run; `alone`: in no transaction that
-    /// was begun before, and nothing is under way.
-    pub fn add(&mut self, effects: &Effects, alone: bool) {
+    /// A text with these effects is about to run. `values`: what is known of values,
+    /// if nothing has changed their spelling.
+    pub fn add(&mut self, effects: &Effects, values: Option<&Values>) {
         self.leaves |= effects.leaves;
         self.releases |= effects.releases;
         if effects.resets_all {
-            self.resets.append(&mut self.sets);
+            let before = std::mem::take(&mut self.sets);
+            self.resets.extend(before.into_keys());
             self.resets_all = true;
         }
         for name in &effects.resets {
             self.sets.remove(name);
             self.resets.insert(name.clone());
         }
-        for name in &effects.sets {
-            self.resets.remove(name);
-            self.sets.insert(name.clone());
+        for set in &effects.sets {
+            let Assignment { name, literal } = set.clone();
+            // It changes how lists are shown.
+            self.uncertain |= *name == *SPELLING;
+            self.resets.remove(&name);
+            let value = match (values.and_then(|values| values.of(set)), literal) {
+                (Some(known), _) => Value::Known(known),
+                (None, Some(literal)) if values.is_some() => Value::Literal(literal),
+                _ => Value::Unknown,
+            };
+            self.sets.insert(name, value);
         }
         self.opaque |= effects.opaque;
         self.alters_code |= effects.alters_code;
         self.alters_defaults |= effects.alters_defaults;
         self.needs_empty_database |= effects.needs_empty_database;
-        self.uncertain |= !alone || effects.transaction;
+        self.uncertain |= !effects.tells_settings();
+    }
+
+    /// How the last text is sent: not every one that is bound runs. `portal`: to
+    /// which, if it is bound.
+    pub fn sent_by(&mut self, tag: FrontendTag, portal: Option<&[u8]>) {
+        self.bound = portal.is_some_and(<[u8]>::is_empty);
+        self.uncertain |= tag != FrontendTag::Query && !self.bound;
+    }
+
+    /// A message is about to be sent. `body`: if it is whole.
+    pub fn follow(&mut self, tag: FrontendTag, body: Option<&[u8]>) {
+        if !self.bound || tag == FrontendTag::Describe {
+            return;
+        }
+        let runs = tag == FrontendTag::Execute && body.is_some_and(|body| body.first() == Some(&0));
+        self.uncertain |= !runs;
+        self.bound = false;
+    }
+
+    /// What was reset has these values now.
+    pub fn restore(&mut self, values: &[(&[u8], &[u8])]) {
+        for (name, value) in values {
+            self.resets.remove(*name);
+            self.sets
+                .insert((*name).into(), Value::Known((*value).into()));
+        }
+    }
+
+    /// Whether this is at its default, for certain.
+    pub fn has_reset(&self, name: &[u8]) -> bool {
+        let resets = self.resets_all && !name.eq_ignore_ascii_case(ROLE);
+        self.is_certain() && !self.sets.contains_key(name) && (resets || self.resets.contains(name))
+    }
+
+    /// What has become of settings shows in the server's answer only.
+    pub fn doubt(&mut self) {
+        self.uncertain = true;
+    }
+
+    /// Whether all texts have run, in this order and to their ends, and have done to
+    /// settings what they say.
+    fn is_certain(&self) -> bool {
+        !self.uncertain && !self.failed && !self.bound
     }
 
     /// The suspects are not known.
@@ -84,6 +154,26 @@ impl Traces {
             alters_code: true,
             ..Traces::default()
         }
+    }
+
+    /// The server has reported a setting, whose value was this.
+    pub fn note_report(&mut self, name: &[u8], before: Option<&[u8]>) {
+        let name = name.to_ascii_lowercase();
+        if self.reported.iter().all(|(known, _)| **known != *name) {
+            let before = before.map(Box::from);
+            self.reported.push((name.into(), before));
+        }
+    }
+
+    /// Whether a setting that is reported was left alone, as far as can be told.
+    /// `told`: what the client was told last, if there is one.
+    fn is_untouched(&self, name: &[u8], value: &[u8], told: Option<&Params>) -> bool {
+        let is_reset = self.resets_all || self.resets.contains(name);
+        let taken_back = || self.failed && told.is_some_and(|told| told.get(name) == Some(value));
+        let mut reported = self.reported.iter();
+        let before = reported.find(|(known, _)| **known == *name);
+        (!is_reset || taken_back())
+            && before.is_none_or(|(_, before)| before.as_deref() == Some(value))
     }
 
     /// Whether there may be one of these, or other settings than before.
@@ -102,13 +192,12 @@ impl Traces {
 
     /// Something failed or was rolled back, so that other texts may not have run.
     pub fn fail(&mut self) {
-        self.uncertain = true;
         self.failed = true;
     }
 
     /// Whether the session may have another role than it began with.
     pub fn touches_role(&self) -> bool {
-        self.sets.contains(ROLE) || self.leaves.contains(Features::AUTHORIZATION)
+        self.sets.contains_key(ROLE) || self.leaves.contains(Features::AUTHORIZATION)
     }
 
     /// What may be there beside what the server can be asked about.
@@ -128,27 +217,17 @@ impl Traces {
         feared
     }
 
-    /// Whether all settings are back at their defaults, without a question.
-    pub fn is_plain_reset(&self) -> bool {
-        self.resets_all
-            && !self.uncertain
-            && !self.opaque
-            && self.sets.is_empty()
-            && !self.leaves.contains(Features::SETTING)
-    }
-
     fn wants_list(&self) -> bool {
         self.opaque
             || self.leaves.contains(Features::SETTING)
-            || !self.resets.is_empty()
+            || (!self.is_certain() && (self.resets_all || !self.resets.is_empty()))
             // What could not be set has a value nevertheless.
             || (self.failed && !self.sets.is_empty())
-            || (self.resets_all && !self.is_plain_reset())
     }
 
     /// What the server's answer tells of, if it was there before.
     pub fn settles(&self, pins: Features) -> Features {
-        match self.is_plain_reset() {
+        match self.resets_all && self.is_certain() {
             true => self.asks(pins) | Features::SETTING,
             false => self.asks(pins),
         }
@@ -184,7 +263,16 @@ impl Traces {
     ) -> Option<Vec<u8>> {
         let mut rows: Vec<Vec<u8>> = Vec::new();
         let mut settings: BTreeSet<&[u8]> = BTreeSet::new();
-        settings.extend(self.sets.iter().chain(&self.resets).map(|name| &**name));
+        if self.is_certain() {
+            let unknown = self.sets.iter().filter(|(_, value)| !value.is_known());
+            settings.extend(unknown.map(|(name, _)| &**name));
+            // Their defaults may be anything.
+            let own = self.reset_names(known).filter(|name| name.contains(&b'.'));
+            settings.extend(own);
+        } else {
+            let all = self.sets.keys().chain(&self.resets);
+            settings.extend(all.map(|name| &**name));
+        }
         if self.opaque {
             settings.extend(suspects.settings().iter().map(|name| &**name));
         }
@@ -195,7 +283,8 @@ impl Traces {
             let unlisted = known.unreported().map(|(name, _)| name);
             settings.extend(unlisted.filter(|name| is_unlisted(name)));
         }
-        for name in settings {
+        // The server says by itself what has become of the others.
+        for name in settings.into_iter().filter(|name| !known.is_reported(name)) {
             rows.extend(setting_row(name));
         }
         for feature in self.asks(pins).iter() {
@@ -222,8 +311,13 @@ impl Traces {
     }
 
     /// What is there now. `known` as in [`Traces::question`]; `finding`: the
-    /// answer, if there was a question.
-    pub fn conclude(&self, known: &Params, finding: Option<&Finding>) -> Stock {
+    /// answer, if there was a question. `told` as in [`Traces::is_untouched`].
+    pub fn conclude(
+        &self,
+        known: &Params,
+        told: Option<&Params>,
+        finding: Option<&Finding>,
+    ) -> Stock {
         let rows = finding.map(|finding| &*finding.rows).unwrap_or_default();
         let rows: Vec<Row<'_>> = rows
             .iter()
@@ -231,7 +325,10 @@ impl Traces {
             .collect();
         let mut found = Features::empty();
         let mut there = known.clone();
-        let complete = self.wants_list() || self.is_plain_reset();
+        let complete = self.wants_list();
+        if self.is_certain() {
+            self.follow_texts(known, &mut there);
+        }
         let listed = |name: &[u8]| {
             let mut rows = rows.iter();
             rows.any(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -239,11 +336,7 @@ impl Traces {
         if complete {
             for (name, _) in known.unreported() {
                 // RESET ALL leaves the role alone (guc_tables.c, GUC_NO_RESET_ALL).
-                let is_told = match self.is_plain_reset() {
-                    true => !name.eq_ignore_ascii_case(ROLE),
-                    false => !is_unlisted(name),
-                };
-                if is_told && !listed(name) {
+                if !is_unlisted(name) && !listed(name) {
                     clear(&mut there, name);
                 }
             }
@@ -271,31 +364,111 @@ impl Traces {
                 [b'=', name @ ..] | name => note(&mut there, name, *value),
             }
         }
+        let at_defaults = match complete || self.resets_all {
+            true => AtDefaults::AllBut(self.changed(&rows, known, told, &there)),
+            false => AtDefaults::Only(self.resets.clone()),
+        };
         Stock {
-            changed: complete.then(|| self.changed(&rows, known, &there)),
+            at_defaults,
             params: there,
             found,
         }
     }
 
+    /// What the texts have reset, if all of them have run.
+    fn reset_names<'a>(&'a self, known: &'a Params) -> impl Iterator<Item = &'a [u8]> {
+        // RESET ALL leaves the role alone (guc_tables.c, GUC_NO_RESET_ALL).
+        let all = known.unreported().map(|(name, _)| name);
+        let all = all.filter(|name| {
+            let is_set = self.sets.contains_key(&*name.to_ascii_lowercase());
+            self.resets_all && !is_set && !name.eq_ignore_ascii_case(ROLE)
+        });
+        all.chain(self.resets.iter().map(|name| &**name))
+    }
+
+    /// What the texts do to the settings of which they tell.
+    fn follow_texts(&self, known: &Params, there: &mut Params) {
+        for name in self.reset_names(known) {
+            if !known.is_reported(name) && !name.contains(&b'.') {
+                there.remove(name);
+            }
+        }
+        for (name, value) in &self.sets {
+            match value {
+                Value::Known(value) if value.is_empty() && name.contains(&b'.') => {
+                    clear(there, name);
+                }
+                Value::Known(value) => note(there, name, Some(value)),
+                Value::Literal(_) | Value::Unknown => {}
+            }
+        }
+    }
+
+    /// Keeps for others what the server has made of literals.
+    pub fn teach(&self, finding: &Finding, values: &Values) {
+        if !self.is_certain() {
+            return;
+        }
+        for row in &finding.rows {
+            if let Some(([b'=', name @ ..], Some(value))) = names::two_columns(row)
+                && let Some(Value::Literal(literal)) = self.sets.get(name)
+            {
+                values.learn(name, literal, value);
+            }
+        }
+    }
+
     /// Whether the client has had to do with the name of a setting.
     fn concerns(&self, name: &[u8], known: &Params) -> bool {
-        self.sets.contains(name) || self.resets.contains(name) || known.get(name).is_some()
+        self.sets.contains_key(name) || self.resets.contains(name) || known.get(name).is_some()
     }
 
     /// The settings that have a value of the session's own.
-    fn changed(&self, rows: &[Row<'_>], known: &Params, there: &Params) -> Names {
+    fn changed(
+        &self,
+        rows: &[Row<'_>],
+        known: &Params,
+        told: Option<&Params>,
+        there: &Params,
+    ) -> Names {
+        if self.is_certain() {
+            let role = there.get(ROLE).map(|_| ROLE.into());
+            return self.sets.keys().cloned().chain(role).collect();
+        }
         // An empty one of an application may have been set so or reset.
         let is_set = |name: &[u8]| {
             let was_empty = known.get(name) == Some(b"") && !self.resets_all;
-            self.sets.contains(name) || (was_empty && !self.resets.contains(name))
+            self.sets.contains_key(name) || (was_empty && !self.resets.contains(name))
         };
         let listed = rows.iter().map(|(name, _)| name.to_ascii_lowercase());
         let unlisted = there.unreported().filter(|(name, _)| is_unlisted(name));
         let unlisted = unlisted.map(|(name, value)| (name.to_ascii_lowercase(), value));
         let unlisted = unlisted.filter(|(name, value)| !value.is_empty() || is_set(name));
+        // One that the client has set, and whose default on the server is the same, may
+        // be there without having been set.
+        let untouched = there.reported().filter_map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            self.is_untouched(&name, value, told).then_some(name)
+        });
         let names = listed.chain(unlisted.map(|(name, _)| name));
+        let names = names.chain(untouched);
         names.map(Vec::into_boxed_slice).collect()
+    }
+}
+
+/// What a setting was set to.
+#[derive(Debug)]
+enum Value {
+    /// As the server shows it.
+    Known(Box<[u8]>),
+    /// As the text has it.
+    Literal(Box<[u8]>),
+    Unknown,
+}
+
+impl Value {
+    fn is_known(&self) -> bool {
+        matches!(self, Value::Known(_))
     }
 }
 
@@ -308,9 +481,23 @@ pub(super) struct Stock {
     /// The parameters that it has.
     pub params: Params,
     pub found: Features,
-    /// All settings that have a value of the session's own, if that is known: the
-    /// others have their defaults.
-    changed: Option<Names>,
+    at_defaults: AtDefaults,
+}
+
+/// Which settings have no value of the session's own, as far as that is new.
+#[derive(Debug)]
+enum AtDefaults {
+    AllBut(Names),
+    Only(Names),
+}
+
+impl AtDefaults {
+    fn has(&self, name: &[u8]) -> bool {
+        match self {
+            AtDefaults::AllBut(names) => !names.contains(name),
+            AtDefaults::Only(names) => names.contains(name),
+        }
+    }
 }
 
 impl Stock {
@@ -318,11 +505,9 @@ impl Stock {
     /// are its defaults.
     pub fn of_client(&self, start: &Params) -> Params {
         let mut mine = self.params.clone();
-        if let Some(changed) = &self.changed {
-            for (name, value) in start.iter().filter(|(name, _)| !is_fixed(name)) {
-                if !changed.contains(&*name.to_ascii_lowercase()) && mine.get(name) != Some(value) {
-                    mine.set(name, value, false);
-                }
+        for (name, value) in start.iter().filter(|(name, _)| !is_fixed(name)) {
+            if self.at_defaults.has(&name.to_ascii_lowercase()) && mine.get(name) != Some(value) {
+                mine.set(name, value, false);
             }
         }
         mine
@@ -349,8 +534,8 @@ fn note(params: &mut Params, name: &[u8], value: Option<&[u8]>) {
         Some(b"") => name.contains(&b'.'),
         Some(value) => name.eq_ignore_ascii_case(ROLE) && value == b"none",
     };
-    if params.is_reported(name) {
-        // The server says so itself.
+    if params.is_reported(name) || OF_TRANSACTIONS.contains(&name) {
+        // The server says so itself, or it ends with the transaction.
     } else if none {
         params.remove(name);
     } else {
@@ -410,3 +595,6 @@ fn feature_row(feature: Features, names: bool) -> Vec<u8> {
     };
     format!("('#{}', ({there})::pg_catalog.text)", feature.bits()).into_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ macro_rules! of_host {
 }
 
 /// Every family there is.
-pub static FAMILIES: [Family; 47] = [
+pub static FAMILIES: [Family; 48] = [
     Family {
         name: "pgweir_build_info",
         kind: Kind::Gauge,
@@ -271,6 +271,11 @@ pub static FAMILIES: [Family; 47] = [
         "pgweir_parameter_syncs_total",
         parameter_sync_count,
         "Times that a client's parameters were set on a server connection ahead of its request."
+    ),
+    pool_counter!(
+        "pgweir_state_questions_total",
+        state_question_count,
+        "Questions to a server what a transaction has left in its session; each is a query of its own."
     ),
     pool_counter!(
         "pgweir_query_wait_timeouts_total",

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::lease::Server;
 use super::pool::Pool;
-use crate::flow::{Finding, Output, OwnQuery, Params, Release, ServerFault, Shared, error_fields};
+use crate::flow::{Finding, Output, OwnQuery, Params, Release, ServerFault, error_fields};
 use crate::sql::effects::{Features, MOST_NAMES, MOST_SETTINGS, OLDEST, Suspects};
 
 /// PgBouncer's words for a server that has closed a connection.
@@ -76,7 +76,7 @@ pub async fn resynchronise(
         check(server, "ROLLBACK")?;
     }
     let mut out = Vec::new();
-    if server.backend.unlisten(&mut out) {
+    if server.backend.unlisten(None, &mut out) {
         send(server, &out).await?;
         settle(server, pool).await?;
         check(server, "UNLISTEN")?;
@@ -100,7 +100,7 @@ pub async fn run(server: &mut Server, pool: &Pool, query: &str) -> Result<(), Cl
 pub async fn wipe(server: &mut Server, pool: &Pool) -> Result<(), CleanupError> {
     run(server, pool, "DISCARD ALL").await?;
     let mut out = Vec::new();
-    with_shared(pool, |shared| server.backend.search(&mut out, shared));
+    pool.with_shared(|shared| server.backend.search(&mut out, shared));
     send(server, &out).await?;
     settle(server, pool).await?;
     let left = server.backend.pins();
@@ -128,7 +128,7 @@ pub async fn look_for_suspects(server: &mut Server, pool: &Pool) -> Result<(), C
     }
     let mut out = Vec::new();
     let backend = &mut server.backend;
-    with_shared(pool, |shared| backend.look_for_suspects(&mut out, shared));
+    pool.with_shared(|shared| backend.look_for_suspects(&mut out, shared));
     send(server, &out).await?;
     settle(server, pool).await?;
     if pool.suspects.suspects().are_everything() && pool.suspects.is_first_warning() {
@@ -281,21 +281,7 @@ fn discard(server: &mut Server, input: &[u8], pool: &Pool) -> Result<usize, Serv
     let mut nowhere = Vec::new();
     let mut out = Output::new(input, &mut nowhere);
     let backend = &mut server.backend;
-    with_shared(pool, |shared| {
-        backend.from_server(None, input, &mut out, shared)
-    })
-}
-
-fn with_shared<T>(pool: &Pool, work: impl FnOnce(&mut Shared<'_>) -> T) -> T {
-    let local = pool.local();
-    work(&mut Shared {
-        statements: &mut local.statements.borrow_mut(),
-        params: &mut local.params.borrow_mut(),
-        counters: &pool.counters,
-        pins: &pool.pins,
-        suspects: &pool.suspects,
-        bounds: local.bounds.get(),
-    })
+    pool.with_shared(|shared| backend.from_server(None, input, &mut out, shared))
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ pub struct Way {
 pub enum Course {
     /// Whatever the client asks next, as long as it holds the server connection.
     All,
+    /// The same, to a server that may write; what has arrived only reads.
+    Reads,
     /// A request of so many bytes. What follows may belong elsewhere: it is sent
     /// on only when this has been answered.
     Request(u32),
@@ -203,6 +205,7 @@ impl Family {
         let config = self.config.borrow();
         let routing = &config.1;
         let any = Cell::new(true);
+        let begins_read_only = Cell::new(false);
         let judge = |text: &[u8]| {
             // It has been found to be a read, even if it is not any more.
             if again == Again::OnPrimary {
@@ -210,17 +213,22 @@ impl Family {
             }
             let plan = self.plan(text, session);
             any.set(any.get() && plan.role == Reads::Any);
+            begins_read_only.set(begins_read_only.get() || plan.begins_read_only);
             plan.purpose
         };
         let request = session.request(input, &judge);
+        let is_over = request.is_some();
         let request = request.filter(|(_, purpose)| *purpose != Purpose::Other);
         let request =
             request.and_then(|(length, purpose)| Some((length.try_into().ok()?, purpose)));
         let Some((length, purpose)) = request else {
             self.count_kept();
+            // A driver may want to know its parameters and columns first.
+            let may_read = !is_over || begins_read_only.get();
+            let reads = may_read && self.only_reads(session, input);
             return Ok(Way {
                 pool: self.primary(),
-                course: Course::All,
+                course: if reads { Course::Reads } else { Course::All },
             });
         };
         if again == Again::OnPrimary {
@@ -259,9 +267,22 @@ impl Family {
         // Only a replica keeps a transaction from becoming READ WRITE.
         let course = match purpose == Purpose::Read || pool.is_read_only() {
             true => Course::Request(length),
-            false => Course::All,
+            false => Course::Reads,
         };
         Ok(Way { pool, course })
+    }
+
+    /// Whether a part of what a client sends writes nothing, though the server could.
+    pub fn only_reads(&self, session: &Session, part: &[u8]) -> bool {
+        let judge = |text: &[u8]| {
+            let mut policy = self.policy.borrow_mut();
+            let plan = policy.plan(text, session.params(), session.role());
+            match plan.harmless {
+                true => Purpose::Read,
+                false => Purpose::Other,
+            }
+        };
+        session.only_reads(part, &judge)
     }
 
     /// The client has been told of something that may have been a write, up to

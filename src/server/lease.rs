@@ -31,7 +31,7 @@ pub struct Server {
     /// What its client asks next may belong to another server: it is sent on only
     /// when everything before has been answered.
     pub one_by_one: bool,
-    /// It is not proved that its client only reads.
+    /// It is not proved that its client only reads, as far as that was sent.
     pub may_write: bool,
     pub attempt: Attempt,
 }
@@ -43,6 +43,8 @@ pub struct Attempt {
     pub request: Vec<u8>,
     /// What of the answer the client has not been told yet.
     pub withheld: Vec<u8>,
+    /// The next request is one that has been repeated.
+    pub repeated: bool,
 }
 
 /// Room that a server connection keeps for the next attempt.
@@ -106,6 +108,10 @@ pub struct ServerInfo {
     /// server has not taken yet, 65535 at most; as of the end of its client's turn.
     pub held: Cell<u16>,
     pub unsent: Cell<u16>,
+    /// Bytes that are still to come of a message that is being passed on, from the
+    /// server and from its client; as of then.
+    pub rest: Cell<u32>,
+    pub client_rest: Cell<u32>,
     /// Id of the client that holds it.
     pub link: Cell<Option<u64>>,
     pub prepared_statements: Cell<usize>,

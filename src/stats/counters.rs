@@ -75,6 +75,8 @@ counters! {
     server_handover_count,
     /// Parameter replays (SET) sent ahead of a client's request.
     parameter_sync_count,
+    /// Questions to servers what a transaction has left in the session.
+    state_question_count,
     /// Clients dropped or refused because of `query_wait_timeout`.
     query_wait_timeout_count,
     /// Server connections cleaned after their client vanished.

@@ -295,6 +295,7 @@ fn client_row(
         pins: link
             .as_ref()
             .map_or(Features::empty(), |server| server.pins.get()),
+        rest: link.as_ref().map_or(0, |server| server.client_rest.get()),
         link: link.map(|server| server.id),
         remote_pid: info.peer_pid,
         encryption: info.encryption(),
@@ -331,6 +332,7 @@ fn server_row(info: &ServerInfo, worker: usize, now: &Moment) -> SocketRow<Serve
         worker,
         held: info.held.get(),
         unsent: info.unsent.get(),
+        rest: info.rest.get(),
         fd: info.descriptor,
         ..SocketRow::new(info.id, info.state.get(), info.connect_time)
     }

@@ -6,10 +6,7 @@ use crate::support::{Frontend, Message, Pooler, RawClient, Setup, eventually};
 /// Two connections that others have prepared statements on, some by the same names.
 fn shared() -> Pooler {
     let setup = Setup::new().one_worker().pool_size(2);
-    let pooler = setup
-        .set("session_features", "pin")
-        .set("server_round_robin", true)
-        .start();
+    let pooler = setup.pinning().set("server_round_robin", true).start();
     let mut others = [pooler.login(), pooler.login()];
     for other in &mut others {
         other.query("begin");
@@ -26,24 +23,11 @@ fn shared() -> Pooler {
     pooler
 }
 
-fn shown(message: &Message) -> String {
-    match message.tag {
-        b'E' => {
-            let error = message.failure();
-            format!("E {} {}", error.sqlstate(), error.message())
-        }
-        b'D' => format!("D {:?}", message.columns()),
-        b'C' => format!("C {}", message.text()),
-        b'Z' => format!("Z{}", message.body[0] as char),
-        tag => (tag as char).to_string(),
-    }
-}
-
 fn played(client: &mut RawClient, script: &[Frontend]) -> Vec<String> {
     let mut transcript = Vec::new();
     for messages in script {
         let answer = client.exchange(messages);
-        transcript.extend(answer.messages.iter().map(shown));
+        transcript.extend(answer.messages.iter().map(Message::line));
     }
     transcript
 }
@@ -273,6 +257,35 @@ fn in_transactions() {
 }
 
 #[test]
+fn behind_the_end_of_a_transaction_that_has_failed() {
+    let pooler = shared();
+    let list = "select name from pg_prepared_statements order by 1";
+    let parse = Frontend::new().parse("mine", "select 1").sync();
+    for end in [
+        Frontend::new().query("rollback").query(list),
+        Frontend::new()
+            .run("rollback", &[])
+            .sync()
+            .run(list, &[])
+            .sync(),
+        Frontend::new().run("rollback", &[]).run(list, &[]).sync(),
+    ] {
+        let play = |client: &mut RawClient| {
+            client.exchange(&parse);
+            client.query("begin");
+            client.try_query("select 1/0");
+            client.send(&end);
+            let mut seen = Vec::new();
+            while !seen.iter().any(|line: &String| line.starts_with("D ")) {
+                seen.extend(client.answer().messages.iter().map(Message::line));
+            }
+            seen
+        };
+        assert_eq!(play(&mut pooler.login()), play(&mut pooler.direct()));
+    }
+}
+
+#[test]
 fn in_the_middle_of_a_request() {
     let pooler = shared();
     let mixed = Frontend::new()
@@ -342,7 +355,8 @@ fn changed_columns_are_an_error_as_directly() {
     script(&mut pooler.login(), "alter table t add c int");
 }
 
-/// PostgreSQL refuses it; then it is parsed again, under the same name.
+/// PostgreSQL refuses it; then it is parsed again, under the same name, and the client
+/// does not notice.
 #[test]
 fn who_asks_for_the_columns_gets_the_present_ones() {
     let pooler = shared();
@@ -351,8 +365,6 @@ fn who_asks_for_the_columns_gets_the_present_ones() {
     client.exchange(&p("foo", "select * from t"));
     assert_eq!(client.exchange(&run("foo")).rows()[0].len(), 1);
     pooler.direct().query("alter table t add b int");
-    let error = client.exchange(&run("foo")).error();
-    assert_eq!(error.sqlstate(), "0A000");
     assert_eq!(client.exchange(&run("foo")).rows()[0].len(), 2);
     assert_eq!(client.value("execute foo"), "1");
     assert_eq!(client.query(VIEW).rows().len(), 2);
@@ -401,4 +413,22 @@ fn effects_of_what_is_executed_are_followed() {
         assert_eq!(other.value("show work_mem"), "4MB");
     }
     assert_eq!(client.value("show work_mem"), "5MB");
+}
+
+#[test]
+fn what_names_statements_is_described_in_the_request_that_parses_it() {
+    let pooler = shared();
+    let explain = "explain (costs off) execute mine";
+    let run = Frontend::new().bind("", "plan", &[]).execute("", 0).sync();
+    same_as_direct(
+        &pooler,
+        &[
+            Frontend::new().parse("mine", "select 1").sync(),
+            Frontend::new()
+                .parse("plan", explain)
+                .describe(b'S', "plan")
+                .sync(),
+            run,
+        ],
+    );
 }

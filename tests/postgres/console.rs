@@ -294,9 +294,14 @@ fn what_the_server_has_not_taken_is_shown() {
     let sender = client.send_in_background(script);
     eventually("some is left", true, || {
         let sockets = pooler.show("SOCKETS");
-        row(&sockets, "state", "sv_active")["send_avail"] != "0"
+        let held = |row: &BTreeMap<_, _>| row["state"] == "sv_active" && row["send_avail"] != "0";
+        sockets.iter().any(held)
     });
-    client.cancel();
+    // PostgreSQL ignores it as long as it has not begun to read the query.
+    eventually("an answer", false, || {
+        client.cancel();
+        client.is_silent_for(std::time::Duration::from_millis(200))
+    });
     assert_eq!(client.answer().error().sqlstate(), "57014");
     assert_eq!(client.answer().value(), "30000000");
     sender.join().expect("sender");
@@ -308,6 +313,33 @@ fn what_the_server_has_not_taken_is_shown() {
             .find(idle)
             .is_some_and(|row| row["send_avail"] == "0")
     });
+}
+
+#[test]
+fn what_is_to_come_of_a_message_is_shown() {
+    let pooler = Setup::new().pool_size(1).start();
+    let remains = |state: &str| -> usize {
+        let sockets = pooler.show("SOCKETS");
+        row(&sockets, "state", state)["pkt_remain"].parse().unwrap()
+    };
+    let mut client = pooler.login();
+    let text = format!("select length('{}')", "x".repeat(3_000_000));
+    let message = Frontend::new().query(&text).bytes;
+    let (front, rest) = message.split_at(message.len() - 1000);
+    client.send_bytes(front);
+    eventually("most has come", 1000, || remains("cl_active"));
+    client.send_bytes(&rest[..400]);
+    eventually("more has come", 600, || remains("cl_active"));
+    client.send_bytes(&rest[400..]);
+    assert_eq!(client.answer().value(), "3000000");
+    eventually("all has come", 0, || remains("cl_active"));
+    // More than the kernel keeps for a client that does not read.
+    client.send(&Frontend::new().query("select repeat('x', 30000000)"));
+    eventually("much is to come", true, || {
+        (1..30_000_000).contains(&remains("sv_active"))
+    });
+    assert_eq!(client.answer().value().len(), 30_000_000);
+    eventually("nothing is", 0, || remains("sv_idle"));
 }
 
 #[test]

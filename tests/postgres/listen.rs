@@ -400,9 +400,18 @@ fn what_no_text_tells_pins() {
         client.query("listen b");
         client.query(listen);
         assert_eq!(client.query("notify a, 'x'").tags(), "CAZ");
+        client.query("begin; listen a; rollback");
+        assert_eq!(client.query("notify a, 'x'").tags(), "CAZ");
         assert_eq!(client.query("notify b, 'x'").tags(), "CAZ");
         pooler.direct().query("notify b, 'other'");
         assert_eq!(parts(&client.read()).2, "other");
+        // What both tell is told once.
+        client.query("listen a");
+        client.query(listen);
+        assert_eq!(client.query("notify a, 'x'").tags(), "CAZ");
+        pooler.direct().query("notify a, 'other'");
+        assert_eq!(parts(&client.read()).2, "other");
+        assert_eq!(client.query("select 1").tags(), "TDCZ");
         client.query("unlisten *");
         assert_eq!(client.query("notify a, 'x'").tags(), "CZ");
         drop(client);

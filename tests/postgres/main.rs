@@ -59,6 +59,7 @@ mod routed_programs;
 mod session_model;
 mod session_scripts;
 mod session_state;
+mod set_costs;
 mod signals;
 mod sockets;
 mod split;

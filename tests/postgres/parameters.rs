@@ -204,6 +204,8 @@ fn wrong_startup_parameters_are_refused_in_postgres_words() {
         let parameters = [
             ("user", "app"),
             ("database", pooler.database.as_str()),
+            // Converted from the encoding that is asked for.
+            ("application_name", "\u{fc}"),
             wrong,
         ];
         let direct = pooler.server_address();

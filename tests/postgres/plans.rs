@@ -202,6 +202,28 @@ fn other_columns_are_no_error() {
     }
 }
 
+#[test]
+fn other_columns_are_no_error_for_a_client_that_keeps_its_connection() {
+    let pooler = Setup::new()
+        .pool_size(2)
+        .set("session_features", "pin")
+        .start();
+    change(&pooler, true, "create table t as select 1 as a");
+    for pin in ["create temp table x ()", "select pg_advisory_lock(1)"] {
+        let mut client = pooler.login();
+        client.exchange(&parse("select * from t"));
+        client.query(pin);
+        for (column, tags) in [("b", "2TDCZ"), ("c", "2TDCZ"), ("d", "2TDCZ")] {
+            assert_eq!(client.exchange(&run(&[])).tags(), tags);
+            change(&pooler, false, &format!("alter table t add {column} text"));
+            let answer = client.exchange(&run(&[]));
+            assert_eq!(answer.tags(), tags, "{pin}, {column}");
+            assert_eq!(answer.messages[1].column_names().last().unwrap(), column);
+        }
+        change(&pooler, false, "alter table t drop b, drop c, drop d");
+    }
+}
+
 /// They would take one column for another. The error tells them to ask again.
 #[test]
 fn who_goes_by_the_columns_it_knows_gets_the_error() {

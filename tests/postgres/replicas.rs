@@ -408,3 +408,58 @@ fn who_waits_for_a_replica_is_counted_once() {
         client.answer();
     }
 }
+
+#[test]
+fn what_only_reads_on_the_primary_is_no_write() {
+    let trio = Trio::fresh();
+    let setup = trio.setup().set("read_consistency", "session");
+    let pooler = start(&trio, setup);
+    for replica in &trio.replicas {
+        let pause = "select pg_wal_replay_pause()";
+        replica.admin("postgres").query(pause);
+    }
+    // Of somebody else; the replicas will not replay it.
+    pooler.login().query("insert into t values (1)");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let primary = port(&trio.primary);
+    let mut reader = pooler.login();
+    // A driver that wants to know the columns first.
+    let client = &mut reader;
+    client.send(&Frontend::new().parse("s", PORT).describe(b'S', "s").flush());
+    assert_eq!(client.read_until(b'T').last().map(|m| m.tag), Some(b'T'));
+    let answer = client.exchange(&Frontend::new().bind("", "s", &[]).execute("", 0).sync());
+    assert_eq!(answer.value(), primary);
+    assert_ne!(reader.value(PORT), primary);
+    // A transaction that no replica takes.
+    reader.query("begin isolation level serializable, read only");
+    assert_eq!(reader.value(PORT), primary);
+    reader.query("commit");
+    assert_ne!(reader.value(PORT), primary);
+
+    // What may write is a write, wherever it stands.
+    for writes in [
+        &[
+            "begin isolation level serializable, read only",
+            "do 'begin end'",
+            "commit",
+        ][..],
+        &[
+            "begin isolation level serializable, read only",
+            "set transaction read write",
+            "delete from t",
+            "commit",
+        ],
+    ] {
+        let mut writer = pooler.login();
+        for sql in writes {
+            assert_eq!(writer.query(sql).errors(), []);
+        }
+        assert_eq!(writer.value(PORT), primary, "{writes:?}");
+    }
+    let mut writer = pooler.login();
+    writer.send(&Frontend::new().parse("s", PORT).flush());
+    writer.read_until(b'1');
+    let delete = Frontend::new().run("delete from t", &[]).sync();
+    assert_eq!(writer.exchange(&delete).errors(), []);
+    assert_eq!(writer.value(PORT), primary);
+}

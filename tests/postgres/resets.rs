@@ -1,7 +1,7 @@
 //! What a client began with is what its settings go back to: message by message
 //! as on a direct connection, where the startup packet says what the defaults are.
 
-use crate::support::{Address, Frontend, Message, Pooler, RawClient, Setup};
+use crate::support::{Address, Cluster, Frontend, Message, Pooler, RawClient, Setup};
 
 const STARTUP: [(&str, &str); 4] = [
     ("user", "app"),
@@ -14,11 +14,9 @@ const STARTUP: [(&str, &str); 4] = [
 ];
 
 fn start() -> Pooler {
-    Setup::new()
-        .one_worker()
-        .pool_size(2)
-        .set("session_features", "pin")
-        .start()
+    let setup = Setup::new().one_worker().pool_size(2).pinning();
+    // One client has left, and its place may not be free yet when the next one comes.
+    setup.set("max_pinned_connections", 2).start()
 }
 
 /// What is sent at once, and whether each text by the extended protocol.
@@ -277,6 +275,60 @@ fn discard_all_gives_up_the_role_and_reset_all_does_not() {
     for end in ["discard all", "reset all", "reset role"] {
         same(&pooler, &[&["set role app"], role, &[end], role, SHOW]);
     }
+}
+
+#[test]
+fn another_role_has_the_startup_value_as_well() {
+    let pooler = start();
+    let role: &[&str] = &["set role app"];
+    for reset in ["reset timezone", "reset all"] {
+        same(
+            &pooler,
+            &[role, &["begin"], &[reset], SHOW, &["commit"], SHOW],
+        );
+    }
+    same(
+        &pooler,
+        &[role, &["begin"], &["commit", "discard all"], SHOW],
+    );
+    same(
+        &pooler,
+        &[&["begin", "set local role app", "reset all", SHOW[0]]],
+    );
+}
+
+#[test]
+fn what_another_role_may_not_set_is_left_alone() {
+    let cluster = Cluster::fresh();
+    cluster.admin("postgres").query("alter role app superuser");
+    let pooler = Setup::with(&cluster).set("session_features", "pin").start();
+    let startup = [("options", "-c log_min_messages=panic -c work_mem=5MB")];
+    let mut client = pooler.login_with(&startup);
+    client.query("begin; set role app2; reset all");
+    assert_eq!(client.value("show work_mem"), "5MB");
+    client.query("commit; reset role");
+    assert_eq!(client.value("show log_min_messages"), "panic");
+}
+
+#[test]
+fn what_is_set_to_the_servers_default_is_not_lost() {
+    let pooler = start();
+    let hidden: &[&str] = &["do 'begin perform 1; end'"];
+    let set: &[&str] = &["set timezone = 'Etc/UTC'"];
+    same(&pooler, &[set, &["select 1"], hidden, SHOW]);
+    same(
+        &pooler,
+        &[
+            set,
+            &["select 1"],
+            &["select set_config('app.' || 'a', 'x', false)"],
+            SHOW,
+        ],
+    );
+    same(
+        &pooler,
+        &[set, &["begin"], &["reset all"], &["rollback"], SHOW],
+    );
 }
 
 #[test]

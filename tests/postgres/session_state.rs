@@ -8,17 +8,12 @@ use crate::support::{
 
 /// Two clients over two connections, so that each could be given the other's.
 fn start() -> Pooler {
-    Setup::new()
-        .one_worker()
-        .pool_size(2)
-        .set("session_features", "pin")
-        .start()
+    Setup::new().one_worker().pool_size(2).pinning().start()
 }
 
 /// Each client gets the connection that another has used.
 fn one_connection() -> Pooler {
-    let setup = Setup::new().pool_size(1);
-    setup.set("session_features", "pin").start()
+    Setup::new().pool_size(1).pinning().start()
 }
 
 /// Has `others` take and change every connection that is free.
@@ -163,7 +158,7 @@ fn reset_goes_back_to_what_the_session_began_with() {
 
 #[test]
 fn a_reset_goes_back_on_a_connection_that_is_kept_as_well() {
-    let pooler = Setup::new().set("session_features", "pin").start();
+    let pooler = Setup::new().pinning().start();
     let mut client = pooler.login_with(&[("options", "-c search_path=mine -c app.a=1")]);
     client.query("create temp table t (a int)");
     client.query("set search_path = other");
@@ -197,7 +192,7 @@ fn a_reset_is_reported_as_the_session_knows_it() {
 
 #[test]
 fn a_session_does_not_begin_with_what_a_transaction_has_set() {
-    let pooler = Setup::new().set("session_features", "pin").start();
+    let pooler = Setup::new().pinning().start();
     let mut client = pooler.login_with(&[("TimeZone", "Asia/Tokyo")]);
     client.query("begin");
     client.query("set local timezone = 'America/New_York'");
@@ -234,10 +229,7 @@ fn a_role_follows_its_client() {
 
 #[test]
 fn a_role_that_no_text_names_is_nobody_elses() {
-    let pooler = Setup::new()
-        .pool_size(1)
-        .set("session_features", "pin")
-        .start();
+    let pooler = Setup::new().pool_size(1).pinning().start();
     create_role(&pooler);
     let user = pooler.login().value("select current_user");
     for hidden in [
@@ -269,9 +261,46 @@ fn an_empty_setting_is_set_nevertheless() {
     assert_eq!(first.value("select current_setting('app.empty') = ''"), "t");
 }
 
+/// Where the library is loaded an empty text is no number.
+#[test]
+fn a_setting_of_a_library_is_reset_wherever_the_library_is() {
+    let pooler = start();
+    pooler.direct().query("create extension pg_trgm");
+    let (mut client, mut other) = (pooler.login(), pooler.login());
+    for reset in ["reset pg_trgm.similarity_threshold", "reset all"] {
+        client.query("set pg_trgm.similarity_threshold = 0.5");
+        client.query(reset);
+        other.query("begin; select show_limit()");
+        assert_eq!(client.value("select show_limit()"), "0.3");
+        other.query("commit");
+        other.query("set work_mem = '5MB'");
+        shuffle(&mut [pooler.login(), pooler.login()]);
+        for _ in 0..4 {
+            assert_eq!(client.value("select show_limit()"), "0.3");
+            other.query("select show_limit()");
+        }
+    }
+}
+
+/// What is empty where the database says otherwise has been set so.
+#[test]
+fn an_empty_setting_has_precedence_over_a_default() {
+    let pooler = one_connection();
+    let database = pooler.direct().value("select current_database()");
+    let alter = format!("alter database \"{database}\" set app.tenant = 'default'");
+    pooler.admin().query(&alter);
+    let (mut first, mut second) = (pooler.login(), pooler.login());
+    first.query("set app.tenant = ''");
+    assert_eq!(second.value("show app.tenant"), "default");
+    assert_eq!(first.value("show app.tenant"), "");
+    first.query("reset app.tenant");
+    assert_eq!(second.value("show app.tenant"), "default");
+    assert_eq!(first.value("show app.tenant"), "default");
+}
+
 #[test]
 fn changed_defaults_of_a_role_hold_for_the_next_login() {
-    let pooler = Setup::new().set("session_features", "pin").start();
+    let pooler = Setup::new().pinning().start();
     let database = pooler.direct().value("select current_database()");
     let mut client = pooler.login();
     let alter = format!("alter role app in database \"{database}\" set work_mem = '3MB'");
@@ -434,7 +463,7 @@ fn nobody_is_told_of_the_sequences_of_others() {
     for pinning in [false, true] {
         let pooler = Setup::new()
             .pool_size(if pinning { 3 } else { 1 })
-            .set("session_features", "pin")
+            .pinning()
             .set("pin_sequences", pinning)
             .start();
         let (mut first, mut second) = (pooler.login(), pooler.login());
@@ -469,10 +498,7 @@ fn nobody_is_told_of_the_sequences_of_others() {
 #[test]
 fn who_it_has_become_is_undone() {
     let cluster = Cluster::fresh();
-    let pooler = Setup::with(&cluster)
-        .pool_size(2)
-        .set("session_features", "pin")
-        .start();
+    let pooler = Setup::with(&cluster).pool_size(2).pinning().start();
     create_role(&pooler);
     pooler.admin().query("alter role app superuser");
     let (mut client, mut others) = (pooler.login(), [pooler.login()]);
@@ -525,7 +551,7 @@ fn only_so_many_clients_are_pinned() {
     let port = free_port();
     let pooler = Setup::new()
         .pool_size(3)
-        .set("session_features", "pin")
+        .pinning()
         .set("max_pinned_connections", 1)
         .set("stats_listen", &*format!("127.0.0.1:{port}"))
         .start();
@@ -561,4 +587,25 @@ fn in_an_ini_the_next_client_finds_what_was_left() {
     first.query("create temp table t (a int); set work_mem = '3MB'");
     second.query("select * from t");
     assert_eq!(second.value("show work_mem"), "3MB");
+}
+
+/// A connection on which temporary objects were used refuses it.
+#[test]
+fn temp_buffers_keep_their_connection() {
+    let setup = Setup::new().one_worker().pool_size(2);
+    let setup = setup.set("session_features", "pin");
+    let pooler = setup.set("max_pinned_connections", 2).start();
+    let mut client = pooler.login();
+    client.query("set temp_buffers = 200");
+    expect_pin(&pooler, "set_config");
+    client.query("reset all");
+    eventually("pins", Vec::new(), || pins(&pooler));
+    client.query("select set_config('temp_buffers', '300', false)");
+    expect_pin(&pooler, "set_config");
+    let mut other = pooler.login();
+    other.query("create temp table t (a int)");
+    other.query("insert into t values (1)");
+    other.query("discard temp");
+    shuffle(&mut [other]);
+    assert_eq!(client.value("show temp_buffers"), "2400kB");
 }

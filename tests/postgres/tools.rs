@@ -209,11 +209,14 @@ impl Scene {
     }
 }
 
-/// Without the secrets that a dump begins and ends with, and with what several
-/// jobs echo in order.
+/// Without the secrets that a dump begins and ends with and the time that something
+/// took, and with what several jobs echo in order.
 fn comparable(text: &str) -> String {
-    let secret = |line: &str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
-    let mut lines: Vec<_> = text.lines().filter(|line| !secret(line)).collect();
+    let differs = |line: &&str| {
+        let begins = ["\\restrict", "\\unrestrict", "CPU: user:"];
+        begins.iter().any(|begin| line.starts_with(begin))
+    };
+    let mut lines: Vec<_> = text.lines().filter(|line| !differs(line)).collect();
     if text.contains("VACUUM") || text.contains("REINDEX") {
         lines.sort_unstable();
     }

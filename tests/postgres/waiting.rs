@@ -216,17 +216,19 @@ fn begins_login(pooler: &Pooler) -> RawClient {
 }
 
 #[test]
-fn a_server_that_starts_is_waited_for() {
-    let (setup, server) = in_front_of_nobody();
-    let setup = setup.set("server_login_retry", secs(0.1));
-    let pooler = setup.start();
-    let mut client = begins_login(&pooler);
-    // cannot_connect_now
-    let attempts = refusing(server, "57P03");
-    eventually("several attempts", true, || {
-        attempts.load(Ordering::Relaxed) >= 3
-    });
-    assert!(client.is_silent_for(Duration::from_millis(50)));
+fn a_server_that_starts_or_stops_is_waited_for() {
+    // admin_shutdown, crash_shutdown, cannot_connect_now
+    for code in ["57P01", "57P02", "57P03"] {
+        let (setup, server) = in_front_of_nobody();
+        let setup = setup.set("server_login_retry", secs(0.1));
+        let pooler = setup.start();
+        let mut client = begins_login(&pooler);
+        let attempts = refusing(server, code);
+        eventually("several attempts", true, || {
+            attempts.load(Ordering::Relaxed) >= 3
+        });
+        assert!(client.is_silent_for(Duration::from_millis(50)), "{code}");
+    }
 }
 
 #[test]

@@ -12,7 +12,9 @@ use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use pgweir::config::PoolMode;
-use pgweir::flow::{Backend, ParamTable, Params, Pins, Release, Session, Statements, Watchlist};
+use pgweir::flow::{
+    Backend, ParamTable, Params, Pins, Release, Session, Statements, Values, Watchlist,
+};
 use pgweir::pool::{Book, Ledger, Limits, PoolName, Ticket, Title};
 use pgweir::stats::Counters;
 use rand::rngs::StdRng;
@@ -121,6 +123,7 @@ pub struct World {
     counters: Counters,
     pins: Pins,
     suspects: Watchlist,
+    values: Values,
     pub last_events: VecDeque<(usize, Event)>,
 }
 
@@ -170,6 +173,7 @@ impl World {
             counters: Counters::default(),
             pins: Pins::default(),
             suspects: Watchlist::default(),
+            values: Values::default(),
             last_events: VecDeque::new(),
         }
     }

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use super::{Address, Pooler, RawClient, patiently};
 
 /// A function, so that nobody between client and server sees what is asked and
-/// answers from what it knows. It names what can be seen from inside only.
+/// answers from what it knows. It names what can be seen from inside only. What a
+/// library that was loaded has added, at its default, is nobody's.
 const SESSION_STATE: &str = "\
 create or replace function public.session_state(custom text[]) returns setof text
 language plpgsql as $$
 begin
-  return query select 'setting ' || s.name || ' = ' || s.setting from pg_settings s;
+  return query select 'setting ' || s.name || ' = ' || s.setting from pg_settings s
+    where s.source <> 'default' or s.name not like '%.%';
   return query select 'setting ' || c || ' = ' || current_setting(c, true) from unnest(custom) c
     where current_setting(c, true) <> '';
   return query select 'statement ' || p.name from pg_prepared_statements p

@@ -235,6 +235,12 @@ impl Setup {
         self.set("workers", 1)
     }
 
+    /// Sessions go on from one server connection to the next, whatever the format's
+    /// default.
+    pub fn pinning(self) -> Setup {
+        self.set("session_features", "pin")
+    }
+
     /// The limit of open files that the pooler's process is under.
     pub fn open_files(self, limit: u32) -> Setup {
         self.before(&format!("ulimit -n {limit}"))

@@ -83,6 +83,21 @@ impl Message {
         Failure { fields }
     }
 
+    /// A line of a transcript: of errors their code and text, of what tells about
+    /// something else only the tag.
+    pub fn line(&self) -> String {
+        match self.tag {
+            b'E' => {
+                let error = self.failure();
+                format!("E {} {}", error.sqlstate(), error.message())
+            }
+            b'D' => format!("D {:?}", self.columns()),
+            b'C' => format!("C {}", self.text()),
+            b'Z' => format!("Z{}", self.body[0] as char),
+            tag => (tag as char).to_string(),
+        }
+    }
+
     /// The names in a RowDescription.
     pub fn column_names(&self) -> Vec<String> {
         assert_eq!(self.tag, b'T');

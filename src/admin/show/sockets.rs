@@ -208,7 +208,7 @@ fn socket_row<'a, S>(
         // is none here: only what could not be passed on at once is kept.
         socket.held,
         0u32,
-        0u32,
+        socket.rest,
         0u32,
         0u32,
         socket.held,

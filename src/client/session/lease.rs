@@ -8,7 +8,7 @@ use super::{Client, Hold, gone};
 use crate::admin::snapshot::ClientState;
 use crate::client::farewell::End;
 use crate::config::PoolMode;
-use crate::flow::{Outlook, Release, Setback, Shared, Wait};
+use crate::flow::{Outlook, Release, Session, Setback, Wait};
 use crate::server::{Again, Course, Farewell, Lease, Way};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
@@ -75,6 +75,8 @@ impl Client {
     /// `input`: what it is for.
     pub(super) fn link(&mut self, mut lease: Lease, course: Course, input: &[u8]) {
         let again = std::mem::take(&mut self.again);
+        // What is sent is looked at.
+        lease.may_write &= course != Course::Reads;
         if let Course::Request(length) = course {
             lease.one_by_one = true;
             // What a replica has refused was no read after all.
@@ -84,11 +86,7 @@ impl Client {
                 lease.begin_attempt(request, Outlook::Open);
             }
         }
-        if lease.backend.outlook() == Outlook::Served
-            && let Some(length) = self.session.repeatable(input)
-        {
-            lease.begin_attempt(input.get(..length).unwrap_or_default(), Outlook::Here);
-        }
+        begin_repeatable(&self.session, &mut lease, input);
         if self.session.mode() == PoolMode::Session {
             lease.for_session();
         }
@@ -104,6 +102,18 @@ impl Client {
         lease.info.link.set(Some(self.info.id));
         self.info.link.set(Some(lease.info.clone()));
         self.hold = Hold::Linked(lease);
+    }
+
+    /// This is about to be sent: if it may write, so may all until the server
+    /// connection is given back. Who goes one by one only reads.
+    pub(super) fn look_for_writes(&mut self, part: &[u8]) {
+        if let Hold::Linked(lease) = &mut self.hold
+            && !lease.may_write
+            && !lease.one_by_one
+            && let Some(family) = self.pool.family()
+        {
+            lease.may_write = !family.only_reads(&self.session, part);
+        }
     }
 
     /// What it holds.
@@ -177,6 +187,7 @@ impl Client {
         if setback == Setback::Stale {
             add(&counters.stale_statement_count, 1);
             lease.attempt.end();
+            lease.attempt.repeated = lease.backend.is_marked();
             lease.backend.end_attempt();
         } else if setback == Setback::Lost {
             add(&counters.lost_read_count, 1);
@@ -210,19 +221,10 @@ impl Client {
             return Ok(false);
         }
         let (mut question, mut to_client) = (Vec::new(), Vec::new());
-        let local = self.pool.local();
-        let mut shared = Shared {
-            statements: &mut local.statements.borrow_mut(),
-            params: &mut local.params.borrow_mut(),
-            counters: &self.pool.counters,
-            pins: &self.pool.pins,
-            suspects: &self.pool.suspects,
-            bounds: local.bounds.get(),
-        };
-        let session = Some(&mut self.session);
-        server
-            .backend
-            .take_stock(session, &mut question, &mut to_client, &mut shared);
+        let (backend, session) = (&mut server.backend, Some(&mut self.session));
+        self.pool.with_shared(|shared| {
+            backend.take_stock(session, &mut question, &mut to_client, shared);
+        });
         if !question.is_empty() {
             // If the server has gone, reading from it tells why.
             let _ = server.output.write(&mut server.stream, cx, &question);
@@ -283,6 +285,16 @@ impl Client {
             // What has come meanwhile can be told now.
             self.info.bring_news();
         }
+    }
+}
+
+/// Keeps the request that `input` begins with, if it may have to be asked again here,
+/// and is not kept for another reason.
+pub(super) fn begin_repeatable(session: &Session, lease: &mut Lease, input: &[u8]) {
+    if lease.backend.outlook() == Outlook::Served
+        && let Some(length) = session.repeatable(input)
+    {
+        lease.begin_attempt(input.get(..length).unwrap_or_default(), Outlook::Here);
     }
 }
 

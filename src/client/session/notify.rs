@@ -6,7 +6,7 @@ use std::task::Context;
 
 use super::{Client, Hold, gone};
 use crate::client::farewell::End;
-use crate::flow::{Release, Wait};
+use crate::flow::{Channels, Release, Wait};
 use crate::stats::add;
 use crate::wire::TxStatus;
 
@@ -98,7 +98,8 @@ impl Client {
             self.worker.keep_channels(self.info.id, channels.heard());
         }
         let mut unlisten = Vec::new();
-        if server.backend.unlisten(&mut unlisten) {
+        let heard = self.session.channels().map(Channels::heard);
+        if server.backend.unlisten(heard, &mut unlisten) {
             // If the server has gone, reading from it tells why.
             let _ = server.output.write(&mut server.stream, cx, &unlisten);
         }

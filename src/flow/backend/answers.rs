@@ -8,9 +8,7 @@ use crate::flow::params::ROLE;
 use crate::flow::replies::{Alias, OwnQuery, Reply, Undo};
 use crate::flow::session::MISSING;
 use crate::flow::{Outlook, Output, Session, Shared, schema};
-use crate::sql::listen::Step as Act;
 use crate::stats::add;
-use crate::wire::names;
 use crate::wire::{BackendTag, HEADER_LEN, Header, TxStatus};
 
 /// Messages that must be looked at are held whole up to this size, in bytes.
@@ -153,7 +151,7 @@ impl Backend {
                     _ => {
                         // It comes from the connection that listens for all.
                         matches!(self.replies.front(), Some(Reply::Own { .. }))
-                            || self.is_heard_twice(body)
+                            || self.is_heard_twice(body, session.as_deref())
                     }
                 };
                 Ok(Some(Deliver::forward_unless(own)))
@@ -428,7 +426,7 @@ impl Backend {
         }
         if let Some(traces) = &mut self.traces {
             traces.fail();
-            traces.lapses.retain(Lapse::is_ahead);
+            traces.lapses.retain(Lapse::outlasts_error);
         }
         if let Some(channels) = session.as_mut().and_then(|s| s.channels_mut()) {
             channels.fail();
@@ -526,6 +524,9 @@ impl Backend {
         params.set(name, value, true);
         let before = std::mem::replace(&mut self.params, shared.params.intern(params));
         let own = matches!(self.replies.front(), Some(Reply::Own { .. }));
+        if let Some(traces) = self.traces.as_mut().filter(|_| !own) {
+            traces.note_report(name, before.get(name));
+        }
         if !own && self.has_lapsed(name) {
             return Some(Deliver::Swallow);
         }
@@ -540,31 +541,6 @@ impl Backend {
             }
         }
         Some(Deliver::forward_unless(own))
-    }
-
-    /// Whether the body of a NotificationResponse is for a channel that another
-    /// connection hears, too.
-    fn is_heard_twice(&self, body: &[u8]) -> bool {
-        let channel = body.get(4..).and_then(names::split_nul);
-        channel.is_some_and(|(channel, _)| self.listens.iter().any(|other| **other == *channel))
-    }
-
-    /// What a statement that has ended has done to its client's channels.
-    #[inline]
-    fn follow_channels(&mut self, body: &[u8], session: &mut Session) {
-        let Some(channels) = session.channels_mut() else {
-            return;
-        };
-        let tag = body.strip_suffix(b"\0").unwrap_or(body);
-        let script = match self.replies.front_mut() {
-            Some(Reply::Query { script, .. } | Reply::Execute { script }) => script.as_mut(),
-            _ => return,
-        };
-        let act = script.and_then(|script| script.pop_front_if(|act| act.ends_with(tag)));
-        if let Some(Act::Listen(channel)) = &act {
-            self.listens.push(channel.clone());
-        }
-        channels.follow(tag, act);
     }
 
     /// Some commands drop what is followed here, or change what it means.
@@ -593,6 +569,7 @@ impl Backend {
         };
         if statements && settings {
             self.all_discarded();
+            self.commit_lapses();
         }
         if statements {
             self.have_none();

@@ -4,11 +4,11 @@
 //! told of that value alone.
 
 use super::{Backend, ServerFault, encoding};
-use crate::flow::params::{ROLE, restore_statement};
+use crate::flow::params::{ROLE, restore_statement, set_statement};
 use crate::flow::replies::OwnQuery;
 use crate::flow::{Output, Params, Session, Shared, error_fields, is_fixed};
 use crate::sql::effects::{Effects, Features};
-use crate::wire::{TxStatus, build};
+use crate::wire::build;
 
 /// What the server may refuse in the middle of a transaction.
 const NOT_INSIDE: [&[u8]; 5] = [
@@ -29,26 +29,27 @@ pub(in crate::flow) struct Lapse {
     names: Vec<Box<[u8]>>,
     /// They are at their defaults when it is over, unless it fails.
     certain: bool,
+    /// Its request was one text, and nothing else.
+    alone: bool,
     /// The query that ends it was sent.
     restored: bool,
+    /// No error takes it back.
+    committed: bool,
 }
 
 impl Lapse {
-    /// Whether its request is not the one that is being answered.
-    pub(super) fn is_ahead(&self) -> bool {
-        self.ahead != Some(0)
+    /// Whether it is there after an error in the request that is being answered.
+    pub(super) fn outlasts_error(&self) -> bool {
+        self.ahead != Some(0) || self.committed
     }
 }
 
 impl Backend {
-    /// A text with these effects is about to run; `start`: the defaults of its client.
-    pub(in crate::flow) fn note_lapse(&mut self, effects: &Effects, start: &Params) {
-        if self.status != TxStatus::Idle && !self.can_restore() {
-            // What counts then is what the server says.
-            return;
-        }
+    /// A text with these effects is about to run; `start`: the defaults of its client;
+    /// `alone`: it is a simple query.
+    pub(in crate::flow) fn note_lapse(&mut self, effects: &Effects, start: &Params, alone: bool) {
         let lapses = |name: &[u8]| match effects.resets_all {
-            true => effects.sets.iter().all(|set| **set != *name),
+            true => effects.sets.iter().all(|set| *set.name != *name),
             false => effects.resets.iter().any(|reset| **reset == *name),
         };
         let own = start
@@ -64,7 +65,9 @@ impl Backend {
                 ahead,
                 names,
                 certain: !effects.unsettled && !effects.opaque && effects.leaves.is_empty(),
+                alone,
                 restored: false,
+                committed: false,
             });
         }
     }
@@ -76,20 +79,30 @@ impl Backend {
         now.any(|lapse| lapse.names.iter().any(|own| own.eq_ignore_ascii_case(name)))
     }
 
+    /// DISCARD ALL has run: in a pipeline it is committed at once (postgres.c,
+    /// `XACT_FLAGS_NEEDIMMEDIATECOMMIT`).
+    pub(super) fn commit_lapses(&mut self) {
+        for lapse in self.traces.iter_mut().flat_map(|traces| &mut traces.lapses) {
+            lapse.committed |= lapse.ahead == Some(0);
+        }
+    }
+
     /// Before a request: appends the query that ends what has lapsed. It changes
     /// nothing where a value was set again, or the reset taken back.
     pub(in crate::flow) fn restore(&mut self, session: &Session, out: &mut Output<'_>) {
-        let can = self.can_restore();
+        let no_role =
+            self.params.get(ROLE).is_none() && !self.pins.contains(Features::AUTHORIZATION);
         let (Some(traces), Some(start)) = (self.traces.as_mut(), session.start()) else {
             return;
         };
-        if !can {
-            return traces.lapses.clear();
-        }
-        let due = traces.lapses.iter_mut().filter(|lapse| !lapse.restored);
         let mut names = Vec::new();
+        // The server has answered, nothing else has run since, and nobody may be
+        // forbidden to set them.
+        let mut certain = no_role && !traces.touches_role();
+        let due = traces.lapses.iter_mut().filter(|lapse| !lapse.restored);
         for lapse in due {
             lapse.restored = true;
+            certain &= lapse.certain && lapse.alone && lapse.ahead.is_none();
             names.extend_from_slice(&lapse.names);
         }
         if names.is_empty() {
@@ -97,21 +110,22 @@ impl Backend {
         }
         names.sort_unstable();
         names.dedup();
-        traces.uncertain = true;
-        let values = names
+        let values = names.iter();
+        let values = values.filter_map(|name| Some((&**name, start.get(name)?)));
+        let values: Vec<_> = values.collect();
+        certain &= values
             .iter()
-            .filter_map(|name| Some((&**name, start.get(name)?)));
+            .all(|(name, value)| traces.has_reset(name) && value.is_ascii());
         let mut sql = Vec::new();
-        restore_statement(&mut sql, values, encoding(start));
+        if certain {
+            traces.restore(&values);
+            let changes = values.iter().map(|&(name, value)| (name, Some(value)));
+            set_statement(&mut sql, &changes.collect::<Vec<_>>());
+        } else {
+            traces.doubt();
+            restore_statement(&mut sql, values.into_iter(), encoding(start));
+        }
         self.own_query(OwnQuery::Restore, &sql, out.own());
-    }
-
-    /// Another role may not be allowed to set them.
-    fn can_restore(&self) -> bool {
-        let role_is_set = |traces: &super::Traces| traces.touches_role();
-        self.params.get(ROLE).is_none()
-            && !self.pins.contains(Features::AUTHORIZATION)
-            && !self.traces.as_deref().is_some_and(role_is_set)
     }
 
     /// That query was answered: what its client is to be told.
@@ -143,10 +157,9 @@ impl Backend {
         session: Option<&mut Session>,
         shared: &mut Shared<'_>,
     ) -> Vec<u8> {
-        let told = self.status == TxStatus::Idle || self.can_restore();
         let mut lapsed = Vec::new();
         for lapse in self.traces.iter_mut().flat_map(|traces| &mut traces.lapses) {
-            if lapse.ahead == Some(0) && lapse.certain && told {
+            if lapse.ahead == Some(0) && lapse.certain {
                 lapsed.extend_from_slice(&lapse.names);
             }
             lapse.ahead = lapse.ahead.and_then(|ahead| ahead.checked_sub(1));

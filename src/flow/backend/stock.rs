@@ -84,6 +84,7 @@ impl Backend {
             return self.conclude(None, session, to_client, shared);
         };
         traces.asked = true;
+        add(&shared.counters.state_question_count, 1);
         self.finding = Some(Box::default());
         self.own_query(OwnQuery::Stock, &question, out);
     }
@@ -113,7 +114,7 @@ impl Backend {
     /// Whoever had it has gone: asks about everything that can be there.
     pub fn search(&mut self, out: &mut Vec<u8>, shared: &mut Shared<'_>) {
         let traces = self.traces.get_or_insert_default();
-        traces.add(&Effects::unknown(), true);
+        traces.add(&Effects::unknown(), None);
         self.take_stock(None, out, &mut Vec::new(), shared);
     }
 
@@ -146,7 +147,11 @@ impl Backend {
             let names = rows.filter_map(|row| names::two_columns(row)?.0.strip_prefix(b"&"));
             self.keep_listed(&names.collect(), session.as_deref_mut());
         }
-        let stock = traces.conclude(&self.params, finding);
+        if let Some(finding) = finding {
+            traces.teach(finding, shared.values);
+        }
+        let told = session.as_ref().map(|session| &*session.params);
+        let stock = traces.conclude(&self.params, told, finding);
         self.params = shared.params.intern(stock.params.clone());
         if let Some(session) = session {
             let mine = match session.start() {
@@ -162,7 +167,13 @@ impl Backend {
             session.params = shared.params.intern(mine);
         }
         self.pins -= traces.settles(self.pins);
-        self.pin(traces.unasked() | stock.found, shared);
+        let mut found = traces.unasked() | stock.found;
+        // Refused where temporary objects were used before, also by others (guc.c,
+        // check_temp_buffers).
+        if self.params.get(b"temp_buffers").is_some() {
+            found |= Features::SETTING;
+        }
+        self.pin(found, shared);
     }
 
     fn pin(&mut self, features: Features, shared: &mut Shared<'_>) {

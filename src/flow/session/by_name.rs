@@ -22,8 +22,9 @@ impl Session {
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
     ) -> Option<Step> {
-        // In a transaction that has failed the text fails anyway.
-        let failed = backend.status() == TxStatus::Failed;
+        // In a transaction that has failed the text fails anyway, unless something is
+        // under way that ends it.
+        let failed = backend.status() == TxStatus::Failed && backend.is_settled();
         if !self.follows() || failed || backend.goes_by_clients_names() {
             return None;
         }
@@ -71,6 +72,6 @@ impl Session {
             releases: true,
             ..Effects::default()
         };
-        self.note(&effects, FrontendTag::Close, backend, out, shared);
+        self.note(&effects, FrontendTag::Close, None, backend, out, shared);
     }
 }

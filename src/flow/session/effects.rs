@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::super::backend::Backend;
 use super::super::replies::OwnQuery;
 use super::super::statements::Statement;
+use super::super::traces::SPELLING;
 use super::super::{Output, Shared};
 use super::own::fail;
 use super::{Message, Session, Step};
@@ -44,14 +45,14 @@ impl Session {
             return None;
         }
         let Some(body) = message.body() else {
-            return self.note(&Effects::unknown(), message.tag, backend, out, shared);
+            return self.note(&Effects::unknown(), message.tag, None, backend, out, shared);
         };
         if message.tag == FrontendTag::FunctionCall {
             let function = body.first_chunk().map(|oid| u32::from_be_bytes(*oid));
             if function.is_some_and(|oid| LARGE_OBJECT_FUNCTIONS.contains(&oid)) {
                 return None;
             }
-            return self.note(&Effects::unknown(), message.tag, backend, out, shared);
+            return self.note(&Effects::unknown(), message.tag, None, backend, out, shared);
         }
         let unseen = self.unseen(body, shared);
         if unseen.is_none() && message.plain {
@@ -60,7 +61,7 @@ impl Session {
         let (text, _) = names::split_nul(body)?;
         let effects = Effects::of(text, self.dialect());
         let effects = self.with_unseen(effects.as_deref(), unseen, text)?;
-        self.note(&effects, message.tag, backend, out, shared)
+        self.note(&effects, message.tag, None, backend, out, shared)
     }
 
     /// What a text leaves though its words alone do not tell: the names of suspects
@@ -114,14 +115,15 @@ impl Session {
         let view = names::parse(body)?;
         let (text, _) = names::split_nul(view.definition)?;
         let effects = Effects::of(text, self.dialect())?;
-        self.note(&effects, FrontendTag::Parse, backend, out, shared)
+        self.note(&effects, FrontendTag::Parse, None, backend, out, shared)
     }
 
-    /// A Bind of this statement is about to be forwarded.
+    /// A Bind of this statement to this portal is about to be forwarded.
     #[inline]
     pub(super) fn watch_bind(
         &mut self,
         statement: Option<Rc<Statement>>,
+        portal: &[u8],
         backend: &mut Backend,
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
@@ -136,7 +138,14 @@ impl Session {
         }
         let (text, _) = names::split_nul(&statement.definition)?;
         let effects = self.with_unseen(statement.effects.as_deref(), unseen, text)?;
-        self.note(&effects, FrontendTag::Bind, backend, out, shared)
+        self.note(
+            &effects,
+            FrontendTag::Bind,
+            Some(portal),
+            backend,
+            out,
+            shared,
+        )
     }
 
     /// How the present settings have texts read.
@@ -144,11 +153,13 @@ impl Session {
         self.params.meaning().dialect()
     }
 
-    /// A text with these effects is about to run. `Some`: it may not.
+    /// A text with these effects is about to run, or is bound to a portal. `Some`: it
+    /// may not.
     pub(super) fn note(
         &mut self,
         effects: &Effects,
         tag: FrontendTag,
+        portal: Option<&[u8]>,
         backend: &mut Backend,
         out: &mut Output<'_>,
         shared: &mut Shared<'_>,
@@ -168,17 +179,18 @@ impl Session {
         }
         forget_sequences(effects, backend, out);
         self.keep_start();
-        let alone = backend.is_at_rest();
+        let values = Some(shared.values).filter(|_| backend.params().get(SPELLING).is_none());
         let traces = backend.traces.get_or_insert_default();
-        traces.add(effects, alone);
+        traces.add(effects, values);
+        traces.sent_by(tag, portal);
         if let Some(start) = self.start().filter(|_| effects.goes_back()) {
-            backend.note_lapse(effects, start);
+            backend.note_lapse(effects, start, tag == FrontendTag::Query);
         }
         if effects.leaves.contains(Features::PREPARE) {
             backend.hides_effects |= effects.beyond_prepare();
             if backend.hides_effects {
                 let traces = backend.traces.get_or_insert_default();
-                traces.add(&Effects::unknown(), alone);
+                traces.add(&Effects::unknown(), None);
             }
         }
         None

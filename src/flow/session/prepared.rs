@@ -154,7 +154,7 @@ impl Session {
                 return Step::Wait;
             }
             let unnamed = self.unnamed.clone();
-            if let Some(step) = self.watch_bind(unnamed, backend, out, shared) {
+            if let Some(step) = self.watch_bind(unnamed, view.portal, backend, out, shared) {
                 return step;
             }
             self.have_unnamed(backend, out, shared);
@@ -168,7 +168,7 @@ impl Session {
         }
         if self.carries() {
             let named = self.named(view.statement).cloned();
-            if let Some(step) = self.watch_bind(named, backend, out, shared) {
+            if let Some(step) = self.watch_bind(named, view.portal, backend, out, shared) {
                 return step;
             }
         }
@@ -193,7 +193,7 @@ impl Session {
             None if backend.may_have_others() => {
                 if backend.hides_effects
                     && let Some(step) =
-                        self.note(&Effects::unknown(), message.tag, backend, out, shared)
+                        self.note(&Effects::unknown(), message.tag, None, backend, out, shared)
                 {
                     return step;
                 }
@@ -392,7 +392,8 @@ impl Session {
                 *statement = shared.statements.called(name, statement);
             }
         } else if backend.is_unsettled() {
-            if !backend.has(statement.id) {
+            let is_other = backend.has_other_columns(statement.id) && described();
+            if is_other || !backend.has(statement.id) {
                 *statement = shared.statements.unshared(&statement.definition);
             }
         } else if !statement.suits(&self.params) {

@@ -43,31 +43,50 @@ impl Session {
         input: &[u8],
         judge: &dyn Fn(&[u8]) -> Purpose,
     ) -> Option<(usize, Purpose)> {
+        match self.messages_of_request(input, judge) {
+            (length, purpose, true) => Some((length, purpose)),
+            _ => None,
+        }
+    }
+
+    /// Whether `input` consists of whole messages that only read, as far as `judge`
+    /// says so of their texts; a request may not be over yet.
+    pub fn only_reads(&self, mut input: &[u8], judge: &dyn Fn(&[u8]) -> Purpose) -> bool {
+        while !input.is_empty() {
+            let (length, purpose, _) = self.messages_of_request(input, judge);
+            if length == 0 || purpose != Purpose::Read {
+                return false;
+            }
+            input = input.get(length..).unwrap_or_default();
+        }
+        !self.is_inside_message()
+    }
+
+    /// The messages of the first request: how long they are, as far as they have
+    /// arrived whole, what they are there for, and whether the request is over.
+    fn messages_of_request(
+        &self,
+        input: &[u8],
+        judge: &dyn Fn(&[u8]) -> Purpose,
+    ) -> (usize, Purpose, bool) {
         let mut whole = Purpose::Read;
         let mut unnamed = false;
         let (mut bound, mut closed) = (false, false);
         let mut at = 0;
         loop {
-            let bytes = input.get(at..)?;
-            let header = Header::peek(bytes).ok()??;
-            let message = bytes.get(..header.total)?;
-            let body = message.get(HEADER_LEN..)?;
-            let before = input.get(..at)?;
-            at += header.total;
-            let purpose = match FrontendTag::from_byte(header.tag) {
+            let (before, bytes) = input.split_at_checked(at).unwrap_or_default();
+            let Some((tag, body)) = messages(bytes).next() else {
+                return (at, whole, false);
+            };
+            at += HEADER_LEN + body.len();
+            let purpose = match tag {
                 Some(FrontendTag::Query) => {
                     let purpose =
                         names::split_nul(body).map_or(Purpose::Other, |(text, _)| judge(text));
-                    return Some((
-                        at,
-                        if before.is_empty() {
-                            purpose
-                        } else {
-                            Purpose::Other
-                        },
-                    ));
+                    let alone = before.is_empty();
+                    return (at, if alone { purpose } else { Purpose::Other }, true);
                 }
-                Some(FrontendTag::Sync) => return Some((at, whole)),
+                Some(FrontendTag::Sync) => return (at, whole, true),
                 Some(FrontendTag::Parse) => {
                     let parse = names::parse(body).filter(|parse| !self.has(parse.name));
                     unnamed |= parse.as_ref().is_some_and(|parse| parse.name.is_empty());
@@ -87,7 +106,6 @@ impl Session {
                 Some(FrontendTag::Execute | FrontendTag::Flush) => Purpose::Read,
                 _ => Purpose::Other,
             };
-            let tag = FrontendTag::from_byte(header.tag);
             bound |= tag == Some(FrontendTag::Bind);
             closed |= bound && tag == Some(FrontendTag::Close);
             whole = whole.and(purpose);
@@ -168,6 +186,11 @@ impl Session {
     /// Whether the beginning of a message was taken and its rest is to come.
     pub fn is_inside_message(&self) -> bool {
         self.rest != 0
+    }
+
+    /// Bytes that are still to come of the message whose beginning was taken.
+    pub fn rest(&self) -> u32 {
+        self.rest.unsigned_abs()
     }
 
     /// Whether the client has a statement of this name, not counting the unnamed.

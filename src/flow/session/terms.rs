@@ -81,6 +81,8 @@ mod tests {
                     assert_eq!(terms.naming(), naming);
                     assert_eq!(terms.features(), *features);
                     assert!(!terms.pins_sequences());
+                    let follows = *features != SessionFeatures::Ignore;
+                    assert_eq!(terms.carries(), follows && *mode != PoolMode::Session);
                     let terms = terms.pinning_sequences(true);
                     assert!(terms.pins_sequences());
                     assert_eq!(terms.features(), *features);

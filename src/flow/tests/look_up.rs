@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::messages::*;
 use crate::flow::{
     Backend, Finding, Output, ParamTable, Pins, Release, ServerFault, Shared, Statements, Texts,
-    Watchlist,
+    Values, Watchlist,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -39,6 +39,7 @@ fn feed(backend: &mut Backend, bytes: &[u8], at_once: usize) -> Result<(), Serve
             counters: &counters,
             pins: &Pins::default(),
             suspects: &Watchlist::default(),
+            values: &Values::default(),
             bounds: Default::default(),
         };
         let mut out = Output::new(&input, &mut sent);

@@ -11,7 +11,7 @@ use super::messages::*;
 use crate::config::PoolMode;
 use crate::flow::{
     Backend, Naming, Output, ParamTable, Params, Pins, Purpose, Session, Shared, Statements,
-    Watchlist,
+    Values, Watchlist,
 };
 use crate::stats::Counters;
 use crate::wire::HEADER_LEN;
@@ -44,6 +44,7 @@ fn exchange(session: &mut Session, send: &[Bytes], answer: &[Bytes]) {
         counters: &counters,
         pins: &Pins::default(),
         suspects: &Watchlist::default(),
+        values: &Values::default(),
         bounds: Default::default(),
     };
     let mut backend = Backend::new(session.params().clone(), 100);
@@ -415,6 +416,7 @@ fn the_rest_of_a_long_message_belongs_to_its_request() {
         counters: &counters,
         pins: &Pins::default(),
         suspects: &Watchlist::default(),
+        values: &Values::default(),
         bounds: Default::default(),
     };
     let mut buffer = Vec::new();
@@ -566,5 +568,32 @@ proptest! {
             let writes = seen.borrow().contains(&b"write"[..]);
             prop_assert!(writes || own.iter().any(reason), "{own:?}");
         }
+    }
+}
+
+#[test]
+fn parts_that_only_read() {
+    let session = having(&[("r", "read"), ("w", "write")]);
+    let reads = |messages: &[Bytes]| session.only_reads(&messages.concat(), &judge);
+    let flush = framed(b'H', b"");
+    let read = [parse("s", "read"), describe("s"), flush.clone()];
+    let bound = [bind("", "r"), execute(), sync()];
+    for part in [
+        &[][..],
+        &read,
+        &bound,
+        &[query("read"), query("read")],
+        &[&bound[..], &read].concat(),
+    ] {
+        assert!(reads(part), "{part:?}");
+    }
+    for part in [
+        &[parse("s", "write"), describe("s"), flush][..],
+        &[bind("", "w"), execute(), sync()],
+        &[query("read"), query("write")],
+        &[query("read"), framed(b'd', b"x")],
+        &[query("read"), query("read")[..7].to_vec()],
+    ] {
+        assert!(!reads(part), "{part:?}");
     }
 }

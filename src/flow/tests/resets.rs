@@ -4,13 +4,18 @@ use super::messages::*;
 use super::script::Script;
 use crate::flow::ServerFault;
 
-const RESTORE: &str = "SELECT pg_catalog.set_config(name, value, false) \
+/// Where the server has confirmed the reset.
+const SET: &str = "SELECT pg_catalog.set_config('timezone', 'Asia/Tokyo', false)";
+
+/// Where it has not, or other things have run since.
+const RESTORE: &str = "SELECT pg_catalog.set_config(own.name, value, false) \
     FROM (VALUES ('timezone', 'Asia/Tokyo')) AS own (name, value) \
-    WHERE CASE WHEN name LIKE '%.%' \
-    THEN COALESCE(pg_catalog.current_setting(name, true), '') = '' \
-    ELSE pg_catalog.current_setting(name, true) IS DISTINCT FROM value \
-    AND name NOT IN (SELECT pg_catalog.lower(s.name) FROM pg_catalog.pg_settings s \
-    WHERE source = 'session') END";
+    LEFT JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = own.name \
+    WHERE CASE WHEN own.name LIKE '%.%' \
+    THEN COALESCE(pg_catalog.current_setting(own.name, true), '') = '' \
+    ELSE pg_catalog.current_setting(own.name, true) IS DISTINCT FROM value \
+    AND source <> 'session' END AND (context IS NULL OR context = 'user' \
+    OR pg_catalog.current_setting('is_superuser')::bool)";
 
 /// On a connection that has the client's time zone already, and in a transaction.
 fn begun() -> Script {
@@ -42,11 +47,7 @@ fn the_clients_value_is_back_before_the_next_request() {
     begun()
         .passes(&[query("reset timezone")])
         .gives(&reset(), &[complete("RESET"), ready('T')])
-        .sends(
-            &[query("select 1")],
-            &[query(RESTORE), query("select 1")],
-            &[],
-        )
+        .passes_behind(SET, "select 1")
         .gives(&restored('T'), &[])
         .answers(&[complete("SELECT 1"), ready('T')])
         // Once.
@@ -143,13 +144,51 @@ fn in_a_failed_transaction_nothing_is_restored() {
         .run();
 }
 
+/// In a pipeline it is committed at once.
+#[test]
+fn an_error_does_not_take_discard_all_back() {
+    let [discard, divide] = ["discard all", "select 1/0"].map(|text| parse("", text));
+    let set = "SELECT pg_catalog.set_config('TimeZone', 'Asia/Tokyo', false)";
+    let sent = [
+        discard,
+        bind("", ""),
+        execute(),
+        divide,
+        bind("", ""),
+        execute(),
+        sync(),
+    ];
+    Script::new()
+        .carrying()
+        .params(&[("TimeZone", "Asia/Tokyo")], &[("TimeZone", "UTC")])
+        .sends(&sent, &[&[query(set)], &sent[..]].concat(), &[])
+        .gives(&restored('I'), &[])
+        .answers(&[parsed(), bound(), complete("DISCARD ALL")])
+        .gives(
+            &[
+                parsed(),
+                bound(),
+                error("22012", "division by zero"),
+                status("TimeZone", "UTC"),
+                ready('I'),
+            ],
+            &[
+                parsed(),
+                bound(),
+                error("22012", "division by zero"),
+                ready('I'),
+            ],
+        )
+        .run();
+}
+
 #[test]
 fn a_transaction_that_fails_by_it_is_not_gone_on_with() {
     let no = error("42501", "permission denied");
     begun()
         .passes(&[query("reset timezone")])
         .gives(&reset(), &[complete("RESET"), ready('T')])
-        .sends(&[query("commit")], &[query(RESTORE), query("commit")], &[])
+        .passes_behind(SET, "commit")
         .fault(
             &[no, ready('E')],
             ServerFault::Parameters("permission denied (SQLSTATE 42501)".into()),
@@ -158,13 +197,13 @@ fn a_transaction_that_fails_by_it_is_not_gone_on_with() {
 }
 
 #[test]
-fn with_another_role_the_servers_value_stands() {
+fn another_role_makes_no_difference() {
     begun()
         .passes(&[query("set role bob")])
         .answers(&[complete("SET"), ready('T')])
         .passes(&[query("reset timezone")])
-        .answers(&reset())
-        .passes(&[query("select 1")])
+        .gives(&reset(), &[complete("RESET"), ready('T')])
+        .passes_behind(RESTORE, "select 1")
         .run();
 }
 
@@ -178,5 +217,35 @@ fn who_has_the_servers_defaults_pays_nothing() {
         .passes(&[query("reset all")])
         .answers(&[complete("RESET"), ready('T')])
         .passes(&[query("select 1")])
+        .run();
+}
+
+#[test]
+fn a_reset_that_was_bound_may_not_have_run() {
+    let bind_only = [parse("", "reset timezone"), bind("", ""), sync()];
+    begun()
+        .passes(&bind_only)
+        .answers(&[parsed(), bound(), ready('T')])
+        .passes_behind(RESTORE, "select 1")
+        .run();
+}
+
+#[test]
+fn what_was_set_since_the_reset_stays() {
+    begun()
+        .passes(&[query("reset timezone; set timezone = 'UTC'; select 1")])
+        .answers(&[
+            complete("RESET"),
+            complete("SET"),
+            complete("SELECT 1"),
+            ready('T'),
+        ])
+        .passes(&[query("select 2")])
+        .run();
+    let local = query("reset timezone; set local timezone = 'UTC'");
+    begun()
+        .passes(&[local])
+        .answers(&[complete("RESET"), complete("SET"), ready('T')])
+        .passes_behind(RESTORE, "select 2")
         .run();
 }

@@ -1,13 +1,14 @@
 //! A conversation as a list of steps, run at every way of cutting the bytes.
 
 use std::rc::Rc;
+use std::slice::from_ref;
 use std::sync::Arc;
 
-use super::messages::Bytes;
+use super::messages::{Bytes, query};
 use crate::config::{PoolMode, SessionFeatures};
 use crate::flow::{
     Backend, Naming, Output, ParamTable, Params, Pins, Release, Schema, ServerFault, Session,
-    Shared, Statements, Stop, Watchlist,
+    Shared, Statements, Stop, Values, Watchlist,
 };
 use crate::stats::Counters;
 use crate::wire::Header;
@@ -131,6 +132,12 @@ impl Script {
     /// The client sends, and it reaches the server as it is.
     pub fn passes(self, send: &[Bytes]) -> Self {
         self.sends(send, send, &[])
+    }
+
+    /// The client sends, and it reaches the server behind a query of ours.
+    pub fn passes_behind(self, own: &str, sent: &str) -> Self {
+        let sent = query(sent);
+        self.sends(from_ref(&sent), &[query(own), sent.clone()], &[])
     }
 
     /// The server sends; the client must get `to_client`.
@@ -278,6 +285,7 @@ struct World {
     counters: Counters,
     pins: Pins,
     suspects: Watchlist,
+    values: Values,
     place: String,
     asked: usize,
 }
@@ -319,6 +327,7 @@ impl World {
             counters: Counters::default(),
             pins: Pins::new(Arc::default(), 1),
             suspects: Watchlist::default(),
+            values: Values::default(),
             place: String::new(),
             asked: 0,
         }
@@ -383,7 +392,8 @@ impl World {
             }
             Step::Unlisten(to_server) => {
                 let mut out = Vec::new();
-                self.servers[held.unwrap()].backend.unlisten(&mut out);
+                let backend = &mut self.servers[held.unwrap()].backend;
+                backend.unlisten(None, &mut out);
                 self.same("to the server", &out, to_server);
             }
             Step::Hears(channels) => {
@@ -441,6 +451,7 @@ impl World {
                 counters: &self.counters,
                 pins: &self.pins,
                 suspects: &self.suspects,
+                values: &self.values,
                 bounds: Default::default(),
             };
             let mut server = client.holds.map(|at| &mut self.servers[at]);
@@ -491,6 +502,7 @@ impl World {
             counters: &self.counters,
             pins: &self.pins,
             suspects: &self.suspects,
+            values: &self.values,
             bounds: Default::default(),
         };
         let linked = client.holds == Some(at);

@@ -36,6 +36,7 @@ fn distinct() -> Totals {
         server_connect_failed_count: 114,
         server_close_count: 115,
         parameter_sync_count: 116,
+        state_question_count: 151,
         query_wait_timeout_count: 117,
         cleanup_count: 118,
         cleanup_failed_count: 119,

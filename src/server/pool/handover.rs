@@ -139,8 +139,9 @@ impl Pool {
     /// A connection has come from another worker.
     pub fn receive(self: &Rc<Self>, parcel: Parcel) {
         if let Some(server) = self.unpack(parcel) {
-            self.reuse(server);
-            self.ask_others(Instant::now());
+            let now = Instant::now();
+            self.reuse(server, now);
+            self.ask_others(now);
         }
     }
 
@@ -213,6 +214,8 @@ impl Pool {
             cancels_over: Notify::new(),
             held: Cell::new(0),
             unsent: Cell::new(0),
+            rest: Cell::new(0),
+            client_rest: Cell::new(0),
         });
         if !outdated {
             self.proved.set(true);

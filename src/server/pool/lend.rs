@@ -55,11 +55,13 @@ impl Pool {
         newcomer: bool,
     ) -> Result<Ticket, Arc<Farewell>> {
         self.may_wait(now, newcomer)?;
-        let ticket = self.book.borrow_mut().join(now);
-        self.book.borrow_mut().prefer(ticket, kind(params));
+        let mut book = self.book.borrow_mut();
+        let ticket = book.join(now);
+        book.prefer(ticket, kind(params));
+        drop(book);
         self.open_wanted(now);
         self.ask_others(now);
-        self.arm(self.book.borrow().next_deadline(now));
+        self.arm(self.book.borrow().deadline_of_wait(now));
         Ok(ticket)
     }
 

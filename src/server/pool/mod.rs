@@ -36,7 +36,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::config::PoolConfig;
-use crate::flow::{Params, Pins, Watchlist};
+use crate::flow::{Params, Pins, Shared, Values, Watchlist};
 use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
 use crate::process::Side;
@@ -99,6 +99,7 @@ pub struct Pool {
     pub counters: Counters,
     pub pins: Pins,
     pub suspects: Watchlist,
+    values: Values,
     /// When its database was last asked for them.
     suspects_asked: Cell<Option<Instant>>,
     local: Rc<Local>,
@@ -162,6 +163,7 @@ impl Pool {
             counters: Counters::default(),
             pins: Pins::new(greeting.pinned.clone(), config.max_pinned_connections),
             suspects: Watchlist::new(greeting.suspects.clone()),
+            values: Values::default(),
             suspects_asked: Cell::new(None),
             local,
             pools,
@@ -204,6 +206,21 @@ impl Pool {
 
     pub fn local(&self) -> &Rc<Local> {
         &self.local
+    }
+
+    /// Works with what the flow machines share. The tables are borrowed meanwhile.
+    #[inline]
+    pub fn with_shared<T>(&self, work: impl FnOnce(&mut Shared<'_>) -> T) -> T {
+        let local = &self.local;
+        work(&mut Shared {
+            statements: &mut local.statements.borrow_mut(),
+            params: &mut local.params.borrow_mut(),
+            counters: &self.counters,
+            pins: &self.pins,
+            suspects: &self.suspects,
+            values: &self.values,
+            bounds: local.bounds.get(),
+        })
     }
 
     /// What the server reported at the last login.

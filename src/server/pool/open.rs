@@ -203,6 +203,8 @@ impl Pool {
             cancels_over: Notify::new(),
             held: Cell::new(0),
             unsent: Cell::new(0),
+            rest: Cell::new(0),
+            client_rest: Cell::new(0),
         });
         self.servers.borrow_mut().insert(info.clone());
         add(&self.counters.server_connect_count, 1);
@@ -352,7 +354,7 @@ fn prepare(pool: &Rc<Pool>, server: Box<Server>, now: Instant) {
     if due {
         pool.suspects_asked.set(Some(now));
     } else if config.connect_query.is_none() {
-        return pool.reuse(server);
+        return pool.reuse(server, now);
     }
     pool.housekeeping(server, Pace::Quick, move |pool, server| {
         Box::pin(async move {
@@ -609,8 +611,13 @@ impl OpenError {
         };
         match error {
             ServerLoginError::Io(_) => None,
-            // cannot_connect_now: the server is starting or stopping.
-            ServerLoginError::Server(server) if server.sqlstate() == "57P03" => None,
+            // admin_shutdown, crash_shutdown, cannot_connect_now: the server is stopping,
+            // also in the middle of a login, or starting.
+            ServerLoginError::Server(server)
+                if matches!(&*server.sqlstate(), "57P01" | "57P02" | "57P03") =>
+            {
+                None
+            }
             ServerLoginError::Server(server) => Some(Farewell::of_server(server)),
             other => {
                 let mut refusal = Refusal::fatal("08P01", other.to_string());

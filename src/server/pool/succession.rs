@@ -156,7 +156,7 @@ impl Pool {
             true => self.housekeeping(server, Pace::Quick, |pool, server| {
                 Box::pin(async move { cleanup::run(server, &pool, "DEALLOCATE ALL").await })
             }),
-            false => self.reuse(server),
+            false => self.reuse(server, Instant::now()),
         }
         self.ask_others(Instant::now());
     }

@@ -52,13 +52,17 @@ impl Pool {
         if dirty || reset || marked || server.info.cancels.get() > 0 {
             self.spawn_cleanup(server, dirty, reset, let_finish);
         } else {
-            self.reuse(server);
+            // A transaction ends with an answer, and that was read just now.
+            let now = match session {
+                false => server.info.asked_at.get(),
+                true => Instant::now(),
+            };
+            self.reuse(server, now);
         }
     }
 
     /// A clean connection: to the next client, or idle, or closed for its age.
-    pub(super) fn reuse(self: &Rc<Self>, mut server: Box<Server>) {
-        let now = Instant::now();
+    pub(super) fn reuse(self: &Rc<Self>, mut server: Box<Server>, now: Instant) {
         if let Some(reason) = self.retirement(&server, now) {
             return self.discard(server, reason);
         }
@@ -83,6 +87,7 @@ impl Pool {
         server.info.state.set(ServerState::Idle);
         server.info.held.set(0);
         server.info.unsent.set(0);
+        server.info.rest.set(0);
         let born = server.info.born;
         // What looked at it in between was no use of it.
         let since = server.info.idle_since.get().unwrap_or(now);
@@ -271,7 +276,7 @@ impl Pool {
             };
             let failure = match result {
                 Ok(Ok(())) if server.backend.release() == Release::Ready => {
-                    return pool.reuse(server);
+                    return pool.reuse(server, Instant::now());
                 }
                 Ok(Ok(())) => "state is unknown after housekeeping".to_owned(),
                 Ok(Err(error)) => error.to_string(),

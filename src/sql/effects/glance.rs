@@ -76,7 +76,7 @@ fn in_front(text: &[u8]) -> bool {
         4 => is(b"call") || is(b"load") || is(b"drop"),
         5 => is(b"reset") || is(b"close") || is(b"alter"),
         6 => is(b"listen") || is(b"create"),
-        7 => is(b"discard") || is(b"prepare"),
+        7 => is(b"discard") || is(b"prepare") || is(b"declare"),
         8 => is(b"unlisten"),
         10 => is(b"deallocate"),
         _ => false,
@@ -84,13 +84,12 @@ fn in_front(text: &[u8]) -> bool {
 }
 
 /// Words that matter wherever they stand; `*`: and all that begin like this.
-const WORDS: [&[u8]; 16] = [
-    b"temp",
-    b"temporary",
-    b"hold",
+const WORDS: [&[u8]; 15] = [
     b"setval",
     b"setseed",
     b"set_config",
+    b"set_limit",
+    b"dblink_connect*",
     b"execute",
     b"nextval",
     b"currval",
@@ -102,6 +101,10 @@ const WORDS: [&[u8]; 16] = [
     b"pg_advisory*",
     b"pg_try_advisory*",
 ];
+
+/// Another one, as `temporary` too. It is short, but no statement begins with it: that
+/// some byte comes before it makes it as long as the others.
+const TEMP: &[u8] = b"temp";
 
 /// Whether there is a word that matters wherever it stands. A search for all at
 /// once, after Wu and Manber: the last two bytes of a window as long as the shortest
@@ -121,27 +124,31 @@ fn has_a_word(text: &[u8]) -> bool {
     false
 }
 
-/// Whether one of them begins here.
+/// Whether one of them begins here, or that one behind the next byte.
 #[cold]
 fn is_anywhere(text: &[u8], at: usize) -> bool {
-    let (before, text) = text.split_at_checked(at).unwrap_or_default();
-    if before
-        .last()
-        .is_some_and(|&byte| chars::is(byte, IDENT_CONT))
-    {
-        return false;
-    }
-    let word = word_at(text);
-    WORDS.iter().any(|known| match known.strip_suffix(b"*") {
+    let word = whole_word_at(text, at);
+    let known = WORDS.iter().any(|known| match known.strip_suffix(b"*") {
         Some(front) => word
             .get(..front.len())
             .is_some_and(|word| word.eq_ignore_ascii_case(front)),
         None => word.eq_ignore_ascii_case(known),
-    })
+    });
+    let word = whole_word_at(text, at + 1);
+    known || word.eq_ignore_ascii_case(TEMP) || word.eq_ignore_ascii_case(b"temporary")
+}
+
+/// The word that begins here; nothing if it has begun before.
+fn whole_word_at(text: &[u8], at: usize) -> &[u8] {
+    let (before, text) = text.split_at_checked(at).unwrap_or_default();
+    match before.last() {
+        Some(&byte) if chars::is(byte, IDENT_CONT) => &[],
+        _ => word_at(text),
+    }
 }
 
 /// The length of the shortest of them.
-const WINDOW: usize = 4;
+const WINDOW: usize = 5;
 
 /// How far a window may be moved that ends with these two bytes; 0: one of them may
 /// begin with it.
@@ -151,18 +158,31 @@ const fn shifts() -> [u8; 1024] {
     let mut table = [WINDOW as u8 - 1; 1024];
     let mut word = 0;
     while word < WORDS.len() {
-        let mut end = 2;
-        while end <= WINDOW {
-            let pair = pair(WORDS[word][end - 2], WORDS[word][end - 1]);
-            let shift = (WINDOW - end) as u8;
-            if shift < table[pair] {
-                table[pair] = shift;
-            }
-            end += 1;
-        }
+        shorten_for(&mut table, WORDS[word], WINDOW);
         word += 1;
     }
+    let mut before = 0;
+    while before < 32 {
+        shorten(&mut table, pair(before, TEMP[0]), WINDOW - 2);
+        before += 1;
+    }
+    shorten_for(&mut table, TEMP, TEMP.len());
     table
+}
+
+/// For a window that ends with this many bytes of a word.
+const fn shorten_for(table: &mut [u8; 1024], word: &[u8], length: usize) {
+    let mut end = 2;
+    while end <= length {
+        shorten(table, pair(word[end - 2], word[end - 1]), length - end);
+        end += 1;
+    }
+}
+
+const fn shorten(table: &mut [u8; 1024], pair: usize, shift: usize) {
+    if shift < table[pair] as usize {
+        table[pair] = shift as u8;
+    }
 }
 
 /// Letters of either case are the same; other bytes are taken for some letter.

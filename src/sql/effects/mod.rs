@@ -5,6 +5,7 @@
 //! things, the one that leaves more is assumed.
 
 mod glance;
+mod literal;
 mod read;
 mod suspects;
 #[cfg(test)]
@@ -73,16 +74,25 @@ impl Features {
     }
 }
 
+/// A setting gets a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// In lower case.
+    pub name: Box<[u8]>,
+    /// The value as the text has it, if that always means the same.
+    pub literal: Option<Box<[u8]>>,
+}
+
 /// What the statements of a text may leave behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     pub leaves: Features,
     /// It may take back something that an earlier text has left.
     pub releases: bool,
-    /// Settings that get a value for the session, in lower case; of the statements
-    /// about one, the last counts.
-    pub sets: Vec<Box<[u8]>>,
-    /// Settings that go back to their defaults.
+    /// Settings that get a value for the session; of the statements about one, the
+    /// last counts.
+    pub sets: Vec<Assignment>,
+    /// Settings that go back to their defaults, in lower case.
     pub resets: Vec<Box<[u8]>>,
     /// All settings do, but for those above: `RESET ALL`, `DISCARD ALL`.
     pub resets_all: bool,
@@ -118,26 +128,31 @@ impl Effects {
         counts.then(|| Box::new(effects))
     }
 
+    /// Whether its words tell all that it does to settings.
+    pub fn tells_settings(&self) -> bool {
+        let hidden = Features::SETTING | Features::AUTHORIZATION;
+        !self.opaque && !self.leaves.intersects(hidden)
+    }
+
     /// Whether a setting goes back to its default.
     pub fn goes_back(&self) -> bool {
         self.resets_all || !self.resets.is_empty()
     }
 
-    fn set(&mut self, name: Box<[u8]>) {
+    fn set(&mut self, name: Box<[u8]>, literal: Option<Box<[u8]>>) {
         self.resets.retain(|other| *other != name);
-        self.sets.push(name);
+        self.sets.push(Assignment { name, literal });
     }
 
     fn reset(&mut self, name: Box<[u8]>) {
-        self.sets.retain(|other| *other != name);
+        self.sets.retain(|set| set.name != name);
         self.resets.push(name);
     }
 
     /// All but the role (guc_tables.c, GUC_NO_RESET_ALL).
     fn reset_all(&mut self) {
-        for names in [&mut self.sets, &mut self.resets] {
-            names.retain(|name| **name == *b"role");
-        }
+        self.sets.retain(|set| *set.name == *b"role");
+        self.resets.retain(|name| **name == *b"role");
         self.resets_all = true;
     }
 

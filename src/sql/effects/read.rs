@@ -1,5 +1,8 @@
 //! Reads a text whose words matter.
 
+use std::iter;
+
+use super::literal::literal;
 use super::suspects::may_hide;
 use super::{Effects, Features};
 use crate::sql::lexer::{Dialect, TokenKind};
@@ -48,6 +51,7 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
         effects.leaves |= Features::LIBRARY;
     } else if is("do") || is("call") {
         effects.opaque = true;
+        effects.names_statements |= is("do") && prepares_inside(tokens);
     } else if is("drop") && tokens.accept("database") {
         effects.needs_empty_database = true;
     } else if is("create") && tokens.accept("database") {
@@ -87,9 +91,21 @@ fn prepared(effects: &mut Effects) {
 
 /// Whether the view is named anywhere, the body of a `DO` included.
 fn lists_statements(text: &[u8]) -> bool {
-    let name = b"pg_prepared_statement";
-    let mut windows = text.windows(name.len());
-    windows.any(|window| window.eq_ignore_ascii_case(name))
+    contains(text, b"pg_prepared_statement")
+}
+
+/// Whether the body of a `DO` may name statements. `EXECUTE` runs a text there, which
+/// can begin with the same word.
+fn prepares_inside(tokens: &Tokens<'_>) -> bool {
+    let mut tokens = tokens.clone();
+    let words: [&[u8]; 3] = [b"prepare ", b"deallocate ", b"'execute "];
+    iter::from_fn(|| tokens.advance())
+        .any(|token| token.is_string() && words.iter().any(|word| contains(token.text, word)))
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    let mut windows = text.windows(word.len());
+    windows.any(|window| window.eq_ignore_ascii_case(word))
 }
 
 /// `CREATE` of what may run a function unseen.
@@ -124,7 +140,7 @@ fn set(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     if tokens.accept("session") {
         if tokens.accept("characteristics") {
             for name in ["isolation", "read_only", "deferrable"] {
-                effects.set(boxed(&format!("default_transaction_{name}")));
+                effects.set(boxed(&format!("default_transaction_{name}")), None);
             }
             return;
         }
@@ -139,13 +155,16 @@ fn set(effects: &mut Effects, tokens: &mut Tokens<'_>) {
     if ahead.accept("transaction") || ahead.accept("constraints") {
         return;
     }
+    // After `FROM CURRENT` and other words the text does not tell the value.
+    let mut is_literal = false;
     let name: Box<[u8]> = if ahead.accept("time") && ahead.accept("zone") {
         *tokens = ahead;
         boxed("timezone")
     } else if let Some(name) = short_form(tokens) {
         boxed(name)
     } else if let Some(name) = setting_name(tokens) {
-        if !tokens.accept("to") && !tokens.accept_symbol(b'=') && !tokens.accept("from") {
+        is_literal = tokens.accept("to") || tokens.accept_symbol(b'=');
+        if !is_literal && !tokens.accept("from") {
             // A syntax error.
             return;
         }
@@ -159,10 +178,11 @@ fn set(effects: &mut Effects, tokens: &mut Tokens<'_>) {
         return;
     }
     let goes_back = tokens.accept("default") || (&*name == b"timezone" && tokens.accept("local"));
-    match goes_back {
-        true => effects.reset(name),
-        false => effects.set(name),
+    if goes_back {
+        return effects.reset(name);
     }
+    let literal = is_literal.then(|| literal(&name, tokens.clone())).flatten();
+    effects.set(name, literal);
 }
 
 /// Forms of SET that name a setting by another word, up to the value.
@@ -300,6 +320,12 @@ fn name(effects: &mut Effects, token: &Token<'_>, tokens: &mut Tokens<'_>, updat
         effects.leaves |= Features::BACKEND_PID;
     } else if is("set_config") {
         set_config(effects, tokens.clone());
+    } else if is("set_limit") {
+        effects.set(boxed("pg_trgm.similarity_threshold"), None);
+    } else if begins("dblink_connect") {
+        // Nobody can be asked whether it is there, and nothing but the end of the
+        // session closes it for sure.
+        effects.leaves |= Features::LIBRARY;
     }
 }
 
@@ -333,7 +359,7 @@ fn set_config(effects: &mut Effects, mut tokens: Tokens<'_>) {
     let name = name.and_then(|name| name.text.strip_prefix(b"'")?.strip_suffix(b"'"));
     match name {
         Some(name) if !name.contains(&b'\'') => {
-            effects.set(name.to_ascii_lowercase().into());
+            effects.set(name.to_ascii_lowercase().into(), None);
         }
         _ => effects.leaves |= Features::SETTING,
     }

@@ -19,7 +19,7 @@ WITH RECURSIVE bodies AS MATERIALIZED (
 ), direct AS (
     SELECT oid FROM bodies
     WHERE body ~ 'set|temp|advisory|execute|hold|listen|prepare|load|discard|deallocate' AND (
-        body ~ '\m(set_config|setseed|temp|temporary|pg_temp\w*|hold|pg_(try_)?advisory_(un)?lock\w*|execute)\M'
+        body ~ '\m(set_config|set_limit|setseed|temp|temporary|pg_temp\w*|hold|pg_(try_)?advisory_(un)?lock\w*|execute)\M'
         OR body ~ '(^|;|\m(begin|then|else|loop)\M)\s*(set|reset|discard|listen|unlisten|prepare|load|deallocate)\M')
     UNION ALL
     SELECT relation FROM trees WHERE tree ~ ':funcid (2078|1599|288\d|3089|309[012])\M'

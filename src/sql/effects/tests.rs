@@ -1,8 +1,13 @@
 use super::*;
 
+/// Without the values.
 fn of(text: &str) -> Effects {
     let effects = Effects::of(text.as_bytes(), Dialect::default());
-    effects.map(|effects| *effects).unwrap_or_default()
+    let mut effects = effects.map(|effects| *effects).unwrap_or_default();
+    for set in &mut effects.sets {
+        set.literal = None;
+    }
+    effects
 }
 
 fn leaves(features: Features) -> Effects {
@@ -14,7 +19,13 @@ fn leaves(features: Features) -> Effects {
 
 fn sets(names: &[&str]) -> Effects {
     Effects {
-        sets: names.iter().map(|name| name.as_bytes().into()).collect(),
+        sets: names
+            .iter()
+            .map(|name| Assignment {
+                name: name.as_bytes().into(),
+                literal: None,
+            })
+            .collect(),
         ..Effects::default()
     }
 }
@@ -109,6 +120,10 @@ fn settings() {
         ),
         ("\n select\n set_config('jit', $1, false)\n", sets(&["jit"])),
         (
+            "select set_limit(0.5)",
+            sets(&["pg_trgm.similarity_threshold"]),
+        ),
+        (
             "select set_config($1, $2, false)",
             leaves(Features::SETTING),
         ),
@@ -194,6 +209,8 @@ fn everything_else_that_stays() {
         ),
         ("listen a", Features::LISTEN),
         ("load 'auto_explain'", Features::LIBRARY),
+        ("select dblink_connect('a', 'dbname=b')", Features::LIBRARY),
+        ("select x.dblink_connect_u('b')", Features::LIBRARY),
         ("select currval('s')", Features::SEQUENCE),
         ("select LASTVAL()", Features::SEQUENCE),
         ("select setseed(0.5)", Features::SEED),
@@ -230,6 +247,17 @@ fn statements_by_their_names() {
         assert_eq!(of(text), expected, "{text}");
     }
     assert!(of("do 'begin perform from pg_prepared_statements; end'").names_statements);
+    for text in [
+        "execute 'deallocate all'",
+        "execute 'Prepare p as select 1'",
+        "EXECUTE 'execute p'",
+    ] {
+        assert!(
+            of(&format!("do $$ begin {text}; end $$")).names_statements,
+            "{text}"
+        );
+    }
+    assert!(!of("do $$ begin execute 'select 1'; end $$").names_statements);
     for text in [
         "grant execute on function f to bob",
         "create trigger t before insert on u execute function f()",
@@ -343,7 +371,6 @@ fn a_glance_finds_every_word() {
     for word in [
         "temp",
         "temporary",
-        "hold",
         "setval",
         "setseed",
         "set_config",
@@ -370,6 +397,10 @@ fn a_glance_finds_every_word() {
             "temp_ ",
             "==",
         ] {
+            // No statement begins with it.
+            if before.is_empty() && word.starts_with("temp") {
+                continue;
+            }
             for after in ["", ")", " x", "\0", "('a')"] {
                 for word in [word, &upper] {
                     let text = format!("{before}{word}{after}");
@@ -403,6 +434,7 @@ fn a_glance_finds_every_first_word() {
         "create",
         "discard",
         "prepare",
+        "declare",
         "unlisten",
         "deallocate",
         "SET",

@@ -4,23 +4,14 @@ use super::{nothing_is_left, parts, pid, restless};
 use crate::support::{Frontend, Message, Pooler, RawClient};
 
 /// What comes back, as one can compare it: of notifications whether they are the
-/// client's own, of errors what they say.
+/// client's own.
 fn shown(client: &RawClient, message: &Message) -> String {
-    match message.tag {
-        b'A' => {
-            let (from, channel, payload) = parts(message);
-            let whose = if from == pid(client) { "own" } else { "other" };
-            format!("A {whose} {channel}={payload}")
-        }
-        b'E' => {
-            let error = message.failure();
-            format!("E {} {}", error.sqlstate(), error.message())
-        }
-        b'D' => format!("D {:?}", message.columns()),
-        b'C' => format!("C {}", message.text()),
-        b'Z' => format!("Z{}", message.body[0] as char),
-        tag => (tag as char).to_string(),
+    if message.tag != b'A' {
+        return message.line();
     }
+    let (from, channel, payload) = parts(message);
+    let whose = if from == pid(client) { "own" } else { "other" };
+    format!("A {whose} {channel}={payload}")
 }
 
 /// One of two clients says something: both hear what comes of it.

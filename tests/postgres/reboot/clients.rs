@@ -108,7 +108,7 @@ fn a_transaction_ends_where_it_began() {
 
 #[test]
 fn what_is_on_a_connection_of_the_old_process_keeps_its_client() {
-    let change = |setup: Setup| setup.in_ini().set("session_features", "pin");
+    let change = |setup: Setup| setup.in_ini().pinning();
     let mut line = Line::begin(|setup| change(setup).pool_size(3));
     let mut pinned = log_in(&line, "pinned");
     pinned.query("create temp table kept as select 'kept' as what");

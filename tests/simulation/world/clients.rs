@@ -52,6 +52,7 @@ impl World {
                 counters: &self.counters,
                 pins: &self.pins,
                 suspects: &self.suspects,
+                values: &self.values,
                 bounds: Default::default(),
             };
             let mut server = match client.hold {

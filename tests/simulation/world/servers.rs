@@ -22,6 +22,7 @@ impl World {
             counters: &self.counters,
             pins: &self.pins,
             suspects: &self.suspects,
+            values: &self.values,
             bounds: Default::default(),
         };
         let mut client = server.client.map(|i| &mut self.clients[i]);
