@@ -9,8 +9,26 @@ use rand::{RngExt, SeedableRng};
 
 use crate::support::{Address, Failure, Frontend, RawClient};
 
+/// What all of a database can see: locks and objects.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Traces {
+    Visible,
+    /// For a script that prints them, whoever made them.
+    Hidden,
+}
+
 /// Makes noise until told to stop; returns what it met that was not its own.
-pub fn make(address: &Address, database: &str, number: u64, stop: &AtomicBool) -> Vec<String> {
+pub fn make(
+    address: &Address,
+    database: &str,
+    number: u64,
+    traces: Traces,
+    stop: &AtomicBool,
+) -> Vec<String> {
+    let rounds = match traces {
+        Traces::Visible => ROUNDS,
+        Traces::Hidden => HIDDEN_ROUNDS,
+    };
     let mut random = StdRng::seed_from_u64(number);
     let mut surprises = Vec::new();
     let mut client = None;
@@ -22,7 +40,7 @@ pub fn make(address: &Address, database: &str, number: u64, stop: &AtomicBool) -
                 Err(failure) => return vec![format!("login: {}", failure.message())],
             },
         };
-        let round = random.random_range(0..ROUNDS);
+        let round = random.random_range(0..rounds);
         surprises.extend(Noise { client, number }.round(round).err());
         std::thread::sleep(Duration::from_micros(random.random_range(0..1500)));
     }
@@ -47,6 +65,8 @@ struct Noise<'a> {
 }
 
 const ROUNDS: u32 = 12;
+/// The first ones, which lock and create nothing.
+const HIDDEN_ROUNDS: u32 = 9;
 
 impl Noise<'_> {
     fn round(&mut self, which: u32) -> Result<(), String> {
@@ -65,21 +85,11 @@ impl Noise<'_> {
                 self.expect("show datestyle", "ISO, MDY")
             }
             2 => {
-                self.run("create temp table noise as select 'noise' as made")?;
-                self.expect("select made from noise", "noise")?;
-                self.run("drop table noise")
-            }
-            3 => {
-                let key = 770_000 + number;
-                self.expect(&format!("select pg_try_advisory_lock({key})"), "t")?;
-                self.expect(&format!("select pg_advisory_unlock({key})"), "t")
-            }
-            4 => {
                 self.run("prepare noise as select 'prepared'")?;
                 self.expect("execute noise", "prepared")?;
                 self.run("deallocate noise")
             }
-            5 => {
+            3 => {
                 let parse = Frontend::new().parse("s", "select 'of the protocol'");
                 self.exchange("parse", &parse.sync(), &[])?;
                 let run = Frontend::new().bind("", "s", &[]).execute("", 0);
@@ -87,33 +97,43 @@ impl Noise<'_> {
                 let close = Frontend::new().close(b'S', "s");
                 self.exchange("close", &close.sync(), &[])
             }
-            6 => {
+            4 => {
                 self.run("set app.noise = 'loud'")?;
                 self.expect("show app.noise", "loud")?;
                 self.run("reset app.noise")?;
                 self.expect("show app.noise", &number.to_string())
             }
-            7 => {
+            5 => {
                 self.run("set role app2")?;
                 self.expect("select current_user", "app2")?;
                 self.run("reset role")?;
                 self.expect("select current_user", "app")
             }
-            8 => {
+            6 => {
                 self.run("begin; declare noise cursor with hold for select 'held'; commit")?;
                 self.expect("fetch noise", "held")?;
                 self.run("close noise")
             }
-            9 => {
+            7 => {
                 self.run("set search_path = noise; set client_encoding = latin1")?;
                 self.expect("show search_path", "noise")?;
                 self.run("discard all")?;
                 self.expect("show work_mem", &format!("{}MB", number + 50))
             }
-            10 => {
+            8 => {
                 self.run("begin")?;
                 std::thread::sleep(Duration::from_millis(2));
                 self.run("commit")
+            }
+            9 => {
+                self.run("create temp table noise as select 'noise' as made")?;
+                self.expect("select made from noise", "noise")?;
+                self.run("drop table noise")
+            }
+            10 => {
+                let key = 770_000 + number;
+                self.expect(&format!("select pg_try_advisory_lock({key})"), "t")?;
+                self.expect(&format!("select pg_advisory_unlock({key})"), "t")
             }
             _ => {
                 self.run("do $$ begin create temp table noise_of_do (a int); end $$")?;

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::noise;
+use super::noise::{self, Traces};
 use crate::support::{Address, Cluster, Pooler, Program, Setup, TLS, leftovers, psql_program, tls};
 
 const TEMPLATE: &str = "corpus_template";
 pub const POOL_SIZE: usize = 4;
 /// One connection is left to the script.
 const NOISY: u64 = POOL_SIZE as u64 - 1;
+const TABLESPACES: &str = "select quote_ident(spcname) from pg_tablespace";
 /// For one script, in seconds.
 const LIMIT: &str = "100";
 
@@ -22,6 +23,7 @@ pub struct Stage {
     pub pooler: Pooler,
     /// The roles that are there before the first script.
     roles: Vec<String>,
+    tablespaces: Vec<String>,
 }
 
 /// What came of a script.
@@ -58,24 +60,26 @@ impl Stage {
             play(&pooler.server_address(), TEMPLATE, script);
         }
         let roles = admin.query("select rolname from pg_roles").column();
+        let tablespaces = admin.query(TABLESPACES).column();
         Stage {
             cluster,
             pooler,
             roles,
+            tablespaces,
         }
     }
 
     /// Plays a script once directly and once through the pooler, among others.
-    pub fn play(&self, number: usize, script: &Path) -> Played {
+    pub fn play(&self, number: usize, script: &Path, traces: Traces) -> Played {
         let direct = self.directly(number, script);
         let database = self.create(&format!("corpus_pooled_{number:04}"));
         let stop = AtomicBool::new(false);
         let (pooled, surprises) = std::thread::scope(|scope| {
             let (database, stop) = (&*database, &stop);
-            let make =
-                |n| scope.spawn(move || noise::make(&self.pooler.address, database, n, stop));
+            let address = &self.pooler.address;
+            let make = |n| scope.spawn(move || noise::make(address, database, n, traces, stop));
             let noisy: Vec<_> = (0..NOISY).map(make).collect();
-            let pooled = play(&self.pooler.address, database, script);
+            let pooled = play(address, database, script);
             stop.store(true, Ordering::Relaxed);
             let surprises = noisy.into_iter().flat_map(|one| one.join().unwrap());
             let surprises = surprises.collect();
@@ -90,7 +94,7 @@ impl Stage {
         self.drop_database(&database);
         Played {
             direct,
-            pooled: self.masked(&pooled),
+            pooled: self.masked(script, &pooled),
             left,
             surprises,
         }
@@ -101,7 +105,7 @@ impl Stage {
         let database = self.create(&format!("corpus_direct_{number:04}"));
         let text = play(&self.pooler.server_address(), &database, script);
         self.drop_database(&database);
-        self.masked(&text)
+        self.masked(script, &text)
     }
 
     fn create(&self, name: &str) -> String {
@@ -120,9 +124,36 @@ impl Stage {
         for transaction in inside.query(prepared).column() {
             inside.query(&format!("rollback prepared {transaction}"));
         }
+        let subscriptions = "select quote_ident(subname) from pg_subscription s \
+                             join pg_database d on d.oid = subdbid \
+                             where datname = current_database()";
+        for subscription in inside.query(subscriptions).column() {
+            inside.query(&format!("alter subscription {subscription} disable"));
+            inside.query(&format!(
+                "alter subscription {subscription} set (slot_name = none)"
+            ));
+            inside.query(&format!("drop subscription {subscription}"));
+        }
         drop(inside);
         let mut admin = self.cluster.admin("postgres");
         admin.query(&format!("drop database {name} with (force)"));
+        admin.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
+        admin.query("select pg_replication_origin_drop(roname) from pg_replication_origin");
+        let tablespaces = admin.query(TABLESPACES).column();
+        for made in tablespaces
+            .iter()
+            .filter(|name| !self.tablespaces.contains(name))
+        {
+            admin.query(&format!("drop tablespace {made}"));
+        }
+        for gone in self
+            .tablespaces
+            .iter()
+            .filter(|name| !tablespaces.contains(name))
+        {
+            admin.query("set allow_in_place_tablespaces = true");
+            admin.query(&format!("create tablespace {gone} location ''"));
+        }
         let roles = "select rolname, quote_ident(rolname) from pg_roles";
         for row in admin.query(roles).rows() {
             let [Some(name), Some(quoted)] = &row[..] else {
@@ -136,8 +167,9 @@ impl Stage {
     }
 
     /// Without what differs by nature: process ids, ports, OIDs, names of databases
-    /// and of schemas for temporary objects.
-    fn masked(&self, text: &str) -> Vec<String> {
+    /// and of schemas for temporary objects, directories.
+    fn masked(&self, script: &Path, text: &str) -> Vec<String> {
+        let directory = format!("{}/", script.parent().unwrap().display());
         let ports = [self.pooler.address.port(), self.cluster.port];
         let numbered = [
             "corpus_direct_",
@@ -147,10 +179,11 @@ impl Stage {
             "pg_temp_",
             "pg_toast_temp_",
             "failed for type ",
+            "commutator for operator ",
         ];
         text.lines()
             .map(|line| {
-                let mut line = line.to_owned();
+                let mut line = line.replace(&directory, "");
                 for port in ports {
                     line = line.replace(&port.to_string(), "PORT");
                 }

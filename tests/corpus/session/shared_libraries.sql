@@ -1,0 +1,22 @@
+-- Extensions that keep something in the session.
+create extension pg_trgm;
+select show_limit();
+select set_limit(0.2);
+select show_limit();
+show pg_trgm.similarity_threshold;
+set pg_trgm.similarity_threshold = 0.5;
+select show_limit();
+select 'word' % 'words';
+set pg_trgm.similarity_threshold = 2;
+reset pg_trgm.similarity_threshold;
+select show_limit();
+create extension dblink;
+select dblink_connect('one', 'dbname=' || current_database() || ' host=127.0.0.1 user=app port=' || current_setting('port'));
+select dblink_get_connections();
+select * from dblink('one', 'select 1') as t(a int);
+select dblink_exec('one', 'create temp table far (a int)');
+select dblink_exec('one', 'insert into far values (1), (2)');
+select * from dblink('one', 'table far') as t(a int);
+select dblink_disconnect('one');
+select dblink_get_connections();
+select * from dblink('one', 'select 1') as t(a int);
