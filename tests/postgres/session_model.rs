@@ -5,40 +5,45 @@
 //! notifications, and the locks that sessions hold. In the end the server
 //! connections must be as good as fresh ones.
 //!
-//! `SEED=1 STEPS=100000 cargo test --test postgres session_model -- --ignored
-//! --nocapture` makes as many steps as it says, each 2000 of a seed of their own;
-//! `SHRINK=1` looks for a shorter sequence that fails, too. With an even seed
-//! `pin_sequences` is on.
+//! `SEEDS=1..51 STEPS=2000 cargo test --test postgres session_model -- --ignored
+//! --nocapture` makes so many steps of each of these seeds; `SHRINK=1` looks for
+//! shorter sequences that differ, too. With an even seed `pin_sequences` is on.
 
 mod content;
 mod generate;
 mod shrink;
 mod statements;
 mod step;
+mod tally;
 mod twin;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use content::{CONTENT, CUSTOM};
 use generate::{CLIENTS, Generator};
 use step::Step;
+use tally::Tally;
 use twin::Twins;
 
-use crate::support::{Cluster, Pooler, Setup, leftovers, secs};
+use crate::stats_port::metrics;
+use crate::support::{Cluster, Pooler, Setup, free_port, leftovers, secs};
 
 /// Any number of clients may have something because of which they keep theirs.
 const POOL_SIZE: usize = CLIENTS + 1;
 /// Of one seed.
-const RUN: u64 = 2000;
+const RUN: usize = 2000;
 
 struct World<'a> {
     cluster: &'a Cluster,
     pooler: Pooler,
+    stats: u16,
 }
 
 fn cluster() -> Cluster {
-    let cluster = Cluster::with_settings("max_prepared_transactions = 20\n");
+    let cluster = Cluster::with_settings(
+        // Locks of autovacuum's are not the other side's.
+        "max_prepared_transactions = 20\nlog_min_messages = fatal\nautovacuum = off\n",
+    );
     let mut admin = cluster.admin("postgres");
     admin.query("alter role app superuser");
     admin.query("create database model owner app");
@@ -52,7 +57,9 @@ fn cluster() -> Cluster {
 
 impl<'a> World<'a> {
     fn new(cluster: &'a Cluster, sequences: bool) -> World<'a> {
+        let stats = free_port();
         let pooler = Setup::with(cluster)
+            .set("stats_listen", &*format!("127.0.0.1:{stats}"))
             .pool_size(POOL_SIZE as i32)
             .set("pin_sequences", sequences)
             .set("server_round_robin", true)
@@ -60,7 +67,11 @@ impl<'a> World<'a> {
             .database("*", "host", "127.0.0.1")
             .database("*", "port", i32::from(cluster.port))
             .start();
-        World { cluster, pooler }
+        World {
+            cluster,
+            pooler,
+            stats,
+        }
     }
 
     /// New twins, in new databases.
@@ -110,70 +121,93 @@ impl<'a> World<'a> {
     }
 }
 
-/// Makes so many steps; returns how many of which kind.
-fn run(cluster: &Cluster, seed: u64, count: u64) -> BTreeMap<&'static str, usize> {
-    println!("SEED={seed} STEPS={count}");
+/// Makes so many steps. An error tells what differs, after which steps.
+fn run(cluster: &Cluster, seed: u64, count: usize) -> Result<Tally, String> {
     let sequences = seed.is_multiple_of(2);
     let world = World::new(cluster, sequences);
     let mut generator = Generator::new(seed, sequences);
     let mut twins = world.twins();
     let mut steps = Vec::new();
     let mut difference = None;
-    for _ in 0..count {
+    while difference.is_none() && steps.len() < count {
         let step = generator.step(&twins.states());
         steps.push(step.clone());
         difference = twins.play(&step).err();
-        if difference.is_some() {
-            break;
-        }
     }
     drop(twins);
-    if let Some(difference) = difference.or_else(|| world.clients_left().err()) {
-        println!("SEED={seed} STEPS={count}: {difference}");
+    let difference = difference.or_else(|| world.clients_left().err());
+    let difference = difference.or_else(|| {
+        let left = world.pooler.leftovers(twin::POOLED, POOL_SIZE, &CUSTOM);
+        (!left.is_empty()).then(|| format!("left on server connections: {left:?}"))
+    });
+    let tally = Tally::of(&steps, &metrics(world.stats));
+    drop(world);
+    match difference {
+        Some(difference) => Err(shown(cluster, sequences, steps, difference)),
+        None => Ok(tally),
+    }
+}
+
+/// The steps that lead to a difference, or the last of them.
+fn shown(cluster: &Cluster, sequences: bool, mut steps: Vec<Step>, difference: String) -> String {
+    let mut shown = difference;
+    if std::env::var("SHRINK").is_ok() {
+        println!("to be shortened: {shown}");
         // What went wrong before is not to be met again.
         let play = |steps: &[Step]| World::new(cluster, sequences).play(steps);
-        let (steps, difference) = match std::env::var("SHRINK") {
-            Ok(_) => {
-                let steps = shrink::shrink(steps, |fewer| play(fewer).is_some());
-                let again = play(&steps);
-                (steps, again.unwrap_or(difference))
+        for client in 0..CLIENTS {
+            let of_others = |step: &&Step| step.client != client;
+            let fewer: Vec<_> = steps.iter().filter(of_others).cloned().collect();
+            if play(&fewer).is_some() {
+                steps = fewer;
             }
-            Err(_) => (steps.split_off(steps.len().saturating_sub(40)), difference),
-        };
-        let shown: Vec<_> = steps.iter().map(Step::to_string).collect();
-        let shown = shown.join("\n");
-        panic!("SEED={seed} STEPS={count}: {difference}\nafter the steps:\n{shown}");
+        }
+        steps = shrink::shrink(steps, |fewer| play(fewer).is_some());
+        shown = play(&steps).unwrap_or(shown);
+    } else {
+        steps.drain(..steps.len().saturating_sub(40));
     }
-    let left = world.pooler.leftovers(twin::POOLED, POOL_SIZE, &CUSTOM);
-    assert_eq!(left, [""; 0], "SEED={seed}: left on server connections");
-    let mut kinds = BTreeMap::new();
-    for step in &steps {
-        *kinds.entry(step.kind).or_default() += 1;
+    for step in steps {
+        shown += &format!("\n{step}");
     }
-    kinds
+    shown
 }
 
 #[test]
 fn a_session_cannot_tell() {
     let cluster = cluster();
     for seed in [1, 2] {
-        let kinds = run(&cluster, seed, 1000);
-        assert_eq!(kinds.len(), 12, "{kinds:?}");
+        let tally = run(&cluster, seed, 1000).unwrap_or_else(|why| panic!("SEED={seed}: {why}"));
+        assert_eq!(tally.steps.len(), 13, "{tally}");
+        assert!(tally.carried > 100 && tally.pins.len() > 5, "{tally}");
     }
 }
 
 #[test]
 #[ignore = "as long as one likes"]
 fn a_session_cannot_tell_for_long() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
-    let seed = number("SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
-    let steps = number("STEPS").unwrap_or(RUN);
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| {
+        let seed = rand::random_range(0..1_000_000);
+        format!("{seed}..{}", seed + 1)
+    });
+    let (first, end) = seeds.split_once("..").expect("SEEDS=first..end");
+    let seeds = first.parse().unwrap()..end.parse().unwrap();
+    let steps = std::env::var("STEPS").map_or(RUN, |steps| steps.parse().unwrap());
     let cluster = cluster();
-    let mut done: BTreeMap<&str, usize> = BTreeMap::new();
-    for (seed, start) in (seed..).zip((0..steps).step_by(RUN as usize)) {
-        for (kind, count) in run(&cluster, seed, RUN.min(steps - start)) {
-            *done.entry(kind).or_default() += count;
+    let mut done = Tally::default();
+    let mut different = Vec::new();
+    for seed in seeds {
+        match run(&cluster, seed, steps) {
+            Ok(tally) => {
+                println!("SEED={seed} STEPS={steps}: no difference");
+                done.add(tally);
+            }
+            Err(why) => {
+                println!("SEED={seed} STEPS={steps}: {why}");
+                different.push(seed);
+            }
         }
     }
-    println!("{steps} steps: {done:?}");
+    println!("{CLIENTS} clients, {done}");
+    assert!(different.is_empty(), "these seeds differ: {different:?}");
 }

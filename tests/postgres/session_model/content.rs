@@ -1,7 +1,7 @@
 //! What the databases of both sides have, and the settings that clients know.
 
 /// What both databases begin with.
-pub const CONTENT: [&str; 16] = [
+pub const CONTENT: [&str; 17] = [
     "create table kept (a int, b text)",
     "create table planned (a int, b text default 'b')",
     "insert into kept values (1, 'first')",
@@ -18,6 +18,10 @@ pub const CONTENT: [&str; 16] = [
      $$ begin perform pg_try_advisory_lock(k); end $$",
     "create procedure hidden_commit(v text) language plpgsql as \
      $$ begin perform set_config('app.b', v, false); commit; perform 1 / 0; end $$",
+    "create procedure two_commits(v text) language plpgsql as \
+     $$ begin set local app.a = 'local'; perform set_config('app.b', v, false); commit; \
+     perform set_config('app.b', 'rolled back', false); rollback; \
+     insert into kept values (6, current_setting('app.a') || v); end $$",
     "create view hidden_view as select set_config('app.b', 'by view', false) as b",
     "create function on_kept() returns trigger language plpgsql as \
      $$ begin if new.a = 13 then perform set_config('app.b', new.b, false); end if; return new; end $$",
@@ -54,17 +58,24 @@ pub const SETTINGS: [(&str, &[&str]); 15] = [
     ),
 ];
 
-/// What clients may come with; values that are reported are left out for the same
-/// reason as what goes back to them.
-pub const STARTUP: [(&str, &[&str]); 3] = [
+/// What clients may come with.
+pub const STARTUP: [(&str, &[&str]); 10] = [
     (
         "options",
         &[
             "-c work_mem=7MB -c app.a=came",
             "--statement-timeout=1h",
+            "-c timezone=Asia/Tokyo --DateStyle=sql,dmy -c bytea_output=escape",
             "-c work_mem=lots",
         ],
     ),
     ("search_path", &["other", "other, public"]),
     ("extra_float_digits", &["2"]),
+    ("application_name", &["came"]),
+    ("TimeZone", &["Europe/Paris", "utc"]),
+    ("DateStyle", &["German", "iso, dmy"]),
+    ("client_encoding", &["latin1", "UTF8", "'utf-8'"]),
+    ("intervalstyle", &["iso_8601"]),
+    ("standard_conforming_strings", &["off"]),
+    ("default_transaction_isolation", &["repeatable read"]),
 ];

@@ -12,13 +12,16 @@ pub const CLIENTS: usize = 7;
 
 pub struct Generator {
     texts: Statements,
+    /// Whose defaults may be others than the server's.
+    came_with: [bool; CLIENTS],
 }
 
 type Make = fn(&mut Generator, usize) -> Step;
 
 /// How often a client sends what.
-const SHAPES: [(u32, Make); 11] = [
-    (42, Generator::simple),
+const SHAPES: [(u32, Make); 12] = [
+    (36, Generator::simple),
+    (6, Generator::queries),
     (10, Generator::batch),
     (14, Generator::extended),
     (10, Generator::pipeline),
@@ -36,6 +39,7 @@ impl Generator {
     pub fn new(seed: u64, sequences: bool) -> Generator {
         Generator {
             texts: Statements::new(seed, sequences),
+            came_with: [false; CLIENTS],
         }
     }
 
@@ -48,7 +52,12 @@ impl Generator {
         }
         let shape = SHAPES.choose_weighted(&mut self.texts.random, |(weight, _)| *weight);
         let (_, make) = shape.unwrap();
-        make(self, client)
+        let step = make(self, client);
+        // A server connection that lacks the statement cannot describe it then.
+        match states[client] == 'E' && step.text.starts_with("describe ") {
+            true => self.step(states),
+            false => step,
+        }
     }
 
     /// Otherwise all clients would keep their server connections in the end.
@@ -82,6 +91,7 @@ impl Generator {
             .iter()
             .map(|(name, values)| (*name, one(values)))
             .collect();
+        self.came_with[client] = !parameters.is_empty();
         let sql = self.texts.any();
         let unfinished = match self.texts.random.random_range(0..4) {
             0 => Frontend::new().run(&sql, &[]),
@@ -109,9 +119,43 @@ impl Generator {
         Step::send(client, "simple", vec![sent], 1, sql)
     }
 
+    /// Several simple queries at once.
+    fn queries(&mut self, client: usize) -> Step {
+        let all: Vec<_> = match self.texts.chance(50) {
+            true if self.texts.chance(5) => {
+                vec!["select setseed(0.5)".into(), "select random()".into()]
+            }
+            true => self.texts.tree(),
+            false => (0..3).map(|_| self.texts.any()).collect(),
+        };
+        let all = self.without_lapses(client, all);
+        let sent = all
+            .iter()
+            .fold(Frontend::new(), |sent, sql| sent.query(sql));
+        let ready = all.len();
+        Step::send(client, "queries", vec![sent], ready, all.join("; SENT "))
+    }
+
+    /// Whether what follows in the same request sees the server's default.
+    fn lapses(&self, client: usize, sql: &str) -> bool {
+        let goes_back = ["reset", "to default", "discard all", "set time zone local"];
+        self.came_with[client] && goes_back.iter().any(|part| sql.contains(part))
+    }
+
+    /// What is reset by DISCARD ALL is set again in the transaction that follows in the
+    /// same write, and lost if that fails; not to be met by whom it concerns.
+    fn without_lapses(&self, client: usize, mut all: Vec<String>) -> Vec<String> {
+        let begins = |sql: &String| sql.starts_with("begin") || sql.starts_with("start");
+        if self.came_with[client] && all.iter().any(begins) {
+            all.retain(|sql| sql != "discard all");
+        }
+        all
+    }
+
     fn batch(&mut self, client: usize) -> Step {
         let count = self.texts.random.random_range(2..5);
-        let all: Vec<_> = (0..count).map(|_| self.texts.any()).collect();
+        let mut all: Vec<_> = (0..count).map(|_| self.texts.any()).collect();
+        all.retain(|sql| !self.lapses(client, sql));
         let sql = all.join("; ");
         let sent = Frontend::new().query(&sql);
         Step::send(client, "batch", vec![sent], 1, sql)
@@ -134,11 +178,13 @@ impl Generator {
     /// Several requests at once, with a Sync here and there.
     fn pipeline(&mut self, client: usize) -> Step {
         let (mut sent, mut ready, mut texts) = (Frontend::new(), 1, Vec::new());
-        for _ in 0..self.texts.random.random_range(2..6) {
-            let sql = self.texts.any();
+        let count = self.texts.random.random_range(2..6);
+        let all = (0..count).map(|_| self.texts.any()).collect();
+        for sql in self.without_lapses(client, all) {
             sent = sent.run(&sql, &[]);
+            let lapses = self.lapses(client, &sql);
             texts.push(sql);
-            if self.texts.chance(40) {
+            if lapses || self.texts.chance(40) {
                 sent = sent.sync();
                 ready += 1;
                 texts.push("SYNC".to_owned());
@@ -150,7 +196,7 @@ impl Generator {
 
     /// Statements of the protocol with a name.
     fn named(&mut self, client: usize) -> Step {
-        let name = self.texts.one(&["n1", "n2", "n3"]);
+        let name = self.texts.one(&["n1", "n1", "n2", "n3", "p1"]);
         let (sent, text) = match self.texts.random.random_range(0..10) {
             0..3 => {
                 let sql = self.texts.one(&[
@@ -197,7 +243,8 @@ impl Generator {
                 )
             }
             1 => {
-                let sent = begins.bind("o", "n1", &["bound"]).execute("o", 1);
+                let sent = begins.bind("o", "n1", &["bound"]);
+                let sent = sent.describe(b'P', "o").execute("o", 1);
                 (sent, "1 row of a portal for n1".to_owned())
             }
             2 => (begins.close(b'P', "o"), "close the portal".to_owned()),
@@ -216,7 +263,11 @@ impl Generator {
 
     /// Reads what comes before it sends Sync.
     fn flushed(&mut self, client: usize) -> Step {
-        let sql = self.texts.any();
+        let mut sql = self.texts.any();
+        while sql.starts_with("deallocate") || self.lapses(client, &sql) {
+            // There is no portal to run a second time of what pgweir answers itself.
+            sql = self.texts.any();
+        }
         let rows = self.texts.random.random_range(0..3);
         let first = Frontend::new().parse("", &sql).bind("c", "", &[]);
         let first = first.execute("c", rows).flush();

@@ -39,10 +39,6 @@ const TOPICS: [(u32, Topic); 17] = [
     (4, Statements::hidden),
 ];
 
-/// What goes back to the values that a session began with is reported later than
-/// directly, if more follows in the same transaction or write.
-const LEFT_OUT: [&str; 3] = ["reset", "to default", "discard all"];
-
 impl Statements {
     pub fn new(seed: u64, sequences: bool) -> Statements {
         Statements {
@@ -62,14 +58,9 @@ impl Statements {
 
     /// A statement about anything.
     pub fn any(&mut self) -> String {
-        loop {
-            let topic = TOPICS.choose_weighted(&mut self.random, |(weight, _)| *weight);
-            let (_, make) = topic.unwrap();
-            let text = make(self);
-            if !LEFT_OUT.iter().any(|part| text.contains(part)) {
-                return text;
-            }
-        }
+        let topic = TOPICS.choose_weighted(&mut self.random, |(weight, _)| *weight);
+        let (_, make) = topic.unwrap();
+        make(self)
     }
 
     fn setting(&mut self) -> String {
@@ -86,6 +77,7 @@ impl Statements {
             11 => format!("select set_config('{name}', '{text}', true)"),
             12 => self
                 .one(&[
+                    "reset all",
                     "reset all",
                     "set session characteristics as transaction isolation level repeatable read",
                     "set time zone interval '+02:00' hour to minute",
@@ -144,8 +136,9 @@ impl Statements {
     }
 
     fn prepared(&mut self) -> String {
-        let name = self.one(&["p1", "p2", "\"P 3\""]);
-        match self.random.random_range(0..10) {
+        // Some of them are given by Parse as well.
+        let name = self.one(&["p1", "p2", "\"P 3\"", "n1"]);
+        match self.random.random_range(0..14) {
             0..3 => {
                 let body = self.one(&[
                     "select * from planned order by 1",
@@ -160,7 +153,19 @@ impl Statements {
             6 => format!("deallocate {name}"),
             7 => "deallocate all".to_owned(),
             8 => format!("explain (costs off) execute {name}"),
-            _ => "select name, statement from pg_prepared_statements where from_sql order by 1"
+            9 => self
+                .one(&[
+                    "create table made_of as execute p1",
+                    "prepare n2 (text) as select $1, current_setting('timezone')",
+                    "deallocate n2",
+                ])
+                .to_owned(),
+            10..12 => {
+                let name = self.one(&["n1", "n2", "n3"]);
+                format!("execute {name}('by name')")
+            }
+            _ => "select name, statement, parameter_types, from_sql \
+                  from pg_prepared_statements order by 1"
                 .to_owned(),
         }
     }
@@ -195,6 +200,8 @@ impl Statements {
             "select missing from planned",
             "execute missing",
             "set nothing = 1",
+            "begin; set local statement_timeout = '5ms'; select pg_sleep(0.05)",
+            "load 'missing'",
             "select 'cut off",
         ])
         .to_owned()
@@ -207,7 +214,7 @@ impl Statements {
             "alter table planned drop column c",
             "alter table planned alter column a type bigint",
             "alter table planned alter column a type int",
-            "create or replace view seen as select a from planned",
+            "create or replace view public.seen as select a from planned",
             "create table made_of as select 1 as one",
             "drop table if exists made_of",
             "create index on planned (a)",
@@ -246,6 +253,23 @@ impl Statements {
             "rollback and chain",
         ])
         .to_owned()
+    }
+
+    /// Settings and channels in savepoints within savepoints.
+    pub fn tree(&mut self) -> Vec<String> {
+        let mut all = vec!["begin".to_owned()];
+        for _ in 0..self.random.random_range(3..9) {
+            all.push(match self.random.random_range(0..10) {
+                0..3 => self.one(&["savepoint a", "savepoint b"]).to_owned(),
+                3 => self.one(&["rollback to a", "rollback to b"]).to_owned(),
+                4 => self.one(&["release a", "release b"]).to_owned(),
+                5 => self.role(),
+                6 => self.channel(),
+                _ => self.setting(),
+            });
+        }
+        all.push(self.one(&["commit", "commit", "rollback"]).to_owned());
+        all
     }
 
     /// The names of prepared transactions are the whole server's: each database
@@ -345,6 +369,7 @@ impl Statements {
             "select currval('numbers')",
             "select lastval()",
             "select setseed(0.5)",
+            "select setseed(0.25); select random()",
         ])
         .to_owned()
     }
@@ -375,6 +400,11 @@ impl Statements {
             "select * from hidden_view",
             "insert into kept values (13, 'by trigger')",
             "call hidden_commit('by procedure')",
+            "call two_commits('by procedure')",
+            "do $$ begin set work_mem = '8MB'; commit; set local work_mem = '9MB'; end $$",
+            "do $$ begin perform set_config('app.a', 'kept', false); commit; raise 'no'; end $$",
+            "do $$ begin begin set work_mem = '7MB'; raise 'no'; \
+             exception when others then null; end; end $$",
             "do $$ begin perform hidden_set('by function'); end $$",
             "do $$ begin perform hidden_table(); end $$",
             "do $$ begin perform set_config('work_mem', '5MB', false); end $$",

@@ -45,6 +45,12 @@ impl Step {
         let words = ["notify", "commit", "end", "c1", "c2", "C 3"];
         words.iter().any(|word| self.text.contains(word))
     }
+
+    /// Whether it may run a statement that has a name.
+    pub fn may_use_names(&self) -> bool {
+        let words = ["run", "execute", "n1", "n2", "n3"];
+        words.iter().any(|word| self.text.contains(word))
+    }
 }
 
 impl fmt::Display for Step {

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::step::{Action, Step};
-use crate::support::{Address, Cluster, Frontend, Message, Pooler, RawClient, tags};
+use crate::support::{Address, Answer, Cluster, Frontend, Message, Pooler, RawClient, tags};
 
 /// Names of the same length, so that positions in texts are the same.
 pub const DIRECT: &str = "model_direct";
@@ -21,6 +21,9 @@ struct Pair {
     direct: Client,
     pooled: Client,
     status: char,
+    /// It may listen to some channels on its server connection, to others elsewhere:
+    /// only those of each are in order.
+    listens_unseen: bool,
 }
 
 struct Client {
@@ -46,6 +49,10 @@ impl<'a> Twins<'a> {
 
     pub fn play(&mut self, step: &Step) -> Result<(), String> {
         let pair = &mut self.pairs[step.client];
+        if step.may_use_names() && pair.status == 'I' {
+            pair.direct.renew();
+        }
+        pair.listens_unseen |= step.text.contains("execute 'listen");
         match &step.action {
             Action::Send { parts, ready } => pair.send(parts, *ready)?,
             Action::Reconnect {
@@ -70,11 +77,16 @@ impl<'a> Twins<'a> {
              left join pg_class c on c.oid = l.relation \
              where datname = current_database() and l.pid <> pg_backend_pid() \
              and (locktype = 'advisory' or relnamespace = 'public'::regnamespace) order by 1";
+        let sessions = "select count(*) from pg_stat_activity \
+             where datname = current_database() and usename = 'app'";
+        let others = (self.pairs.len() - 1).to_string();
         let [direct, pooled] = &mut self.admins;
         let start = Instant::now();
         loop {
+            // Before it is gone it may still take what it was sent last.
+            let gone = direct.value(sessions) == others;
             let (one, other) = (direct.query(sql).column(), pooled.query(sql).column());
-            if one == other || start.elapsed() > DELIVERY {
+            if (gone && one == other) || start.elapsed() > DELIVERY {
                 return same("locks", &one, &other);
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -88,7 +100,15 @@ impl<'a> Twins<'a> {
             let start = Instant::now();
             while pair.status == 'I' {
                 pair.send(&[Frontend::new().query("")], 1)?;
-                let (one, other) = (&pair.direct.notifications, &pair.pooled.notifications);
+                let heard = |client: &Client| {
+                    let mut heard = client.notifications.clone();
+                    if pair.listens_unseen {
+                        let channel = |n: &Vec<u8>| n.split(|b| *b == 0).next().map(Vec::from);
+                        heard.sort_by_key(channel);
+                    }
+                    heard
+                };
+                let (one, other) = (heard(&pair.direct), heard(&pair.pooled));
                 if one == other {
                     break;
                 }
@@ -98,8 +118,8 @@ impl<'a> Twins<'a> {
                     };
                     return Err(format!(
                         "client {number} is notified of {:?} instead of {:?}",
-                        texts(other),
-                        texts(one)
+                        texts(&other),
+                        texts(&one)
                     ));
                 }
                 std::thread::sleep(Duration::from_millis(1));
@@ -129,6 +149,7 @@ impl Pair {
                     direct: client(direct),
                     pooled: client(pooled),
                     status: 'I',
+                    listens_unseen: false,
                 })
             }
             (direct, pooled) => {
@@ -186,6 +207,27 @@ impl Pair {
 }
 
 impl Client {
+    /// Parses statements anew whose columns others have changed: pgweir does so,
+    /// without a word, where a client that goes directly gets an error.
+    fn renew(&mut self) {
+        let sql = "select name, statement from pg_prepared_statements where not from_sql";
+        for row in self.ask(&Frontend::new().query(sql)).rows() {
+            let name = row[0].as_deref().unwrap();
+            let answer = self.ask(&Frontend::new().describe(b'S', name).sync());
+            if answer.errors().iter().any(|e| e.sqlstate() == "0A000") {
+                let anew = Frontend::new().close(b'S', name);
+                self.ask(&anew.parse(name, row[1].as_deref().unwrap()).sync());
+            }
+        }
+    }
+
+    fn ask(&mut self, sent: &Frontend) -> Answer {
+        self.raw.send(sent);
+        Answer {
+            messages: self.read_until(&|message| message.tag == b'Z'),
+        }
+    }
+
     fn read_until(&mut self, is_last: &impl Fn(&Message) -> bool) -> Vec<Message> {
         let mut messages = Vec::new();
         // Who waits for a lock does not wait for as long.
@@ -202,6 +244,10 @@ impl Client {
             if ends {
                 break;
             }
+        }
+        // In which order several are reported depends on a table of hashes (guc.c).
+        for parameters in messages.chunk_by_mut(|one, next| one.tag == b'S' && next.tag == b'S') {
+            parameters.sort_by(|one, other| one.body.cmp(&other.body));
         }
         messages
     }
