@@ -96,7 +96,9 @@ def main():
     parser.add_argument("--pg-bin", required=True)
     parser.add_argument("--pgweir", required=True)
     parser.add_argument("--pgbouncer", help="also through this PgBouncer, for comparison")
-    parser.add_argument("--same-direct", action="store_true", help="do not repeat the direct runs")
+    parser.add_argument("--keep", action="append", default=[], metavar="TARGET",
+                        choices=["direct", "pgweir", "PgBouncer"],
+                        help="do not repeat these runs, where their results are there")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="the quick ones")
     parser.add_argument("--list", action="store_true", help="print the suites' names")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="all, unless named")
@@ -125,12 +127,12 @@ def main():
         suite.fetch()
         outcomes = {}
         for target, program in targets.items():
-            keep = results(suite, target).with_suffix(".json")
-            if target == "direct" and options.same_direct and keep.exists():
-                outcomes[target] = json.loads(keep.read_text())
+            kept = results(suite, target).with_suffix(".json")
+            if target in options.keep and kept.exists():
+                outcomes[target] = json.loads(kept.read_text())
                 continue
             outcomes[target] = run(suite, target, program, options.pg_bin)
-            keep.write_text(json.dumps(outcomes[target], indent=0))
+            kept.write_text(json.dumps(outcomes[target], indent=0))
         direct = outcomes["direct"]
         passed = {target: Counter(o.values())["passed"] for target, o in outcomes.items()}
         lost_tests = lost(direct, outcomes["pgweir"])

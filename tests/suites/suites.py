@@ -154,8 +154,9 @@ class Crate(Suite):
 
     version: str = ""
     arguments: tuple[str, ...] = ()
-    # The address that stands in its tests.
+    # The port that its tests name, and where.
     address: str = ""
+    sources: str = "tests/**/*.rs"
 
     def fetch(self):
         """Cargo fetches it, as a dependency of a package without code."""
@@ -181,7 +182,7 @@ class Crate(Suite):
 
     def run(self, port, log):
         # What was changed for the last port is changed back.
-        for path in (self.dir / "tests").rglob("*.rs"):
+        for path in self.dir.glob(self.sources) if self.address else ():
             original = path.with_suffix(".rs.original")
             if not original.exists():
                 shutil.copy(path, original)
@@ -195,6 +196,19 @@ class Crate(Suite):
         words = {"ok": "passed", "FAILED": "failed", "ignored": "skipped"}
         found = re.findall(r"^test (\S+)(?: - should panic)? \.\.\. (\w+)", log.read_text(), re.M)
         return {test: words[word] for test, word in found}
+
+
+@dataclass
+class Sqlx(Crate):
+    """Its tests need a package that is not published: ours takes its place."""
+
+    def fetch(self):
+        super().fetch()
+        shutil.copy(HERE / "sqlx_test.toml", self.dir / "Cargo.toml")
+        shutil.copy(HERE / "sqlx_test.rs", self.dir)
+        # It names another version of Rust than there may be.
+        (self.dir / "rust-toolchain.toml").unlink(missing_ok=True)
+        self.prepare = ((self.dir / "tests/postgres/setup.sql").read_text(),)
 
 
 @dataclass
@@ -386,6 +400,33 @@ SUITES = [
             "create extension citext",
             "create extension ltree",
         ),
+    ),
+    Crate(
+        "postgres",
+        "postgres",
+        version="0.19.14",
+        address="5433",
+        sources="src/test.rs",
+        arguments=("--lib",),
+    ),
+    Crate(
+        "deadpool-postgres",
+        "deadpool-postgres",
+        version="0.14.2",
+        arguments=("--features=serde", "--test=postgres"),
+        environment={
+            "PG__HOST": "127.0.0.1",
+            "PG__PORT": "{port}",
+            "PG__USER": "postgres",
+            "PG__DBNAME": "postgres",
+        },
+    ),
+    Sqlx(
+        "sqlx",
+        "sqlx",
+        version="0.9.0",
+        database="sqlx",
+        environment={"DATABASE_URL": "postgres://postgres@127.0.0.1:{port}/sqlx"},
     ),
     Go(
         "pgx",
