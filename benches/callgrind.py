@@ -8,11 +8,10 @@ import argparse
 import os
 import re
 import signal
-import sys
 
 from lib import poolers
 from lib.pgbench import label, protocol_for, understands
-from lib.stand import BenchError, Stand
+from lib.stand import BenchError, Stand, run_script
 
 
 def instructions(stand, candidate, protocol, clients, transactions):
@@ -59,9 +58,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_script(main)

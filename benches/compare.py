@@ -5,13 +5,12 @@ Run it by compare.sh. docs/performance.md tells what is measured and how to read
 
 import argparse
 import os
-import sys
 import time
 
 from lib import pgbench, poolers, report, rows
 from lib.parts import PARTS
 from lib.poolers import Setup
-from lib.stand import BenchError, Stand, note
+from lib.stand import Stand, note, run_script
 
 SCALE = 10
 
@@ -102,9 +101,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_script(main)

@@ -8,7 +8,8 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgweir::config::PoolMode;
 use pgweir::flow::{
-    Backend, Naming, Output, ParamTable, Params, Pins, Session, Shared, Statements, Watchlist,
+    Backend, Naming, Output, ParamTable, Params, Pins, Session, Shared, Statements, Values,
+    Watchlist,
 };
 use pgweir::stats::Counters;
 use pgweir::wire::Header;
@@ -71,6 +72,7 @@ struct Link {
     counters: Counters,
     pins: Pins,
     suspects: Watchlist,
+    values: Values,
     to_server: Vec<u8>,
     to_client: Vec<u8>,
 }
@@ -87,6 +89,7 @@ impl Default for Link {
             counters: Counters::default(),
             pins: Pins::default(),
             suspects: Watchlist::default(),
+            values: Values::default(),
             to_server: Vec::new(),
             to_client: Vec::new(),
         }
@@ -102,6 +105,7 @@ impl Link {
             counters: &self.counters,
             pins: &self.pins,
             suspects: &self.suspects,
+            values: &self.values,
             bounds: Default::default(),
         };
         self.to_server.clear();

@@ -11,12 +11,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 from lib import poolers
 from lib.pgbench import label, protocol_for
-from lib.stand import BenchError, Stand
+from lib.stand import BenchError, Stand, run_script
 
 LEAST = 0.005
 STATEMENT = "SELECT abalance FROM pgbench_accounts WHERE aid = 1;"
@@ -141,9 +140,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_script(main)

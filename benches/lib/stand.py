@@ -27,6 +27,16 @@ class BenchError(Exception):
     """Something that makes the measurement worthless."""
 
 
+def run_script(main):
+    """Runs a script to its end: what goes wrong is said in a line."""
+    try:
+        main()
+    except BenchError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 class Refused(Exception):
     """A pooler that says at start that it cannot do what it is asked for."""
 

@@ -15,10 +15,11 @@ POOL_SIZE = 8
 CLIENTS, KINDS = 8, 4
 ZONES = "UTC", "Asia/Tokyo", "Europe/Berlin", "America/New_York"
 EQUAL, DIFFERENT = "equal", "different"
+COUNTED = REPLAYS, MOVES = "pgweir_parameter_syncs_total", "pgweir_server_handovers_total"
 
 
 def run(bench):
-    cpu, tps, replayed = {}, {}, {}
+    cpu, tps, counted = {}, {}, {what: {} for what in COUNTED}
     for candidate in bench.candidates:
         if not candidate.is_pgweir or candidate.name == OLD:
             continue
@@ -29,12 +30,15 @@ def run(bench):
         equal, different = (cell[target.name] for target in targets)
         for found, what in ((cpu, "cpu_us"), (tps, "tps")):
             found[candidate.name] = {EQUAL: pick(equal, what), DIFFERENT: pick(different, what)}
-        replayed[candidate.name] = pick(different, "replayed")
+        for what, found in counted.items():
+            found[candidate.name] = {EQUAL: pick(equal, what), DIFFERENT: pick(different, what)}
     what = f"{CLIENTS * KINDS} clients with {KINDS} sets of settings over {POOL_SIZE} connections, -S, simple"
     return [
         row(f"tps to that of equal clients, {what}", ("at least", 0.9), tps, "{:,.0f}"),
         row(f"CPU per transaction to that of equal clients, {what}", None, cpu, "{:.1f} µs"),
-        Row(f"transactions that settings are sent ahead of, {what}", None, replayed, "{:.3f}", replayed),
+        count(f"settings sent ahead of a transaction, {what}", counted[REPLAYS], DIFFERENT),
+        count(f"connections moved to another worker per transaction, {what}", counted[MOVES], DIFFERENT),
+        count(f"the same, {CLIENTS * KINDS} equal clients", counted[MOVES], EQUAL),
     ]
 
 
@@ -47,6 +51,11 @@ def row(what, goal, found, form):
     return Row(what, goal, values, form, {name: rows.ratios(kinds, EQUAL)[DIFFERENT] for name, kinds in found.items()})
 
 
+def count(what, found, kind):
+    values = {name: kinds[kind] for name, kinds in found.items()}
+    return Row(what, None, values, "{:.3f}", values)
+
+
 def start(bench, stack, candidate, kind):
     setup = Setup(pool_size=POOL_SIZE, metrics_port=free_port())
     candidate = dataclasses.replace(candidate, name=f"{candidate.name}, {kind}")
@@ -57,17 +66,18 @@ def start(bench, stack, candidate, kind):
 
 def measure(bench, target):
     kinds = range(KINDS) if target.kind == DIFFERENT else [0] * KINDS
-    before = replays(target)
+    before = counts(target)
     seen = pgbench.measure_together(
         bench.stand, target, "simple", CLIENTS, bench.seconds(4), [settings(kind) for kind in kinds],
     )
-    return seen | {"replayed": (replays(target) - before) / seen["transactions"]}
+    after = counts(target)
+    return seen | {what: (after[what] - before[what]) / seen["transactions"] for what in COUNTED}
 
 
-def replays(target):
+def counts(target):
     with urllib.request.urlopen(f"http://127.0.0.1:{target.metrics_port}/metrics") as answer:
-        counts = re.findall(r"^pgweir_parameter_syncs_total\{.*\} (\d+)", answer.read().decode(), re.M)
-    return sum(int(count) for count in counts)
+        text = answer.read().decode()
+    return {what: sum(map(int, re.findall(rf"^{what}\{{.*\}} (\d+)", text, re.M))) for what in COUNTED}
 
 
 def settings(kind):
