@@ -1,10 +1,12 @@
 //! Bad input gets an ErrorResponse with SQLSTATE and ends at most the client
 //! that sent it: nobody else notices.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use crate::support::{Frontend, Message, Pooler, RawClient, Setup, tags};
+use crate::support::{Frontend, Message, Pooler, RawClient, Setup, patiently, tags};
 
 /// A client in the middle of a transaction, and the pool around it.
 struct Witness {
@@ -331,10 +333,14 @@ fn all_clients_may_log_in_at_once() {
         .set("max_unauthenticated_connections", 3)
         .start();
     // By TCP the kernel would not show them before they say something.
-    let connect = || RawClient::connect(&pooler.socket);
-    let _silent = [connect(), connect(), connect()];
-    let mut fourth = connect();
-    let failure = fourth.read().failure();
+    let connect = |_| RawClient::connect(&pooler.socket);
+    let mut clients: Vec<_> = (0..4).map(connect).collect();
+    // Each goes to its worker: the last to connect need not be the last to be counted.
+    let moment = Duration::from_millis(10);
+    let refused = patiently("one too many", || {
+        clients.iter_mut().position(|c| !c.is_silent_for(moment))
+    });
+    let failure = clients[refused].read().failure();
     assert_eq!(failure.sqlstate(), "53300");
     assert_eq!(failure.message(), "too many unauthenticated connections");
 }
