@@ -46,6 +46,20 @@ impl Header {
             total: length as usize + 1,
         }))
     }
+
+    /// How many of the first bytes are whole messages of this tag, none of them longer
+    /// than this.
+    pub fn run_of(tag: u8, bytes: &[u8], longest: u32) -> usize {
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..)
+            && let Ok(Some(header)) = Header::peek_within(rest, longest)
+            && header.tag == tag
+            && header.total <= rest.len()
+        {
+            at += header.total;
+        }
+        at
+    }
 }
 
 /// Appends a header for a body of `body_len` bytes.
@@ -65,6 +79,23 @@ mod tests {
         }
         let header = Header::peek(b"Q\0\0\0\x05x").unwrap().unwrap();
         assert_eq!((header.tag, header.total), (b'Q', 6));
+    }
+
+    #[test]
+    fn a_run_ends_before_what_is_not_like_it() {
+        let rows = b"D\0\0\0\x04D\0\0\0\x06xx";
+        let run = |rest: &[u8]| Header::run_of(b'D', &[rows, rest].concat(), 6);
+        for rest in [
+            &b""[..],
+            b"C\0\0\0\x04",
+            b"D\0\0\0",
+            b"D\0\0\0\x05",
+            b"D\0\0\0\x03",
+            b"D\0\0\0\x07xxx",
+        ] {
+            assert_eq!(run(rest), rows.len(), "{rest:?}");
+        }
+        assert_eq!(Header::run_of(b'd', rows, 6), 0);
     }
 
     #[test]

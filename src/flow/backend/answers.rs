@@ -81,7 +81,14 @@ impl Backend {
                 self.message(tag, body, session.as_deref_mut(), out, shared)?
                     .ok_or(ServerFault::Unexpected { tag: shown })?
             };
-            let end = at + header.total.min(bytes.len());
+            // The next ones of a result change nothing either.
+            let length = match deliver {
+                Deliver::Forward if is_data(tag) && whole.is_some() => {
+                    Header::run_of(header.tag, bytes, shared.bounds.longest)
+                }
+                _ => header.total.min(bytes.len()),
+            };
+            let end = at + length;
             let forward = match deliver {
                 Deliver::Forward => session.is_some(),
                 Deliver::Later => {
@@ -97,7 +104,7 @@ impl Backend {
             if forward {
                 out.forward(at..end);
             }
-            self.rest = header.total - (end - at);
+            self.rest = header.total.saturating_sub(length);
             self.rest_forward = forward;
             at = end;
             if self.rest == 0 {
@@ -114,7 +121,9 @@ impl Backend {
         use BackendTag as B;
         match (self.replies.front(), tag) {
             (Some(Reply::Query { .. }), B::RowDescription) => {}
-            (Some(Reply::Query { .. } | Reply::Execute { .. }), B::DataRow) => self.served(),
+            (Some(Reply::Query { .. } | Reply::Execute { .. }), tag) if is_data(tag) => {
+                self.served();
+            }
             (Some(Reply::Parse { own: false, .. }), B::ParseComplete)
             | (Some(Reply::Bind { .. }), B::BindComplete) => self.take_answered(),
             _ => return false,
@@ -653,6 +662,11 @@ fn must_be_whole(tag: BackendTag) -> bool {
             | BackendTag::CommandComplete
             | BackendTag::NotificationResponse
     )
+}
+
+/// What a result consists of: whether there is one more of them changes nothing.
+fn is_data(tag: BackendTag) -> bool {
+    matches!(tag, BackendTag::DataRow | BackendTag::CopyData)
 }
 
 /// The error's message with the client's name in place of the server's.
