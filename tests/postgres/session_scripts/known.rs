@@ -139,6 +139,19 @@ pub const REGRESSION: &[Known] = &[
     },
     Known {
         name: USED,
+        script: "guc",
+        lines: &[
+            "- SET",
+            "+ psql:guc.sql:171: ERROR:  42602: invalid configuration parameter name \"plpgsql.extra_foo_warnings\"",
+            "+ DETAIL:  \"plpgsql\" is a reserved prefix.",
+            "+ LOCATION:  find_option, guc.c:5718",
+            "- psql:guc.sql:172: WARNING:  42602: invalid configuration parameter name \"plpgsql.extra_foo_warnings\", removing it",
+            "- DETAIL:  \"plpgsql\" is now a reserved prefix.",
+            "- LOCATION:  MarkGUCPrefixReserved, guc.c:9795",
+        ],
+    },
+    Known {
+        name: USED,
         script: "temp",
         lines: &[
             "- psql:temp.sql:313: ERROR:  0A000: cannot PREPARE a transaction that has operated on temporary objects",
