@@ -15,9 +15,10 @@ use crate::wire::proxy::{self, Header, Progress};
 /// beyond. `None`: the socket's own addresses hold. Not cancel safe.
 pub(super) async fn told_addresses(
     stream: &mut Stream,
+    peer: PeerAddr,
     networks: &Networks,
 ) -> Result<Option<Addresses>, Failure> {
-    let peer = match stream.peer_addr() {
+    let peer = match peer {
         PeerAddr::Tcp(peer, _) if networks.contain(peer) => peer,
         _ => return Ok(None),
     };

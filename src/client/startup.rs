@@ -15,7 +15,7 @@ use super::task::Task;
 use super::{cancel, login, proxy, replication};
 use crate::admin;
 use crate::net::tls::{Acceptor, HandshakeError};
-use crate::net::{PeerAddr, Stream};
+use crate::net::{Addresses, PeerAddr, Stream};
 use crate::wire::build::Refusal;
 use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
 use crate::worker::{Newcomer, Seat, Worker};
@@ -41,16 +41,18 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         return refuse(stream, &refusal).await;
     };
     let (proved, arrived) = (Cell::new(false), Instant::now());
-    let (peer, peer_pid) = (Cell::new(stream.peer_addr()), stream.peer_pid());
+    let addresses = stream.addresses();
+    let (peer, peer_pid) = (Cell::new(addresses.peer), stream.peer_pid());
     let arrival = Arrival {
         newcomer,
         seat,
         end_point: None,
         proved: &proved,
+        addresses,
         peer: &peer,
     };
     let limit = terms.config.general.client_login_timeout.0;
-    let listed = worker.enlist_login(id, &stream);
+    let listed = worker.enlist_login(id, &stream, addresses);
     let mut names = Names::default();
     // Empty during a TLS handshake: whoever fails there can be told nothing.
     let mut stream = Some(stream);
@@ -151,6 +153,8 @@ pub(super) struct Arrival<'a> {
     pub end_point: Option<Arc<[u8]>>,
     /// To be set when it has proved who it is.
     pub proved: &'a Cell<bool>,
+    /// The socket's.
+    pub addresses: Addresses,
     /// Where it comes from; what a load balancer tells of that is to be put here.
     pub peer: &'a Cell<PeerAddr>,
 }
@@ -228,10 +232,9 @@ async fn begin(
 ) -> Result<Begun, Failure> {
     let terms = worker.terms();
     let networks = &terms.config.general.proxy_protocol_networks;
-    let told = proxy::told_addresses(present(slot)?, networks).await?;
-    if let Some(told) = told {
-        arrival.peer.set(told.peer);
-    }
+    let told = proxy::told_addresses(present(slot)?, arrival.addresses.peer, networks).await?;
+    let addresses = told.unwrap_or(arrival.addresses);
+    arrival.peer.set(addresses.peer);
     let tls = terms.tls.clients.clone();
     let first = first_packet(slot, tls.as_deref(), worker).await?;
     match first {
@@ -252,10 +255,8 @@ async fn begin(
             if matches!(slot, Some(Stream::Tls(_))) {
                 arrival.end_point = tls.and_then(|tls| tls.end_point());
             }
-            if let Some(told) = told {
-                let stream = slot.take();
-                *slot = stream.map(|stream| Stream::Proxied(Box::new((stream, told))));
-            }
+            let stream = slot.take();
+            *slot = stream.map(|stream| Stream::Known(Box::new((stream, addresses))));
             login::login(present(slot)?, startup, id, worker, arrival).await
         }
     }

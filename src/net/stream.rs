@@ -22,8 +22,9 @@ pub enum Stream {
     Unix(UnixStream),
     /// Boxed: others should not be larger for it.
     Tls(Box<TlsStream>),
-    /// One of the others, through a load balancer: with the addresses that it told.
-    Proxied(Box<(Stream, Addresses)>),
+    /// One of the others, with addresses that need not be asked for: the socket's, or
+    /// what a load balancer has told.
+    Known(Box<(Stream, Addresses)>),
 }
 
 /// Both ends of a connection.
@@ -88,7 +89,7 @@ impl Stream {
             Stream::Tcp(s) => Detached::Tcp(s.into_std()?),
             Stream::Unix(s) => Detached::Unix(s.into_std()?),
             Stream::Tls(s) => Detached::Tls(Box::new(s.detach()?)),
-            Stream::Proxied(inner) => return inner.0.detach(),
+            Stream::Known(inner) => return inner.0.detach(),
         })
     }
 
@@ -98,7 +99,7 @@ impl Stream {
         match self {
             Stream::Tcp(s) => Some(s.as_fd()),
             Stream::Unix(s) => Some(s.as_fd()),
-            Stream::Proxied(inner) => inner.0.file(),
+            Stream::Known(inner) => inner.0.file(),
             Stream::Tls(_) => None,
         }
     }
@@ -108,17 +109,37 @@ impl Stream {
         self.file().map(|file| file.as_raw_fd())
     }
 
-    /// The connection itself, without what a load balancer told of it.
+    /// The connection itself, without what is known of it.
     pub fn unwrapped(self) -> Stream {
         match self {
-            Stream::Proxied(inner) => inner.0,
+            Stream::Known(inner) => inner.0,
             other => other,
+        }
+    }
+
+    fn bare(&self) -> &Stream {
+        match self {
+            Stream::Known(inner) => &inner.0,
+            other => other,
+        }
+    }
+
+    /// Whether it came through a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.bare(), Stream::Unix(_))
+    }
+
+    /// Both ends.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            peer: self.peer_addr(),
+            local: self.local_addr(),
         }
     }
 
     /// The other end's address; behind a load balancer the client's.
     pub fn peer_addr(&self) -> PeerAddr {
-        if let Stream::Proxied(inner) = self {
+        if let Stream::Known(inner) = self {
             return inner.1.peer;
         }
         match self.tcp() {
@@ -129,7 +150,7 @@ impl Stream {
 
     /// Our end's address; behind a load balancer the one that the client knows.
     pub fn local_addr(&self) -> PeerAddr {
-        if let Stream::Proxied(inner) = self {
+        if let Stream::Known(inner) = self {
             return inner.1.local;
         }
         match self.tcp() {
@@ -143,7 +164,7 @@ impl Stream {
         match self {
             Stream::Tcp(s) => Some(s),
             Stream::Tls(s) => Some(s.socket()),
-            Stream::Proxied(inner) => inner.0.tcp(),
+            Stream::Known(inner) => inner.0.tcp(),
             Stream::Unix(_) => None,
         }
     }
@@ -152,7 +173,7 @@ impl Stream {
     pub fn encryption(&self) -> Option<Encryption> {
         match self {
             Stream::Tls(s) => s.encryption(),
-            Stream::Proxied(inner) => inner.0.encryption(),
+            Stream::Known(inner) => inner.0.encryption(),
             Stream::Tcp(_) | Stream::Unix(_) => None,
         }
     }
@@ -162,7 +183,7 @@ impl Stream {
     pub fn say_goodbye(&mut self) {
         match self {
             Stream::Tls(s) => s.say_goodbye(),
-            Stream::Proxied(inner) => inner.0.say_goodbye(),
+            Stream::Known(inner) => inner.0.say_goodbye(),
             Stream::Tcp(_) | Stream::Unix(_) => {}
         }
     }
@@ -170,8 +191,9 @@ impl Stream {
     /// Pid of the process at the other end of a Unix socket; 0 otherwise.
     pub fn peer_pid(&self) -> u32 {
         let cred = match self {
-            Stream::Tcp(_) | Stream::Tls(_) | Stream::Proxied(_) => return 0,
+            Stream::Tcp(_) | Stream::Tls(_) => return 0,
             Stream::Unix(s) => s.peer_cred(),
+            Stream::Known(inner) => return inner.0.peer_pid(),
         };
         let pid = cred.ok().and_then(|cred| cred.pid());
         pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
@@ -181,7 +203,8 @@ impl Stream {
     pub fn peer_uid(&self) -> Option<u32> {
         match self {
             Stream::Unix(s) => s.peer_cred().ok().map(|cred| cred.uid()),
-            Stream::Tcp(_) | Stream::Tls(_) | Stream::Proxied(_) => None,
+            Stream::Known(inner) => inner.0.peer_uid(),
+            Stream::Tcp(_) | Stream::Tls(_) => None,
         }
     }
 
@@ -190,7 +213,7 @@ impl Stream {
     pub fn peer_common_name(&self) -> Option<String> {
         match self {
             Stream::Tls(s) => s.peer_common_name(),
-            Stream::Proxied(inner) => inner.0.peer_common_name(),
+            Stream::Known(inner) => inner.0.peer_common_name(),
             Stream::Tcp(_) | Stream::Unix(_) => None,
         }
     }
@@ -200,7 +223,7 @@ impl Stream {
     pub fn peer_end_point(&self) -> Option<Vec<u8>> {
         match self {
             Stream::Tls(s) => s.peer_end_point(),
-            Stream::Proxied(inner) => inner.0.peer_end_point(),
+            Stream::Known(inner) => inner.0.peer_end_point(),
             Stream::Tcp(_) | Stream::Unix(_) => None,
         }
     }
@@ -211,7 +234,7 @@ impl Stream {
     pub async fn closed(&self) {
         loop {
             let mut byte = [MaybeUninit::uninit()];
-            let peeked = match (self, self.tcp()) {
+            let peeked = match (self.bare(), self.tcp()) {
                 (_, Some(s)) => s.readable().await.and_then(|()| {
                     s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte))
                 }),
@@ -237,7 +260,7 @@ impl Stream {
             Stream::Tcp(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
             Stream::Unix(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
             Stream::Tls(s) => return s.has_plaintext(),
-            Stream::Proxied(inner) => return inner.0.has_unread(),
+            Stream::Known(inner) => return inner.0.has_unread(),
         };
         peeked.is_ok_and(|n| n > 0)
     }
@@ -250,7 +273,7 @@ impl Stream {
             Stream::Tcp(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
             Stream::Unix(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
             Stream::Tls(_) => true,
-            Stream::Proxied(inner) => inner.0.may_be_readable(),
+            Stream::Known(inner) => inner.0.may_be_readable(),
         }
     }
 
@@ -270,7 +293,7 @@ impl Stream {
                 let read = Pin::new(&mut **s).poll_read(cx, &mut buffer);
                 read.map_ok(|()| buffer.filled().len())
             }
-            Stream::Proxied(inner) => inner.0.poll_read_some(cx, buffer),
+            Stream::Known(inner) => inner.0.poll_read_some(cx, buffer),
         }
     }
 }
@@ -304,7 +327,7 @@ impl AsyncRead for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Tls(s) => Pin::new(&mut **s).poll_read(cx, buf),
-            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_read(cx, buf),
+            Stream::Known(inner) => Pin::new(&mut inner.0).poll_read(cx, buf),
         }
     }
 }
@@ -319,7 +342,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => socket::poll_write(s, cx, buf),
             Stream::Unix(s) => socket::poll_write(s, cx, buf),
             Stream::Tls(s) => Pin::new(&mut **s).poll_write(cx, buf),
-            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_write(cx, buf),
+            Stream::Known(inner) => Pin::new(&mut inner.0).poll_write(cx, buf),
         }
     }
 
@@ -328,7 +351,7 @@ impl AsyncWrite for Stream {
             // Sockets have no buffer of their own to flush.
             Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
             Stream::Tls(s) => Pin::new(&mut **s).poll_flush(cx),
-            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_flush(cx),
+            Stream::Known(inner) => Pin::new(&mut inner.0).poll_flush(cx),
         }
     }
 
@@ -337,7 +360,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Tls(s) => Pin::new(&mut **s).poll_shutdown(cx),
-            Stream::Proxied(inner) => Pin::new(&mut inner.0).poll_shutdown(cx),
+            Stream::Known(inner) => Pin::new(&mut inner.0).poll_shutdown(cx),
         }
     }
 }

@@ -3,13 +3,12 @@
 use std::time::SystemTime;
 
 use crate::admin::snapshot::{ClientState, SocketRow};
-use crate::net::{PeerAddr, Stream};
+use crate::net::{Addresses, Stream};
 
 /// What is known of one.
 #[derive(Debug)]
 pub struct Login {
-    peer: PeerAddr,
-    local: PeerAddr,
+    addresses: Addresses,
     peer_pid: u32,
     descriptor: Option<i32>,
     since: SystemTime,
@@ -18,10 +17,9 @@ pub struct Login {
 }
 
 impl Login {
-    pub fn new(stream: &Stream) -> Login {
+    pub fn new(stream: &Stream, addresses: Addresses) -> Login {
         Login {
-            peer: stream.peer_addr(),
-            local: stream.local_addr(),
+            addresses,
             peer_pid: stream.peer_pid(),
             descriptor: stream.descriptor(),
             since: SystemTime::now(),
@@ -34,13 +32,14 @@ impl Login {
             true => ClientState::CancelRequest,
             false => ClientState::Login,
         };
+        let Addresses { peer, local } = self.addresses;
         SocketRow {
             user: "(nouser)".to_owned(),
             database: "(nodb)".to_owned(),
-            addr: self.peer.host(),
-            port: self.peer.port(),
-            local_addr: self.local.host(),
-            local_port: self.local.port(),
+            addr: peer.host(),
+            port: peer.port(),
+            local_addr: local.host(),
+            local_port: local.port(),
             remote_pid: self.peer_pid,
             worker,
             fd: self.descriptor,

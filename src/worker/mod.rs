@@ -42,7 +42,7 @@ use crate::admin::snapshot::{ClientState, Snapshot};
 use crate::admin::view::ConsoleView;
 use crate::client::{self, CancelKey, ClientInfo, Order};
 use crate::config::PoolConfig;
-use crate::net::Stream;
+use crate::net::{Addresses, Stream};
 use crate::pool::{Ledger, PoolName};
 use crate::process::Handle;
 use crate::server::login::Credential;
@@ -170,7 +170,7 @@ impl Worker {
         database: &str,
         user: &str,
     ) -> Result<Admission, Refusal> {
-        let local = matches!(stream, Stream::Unix(_));
+        let local = stream.is_unix();
         if self.closed.get() || self.turning_away.get() && local {
             return Err(Refusal::fatal("57P01", "pooler is shutting down"));
         }
@@ -229,8 +229,14 @@ impl Worker {
     }
 
     /// Makes a connection known that has not logged in.
-    pub fn enlist_login(self: &Rc<Self>, id: u64, stream: &Stream) -> ListedLogin {
-        self.logins.borrow_mut().insert(id, Login::new(stream));
+    pub fn enlist_login(
+        self: &Rc<Self>,
+        id: u64,
+        stream: &Stream,
+        addresses: Addresses,
+    ) -> ListedLogin {
+        let login = Login::new(stream, addresses);
+        self.logins.borrow_mut().insert(id, login);
         ListedLogin(self.clone(), id)
     }
 
