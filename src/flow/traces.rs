@@ -300,14 +300,15 @@ impl Traces {
         if self.lists(names) {
             parts.push(STATEMENTS.to_vec());
         }
-        let mut question = Vec::new();
+        let mut question = parts.join(&b" UNION ALL "[..]);
         if self.alters_code && !suspects.are_unknown() {
-            parts.push(format!("SELECT * FROM ({SUSPECTS}) suspects").into_bytes());
-            // It would take longer than the query.
-            question.extend_from_slice(b"SET LOCAL jit = off; ");
+            // To compile it would take longer than to run it. Behind the rest, which
+            // must find the client's value.
+            let separator = if question.is_empty() { "" } else { "; " };
+            let look = format!("{separator}SET LOCAL jit = off; {SUSPECTS}");
+            question.extend_from_slice(look.as_bytes());
         }
-        question.extend_from_slice(&parts.join(&b" UNION ALL "[..]));
-        (!parts.is_empty()).then_some(question)
+        (!question.is_empty()).then_some(question)
     }
 
     /// What is there now. `known` as in [`Traces::question`]; `finding`: the

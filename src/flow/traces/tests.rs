@@ -222,3 +222,16 @@ fn what_is_reset_is_again_what_the_client_began_with() {
     let kept = client(&["reset all", "set timezone = 'UTC'"]);
     assert_eq!(kept, ["UTC", "1MB", "off"]);
 }
+
+/// What pgweir sets in order to ask is not taken for what the client has set.
+#[test]
+fn settings_are_asked_for_ahead_of_what_takes_another_one() {
+    let function = "create function f() returns text language sql \
+        as 'select set_config(''work_mem'', ''1MB'', false)'";
+    let question = Server::new().runs(function).runs("do ''").question();
+    let question = question.unwrap();
+    let [settings, jit] = ["FROM pg_settings", "SET LOCAL jit"].map(|part| question.find(part));
+    assert!(settings.is_some() && settings < jit, "{question}");
+    let alone = Server::new().runs(function).question().unwrap();
+    assert!(alone.starts_with("SET LOCAL jit = off; "), "{alone}");
+}
