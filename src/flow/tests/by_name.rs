@@ -1,5 +1,7 @@
 //! Texts that go by the names of prepared statements.
 
+use std::slice::from_ref;
+
 use super::messages::*;
 use super::phrases::missing;
 use super::script::Script;
@@ -53,6 +55,17 @@ fn nothing_is_brought_without_need() {
     for script in [Script::new(), Script::new().carrying().not_following()] {
         script.passes(&[query(VIEW)]).run();
     }
+}
+
+/// Alone it is answered by pgweir.
+#[test]
+fn deallocate_among_other_statements_finds_the_clients_own() {
+    let text = query("select 1; deallocate s");
+    let answer = [complete("SELECT 1"), complete("DEALLOCATE"), ready('I')];
+    with_statements()
+        .sends(from_ref(&text), &[ahead(), text.clone()], &[])
+        .gives(&[ahead_answered(), answer.concat()], &answer)
+        .run_whole();
 }
 
 #[test]

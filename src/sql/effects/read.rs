@@ -5,6 +5,7 @@ use std::iter;
 use super::literal::literal;
 use super::suspects::may_hide;
 use super::{Effects, Features};
+use crate::sql::keyword::{Command, classify};
 use crate::sql::lexer::{Dialect, TokenKind};
 use crate::sql::statements::Statements;
 use crate::sql::tokens::{Token, Tokens};
@@ -19,6 +20,8 @@ pub(super) fn effects(text: &[u8], dialect: Dialect) -> Effects {
         let mut tokens = Tokens::new(statement.text, dialect);
         begin(&mut effects, &mut tokens);
         effects.alters_code |= effects.makes_code && may_hide(statement.text);
+        effects.names_statements |=
+            deallocates(statement.text, dialect) && !deallocates(text, dialect);
         let mut all = Tokens::new(statement.text, dialect);
         words(&mut effects, &mut all);
     }
@@ -87,6 +90,12 @@ fn begin(effects: &mut Effects, tokens: &mut Tokens<'_>) {
 fn prepared(effects: &mut Effects) {
     effects.leaves |= Features::PREPARE;
     effects.names_statements = true;
+}
+
+/// Whether it is DEALLOCATE of one name, and nothing else: where the client has given
+/// the name by Parse, that is answered by pgweir (`flow/session/own.rs`).
+fn deallocates(text: &[u8], dialect: Dialect) -> bool {
+    matches!(classify(text, dialect), Command::Deallocate(_))
 }
 
 /// Whether the view is named anywhere, the body of a `DO` included.

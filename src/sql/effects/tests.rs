@@ -257,11 +257,19 @@ fn statements_by_their_names() {
             "{text}"
         );
     }
+    for text in [
+        "select 1; deallocate p",
+        "deallocate p; deallocate prepare q",
+    ] {
+        assert!(of(text).names_statements, "{text}");
+    }
     assert!(!of("do $$ begin execute 'select 1'; end $$").names_statements);
     for text in [
         "grant execute on function f to bob",
         "create trigger t before insert on u execute function f()",
         "deallocate p",
+        " ; DEALLOCATE PREPARE p; ",
+        "deallocate all; select 1",
         "do 'begin end'",
     ] {
         assert!(!of(text).names_statements, "{text}");
