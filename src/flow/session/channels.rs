@@ -94,6 +94,12 @@ impl Channels {
                 self.failed = false;
             }
             (b"COMMIT", _) => self.commit(),
+            // What comes behind it before the next Sync is another transaction
+            // (postgres.c, XACT_FLAGS_NEEDIMMEDIATECOMMIT).
+            (b"DISCARD ALL", _) => {
+                self.done.push(Act::UnlistenAll);
+                self.commit();
+            }
             (b"ROLLBACK" | b"PREPARE TRANSACTION", _) => self.roll_back(),
             (_, Some(Act::Release(name))) => {
                 // Those within it go with it, and all of them if it is older.
@@ -431,6 +437,7 @@ mod tests {
         );
         assert_eq!(heard(&[before, gone]), "d");
         assert_eq!(heard(&[before, ("discard all", "DISCARD ALL, Zi")]), "");
+        assert_eq!(heard(&[before, ("discard all", "DISCARD ALL, E, Zi")]), "");
     }
 
     #[test]
