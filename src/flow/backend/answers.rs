@@ -157,11 +157,8 @@ impl Backend {
                         self.note_notice();
                         self.is_own_next()
                     }
-                    _ => {
-                        // It comes from the connection that listens for all.
-                        matches!(self.replies.front(), Some(Reply::Own { .. }))
-                            || self.is_heard_twice(body, session.as_deref())
-                    }
+                    // It comes from the connection that listens for all.
+                    _ => self.is_heard_twice(body, session.as_deref()),
                 };
                 Ok(Some(Deliver::forward_unless(own)))
             }

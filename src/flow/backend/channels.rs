@@ -45,12 +45,23 @@ impl Backend {
     /// connection hears, too: one of a LISTEN that is not over here yet, or of one that
     /// no text has shown since.
     pub(super) fn is_heard_twice(&self, body: &[u8], session: Option<&Session>) -> bool {
+        let unlistens = matches!(self.replies.front(), Some(Reply::Own { .. }));
+        if unlistens && !self.may_listen_unseen() {
+            return true;
+        }
         let Some((channel, _)) = body.get(4..).and_then(names::split_nul) else {
             return false;
         };
         let channels = session.and_then(Session::channels);
         channels.is_some_and(|channels| channels.heard().contains(channel))
             || self.listens.iter().any(|other| **other == *channel)
+    }
+
+    /// Whether its client may have a LISTEN here that no text has shown: only this
+    /// connection hears what comes then, whatever the server is being asked.
+    fn may_listen_unseen(&self) -> bool {
+        let feared = self.traces.as_ref().map(|traces| traces.feared());
+        (self.pins | feared.unwrap_or_default()).contains(Features::LISTEN)
     }
 
     /// What a statement that has ended has done to its client's channels.

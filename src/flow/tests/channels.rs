@@ -33,6 +33,23 @@ fn the_server_answers_and_listens_no_longer() {
         .run();
 }
 
+/// Nobody else listens for a DO that may have said LISTEN, also not while the server is
+/// asked something by pgweir.
+#[test]
+fn what_may_be_heard_unseen_is_not_withheld() {
+    Script::new()
+        .carrying()
+        .passes(&[query("do 'begin listen channel; end'")])
+        .answers(&[complete("DO"), ready('I')])
+        .passes_behind("DISCARD SEQUENCES", "select currval('s')")
+        .gives(
+            &[complete("DISCARD SEQUENCES"), notification(), ready('I')],
+            &[notification()],
+        )
+        .answers(&[row("1"), complete("SELECT 1"), ready('I')])
+        .run();
+}
+
 #[test]
 fn what_was_sent_before_is_over_when_it_listens() {
     Script::new()
