@@ -119,6 +119,11 @@ impl Reply {
         matches!(self, Reply::Own { query, .. } if *query == guard)
     }
 
+    /// Whether it is the reply to what may do anything, and is answered without a Sync.
+    fn is_simple(&self) -> bool {
+        matches!(self, Reply::Query { .. } | Reply::FunctionCall)
+    }
+
     fn changes_a_name(&self) -> bool {
         match self {
             Reply::Parse { id, .. } => *id != 0,
@@ -144,8 +149,11 @@ impl Reply {
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     queue: VecDeque<Reply>,
+    // Counted, because each message of a pipeline asks.
     /// How many entries change what a name means.
     names: usize,
+    /// How many are simple queries or function calls.
+    simple: usize,
 }
 
 impl Replies {
@@ -177,12 +185,14 @@ impl Replies {
 
     pub fn push(&mut self, reply: Reply) {
         self.names += usize::from(reply.changes_a_name());
+        self.simple += usize::from(reply.is_simple());
         self.queue.push_back(reply);
     }
 
     pub fn pop(&mut self) -> Option<Reply> {
         let reply = self.queue.pop_front()?;
         self.names -= usize::from(reply.changes_a_name());
+        self.simple -= usize::from(reply.is_simple());
         Some(reply)
     }
 
@@ -194,6 +204,7 @@ impl Replies {
         let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
         let skipped: Vec<_> = skipped.rev().collect();
         self.names -= skipped.iter().filter(|r| r.changes_a_name()).count();
+        self.simple -= skipped.iter().filter(|r| r.is_simple()).count();
         (skipped, sync.is_some())
     }
 
@@ -244,8 +255,7 @@ impl Replies {
     /// Whether something is under way that may do anything, and answers without a
     /// Sync.
     pub fn owe_simple_query(&self) -> bool {
-        let simple = |r: &Reply| matches!(r, Reply::Query { .. } | Reply::FunctionCall);
-        self.queue.iter().any(simple)
+        self.simple > 0
     }
 
     fn before_last_sync(&self, wanted: impl Fn(&Reply) -> bool) -> bool {
@@ -311,4 +321,27 @@ pub(super) struct CopyInSyncs {
     pub end_sent: bool,
     /// So is the Sync after it.
     pub sync_follows: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn simple_queries_are_owed_until_they_are_answered_or_skipped() {
+        let mut replies = Replies::default();
+        replies.push(Reply::Sync);
+        assert!(!replies.owe_simple_query());
+        replies.push(Reply::FunctionCall);
+        replies.push(Reply::FunctionCall);
+        replies.push(Reply::Sync);
+        assert!(replies.owe_simple_query());
+        replies.pop();
+        replies.pop();
+        assert!(replies.owe_simple_query());
+        replies.skip_to_sync();
+        assert!(!replies.owe_simple_query());
+        replies.pop();
+        assert!(replies.is_empty());
+    }
 }
