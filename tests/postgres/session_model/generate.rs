@@ -6,6 +6,7 @@ use rand::seq::IndexedRandom;
 use super::content::STARTUP;
 use super::statements::Statements;
 use super::step::{Action, Step};
+use super::twin::State;
 use crate::support::Frontend;
 
 pub const CLIENTS: usize = 7;
@@ -14,6 +15,8 @@ pub struct Generator {
     texts: Statements,
     /// Whose defaults may be others than the server's.
     came_with: [bool; CLIENTS],
+    /// Who has said UNLISTEN in its transaction.
+    unlistens: [bool; CLIENTS],
 }
 
 type Make = fn(&mut Generator, usize) -> Step;
@@ -40,24 +43,31 @@ impl Generator {
         Generator {
             texts: Statements::new(seed, sequences),
             came_with: [false; CLIENTS],
+            unlistens: [false; CLIENTS],
         }
     }
 
     /// The next step, of clients in these states.
-    pub fn step(&mut self, states: &[char]) -> Step {
+    pub fn step(&mut self, states: &[State]) -> Step {
         self.texts.serial += 1;
         let client = self.texts.random.random_range(0..CLIENTS);
         if self.texts.chance(5) {
-            return self.let_go(client, states[client]);
+            return self.let_go(client, states[client].status);
         }
         let shape = SHAPES.choose_weighted(&mut self.texts.random, |(weight, _)| *weight);
         let (_, make) = shape.unwrap();
         let step = make(self, client);
-        // A server connection that lacks the statement cannot describe it then.
-        match states[client] == 'E' && step.text.starts_with("describe ") {
-            true => self.step(states),
-            false => step,
+        let state = states[client];
+        let unlistens =
+            (state.status != 'I' && self.unlistens[client]) || step.text.contains("unlisten");
+        // What UNLISTEN does depends on who has listened on a connection before
+        // (async.c, Async_Unlisten).
+        let is_chance = unlistens && step.text.contains("prepare transaction");
+        if is_chance || differs_by_nature(&step, state) {
+            return self.step(states);
         }
+        self.unlistens[client] = unlistens;
+        step
     }
 
     /// Otherwise all clients would keep their server connections in the end.
@@ -92,7 +102,11 @@ impl Generator {
             .map(|(name, values)| (*name, one(values)))
             .collect();
         self.came_with[client] = !parameters.is_empty();
-        let sql = self.texts.any();
+        let mut sql = self.texts.any();
+        while commits(&sql) {
+            // What nobody waits for is cancelled.
+            sql = self.texts.any();
+        }
         let unfinished = match self.texts.random.random_range(0..4) {
             0 => Frontend::new().run(&sql, &[]),
             1 => Frontend::new().parse("n1", &sql),
@@ -199,11 +213,13 @@ impl Generator {
         let name = self.texts.one(&["n1", "n1", "n2", "n3", "p1"]);
         let (sent, text) = match self.texts.random.random_range(0..10) {
             0..3 => {
+                // All can be parsed at any time: in the middle of a request there is
+                // no room to find out.
                 let sql = self.texts.one(&[
                     "select $1::text || current_setting('work_mem')",
-                    "select * from planned where b <> $1::text order by 1",
-                    "select a, $1::text from kept order by 1, 2 limit 3",
-                    "insert into kept values (4, $1)",
+                    "select * from public.planned where b <> $1::text order by 1",
+                    "select a, $1::text from public.kept order by 1, 2 limit 3",
+                    "insert into public.kept values (4, $1)",
                     "select set_config('work_mem', '1MB', false), $1::text",
                     "selekt $1",
                     "select timestamptz '2024-01-01 00:00:00+00', $1::text",
@@ -327,4 +343,23 @@ impl Generator {
         };
         Step::send(client, "function", vec![sent], 1, text.to_owned())
     }
+}
+
+/// Whether a text does what lasts before the next Sync comes.
+fn commits(sql: &str) -> bool {
+    let words = ["commit", "prepared '", "prepare transaction"];
+    sql == "end" || words.iter().any(|word| sql.contains(word))
+}
+
+/// Whether the step is about statements in a way of which the answer cannot be the same.
+fn differs_by_nature(step: &Step, state: State) -> bool {
+    // A server connection cannot be told of statements: not to describe one, nor ahead
+    // of a text that itself ends the transaction.
+    let failed = state.status == 'E'
+        && (step.text.starts_with("describe ") || step.kind == "batch" && step.goes_by_names());
+    // An error directly, unless they are parsed again.
+    let stale = state.status != 'I' && state.has_stale && step.may_use_names();
+    let differs = failed || stale || (step.alters_columns() && step.may_use_names());
+    // What is sent before leaving is not answered.
+    differs && step.kind != "reconnect"
 }

@@ -200,7 +200,7 @@ impl Statements {
             "select missing from planned",
             "execute missing",
             "set nothing = 1",
-            "begin; set local statement_timeout = '5ms'; select pg_sleep(0.05)",
+            "begin; set local statement_timeout = '100ms'; select pg_sleep(1)",
             "load 'missing'",
             "select 'cut off",
         ])

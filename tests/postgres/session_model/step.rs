@@ -46,9 +46,21 @@ impl Step {
         words.iter().any(|word| self.text.contains(word))
     }
 
+    /// Whether its texts name statements.
+    pub fn goes_by_names(&self) -> bool {
+        let words = ["prepare", "execute", "deallocate"];
+        words.iter().any(|word| self.text.contains(word))
+    }
+
     /// Whether it may run a statement that has a name.
     pub fn may_use_names(&self) -> bool {
-        let words = ["run", "execute", "n1", "n2", "n3"];
+        let words = ["run", "execute", "n1", "n2", "n3", "p1"];
+        words.iter().any(|word| self.text.contains(word))
+    }
+
+    /// Whether it may change the columns of what others have prepared.
+    pub fn alters_columns(&self) -> bool {
+        let words = ["alter table planned", "commit prepared"];
         words.iter().any(|word| self.text.contains(word))
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::step::{Action, Step};
@@ -17,10 +18,23 @@ pub struct Twins<'a> {
     admins: [RawClient; 2],
 }
 
+/// What a client's next step depends on.
+#[derive(Clone, Copy)]
+pub struct State {
+    /// Of its transaction, as ReadyForQuery has it.
+    pub status: char,
+    /// Columns may have changed of what it has prepared.
+    pub has_stale: bool,
+}
+
 struct Pair {
     direct: Client,
     pooled: Client,
-    status: char,
+    state: State,
+    /// Its transaction may change columns.
+    alters: bool,
+    /// Statements that were parsed again for the direct client only.
+    renewed: HashSet<String>,
     /// It may listen to some channels on its server connection, to others elsewhere:
     /// only those of each are in order.
     listens_unseen: bool,
@@ -42,15 +56,14 @@ impl<'a> Twins<'a> {
         }
     }
 
-    /// The clients' transaction states, as ReadyForQuery has them.
-    pub fn states(&self) -> Vec<char> {
-        self.pairs.iter().map(|pair| pair.status).collect()
+    pub fn states(&self) -> Vec<State> {
+        self.pairs.iter().map(|pair| pair.state).collect()
     }
 
     pub fn play(&mut self, step: &Step) -> Result<(), String> {
         let pair = &mut self.pairs[step.client];
-        if step.may_use_names() && pair.status == 'I' {
-            pair.direct.renew();
+        if step.may_use_names() && pair.state.status == 'I' {
+            pair.renew(step.goes_by_names());
         }
         pair.listens_unseen |= step.text.contains("execute 'listen");
         match &step.action {
@@ -64,10 +77,22 @@ impl<'a> Twins<'a> {
                 self.pairs[step.client] = Pair::new(self.pooler, parameters)?;
             }
         }
+        self.note_changes(step);
         if step.may_notify() {
             self.same_notifications()?;
         }
         Ok(())
+    }
+
+    /// Until its transaction has ended, others do not see what a step has changed.
+    fn note_changes(&mut self, step: &Step) {
+        let pair = &mut self.pairs[step.client];
+        if pair.alters || step.alters_columns() {
+            pair.alters = pair.state.status != 'I';
+            for pair in &mut self.pairs {
+                pair.state.has_stale = true;
+            }
+        }
     }
 
     /// What sessions hold goes a moment after them.
@@ -98,7 +123,7 @@ impl<'a> Twins<'a> {
         for (number, pair) in self.pairs.iter_mut().enumerate() {
             // In a transaction none is delivered.
             let start = Instant::now();
-            while pair.status == 'I' {
+            while pair.state.status == 'I' {
                 pair.send(&[Frontend::new().query("")], 1)?;
                 let heard = |client: &Client| {
                     let mut heard = client.notifications.clone();
@@ -148,7 +173,12 @@ impl Pair {
                 Ok(Pair {
                     direct: client(direct),
                     pooled: client(pooled),
-                    status: 'I',
+                    state: State {
+                        status: 'I',
+                        has_stale: false,
+                    },
+                    alters: false,
+                    renewed: HashSet::new(),
                     listens_unseen: false,
                 })
             }
@@ -156,6 +186,36 @@ impl Pair {
                 same("login", &direct.err(), &pooled.err())?;
                 Pair::new(pooler, &[])
             }
+        }
+    }
+
+    /// Parses statements anew whose columns others have changed: pgweir does so,
+    /// without a word, where a client that goes directly gets an error. Whose statements
+    /// the server knows by the client's names (`by_name`) gets it from pgweir, too.
+    fn renew(&mut self, by_name: bool) {
+        let for_pooled = by_name && !self.renewed.is_empty();
+        if !self.state.has_stale && !for_pooled {
+            return;
+        }
+        let sql = "select name, statement from pg_prepared_statements where not from_sql";
+        for row in self.direct.ask(&Frontend::new().query(sql)).rows() {
+            let name = row[0].as_deref().unwrap();
+            let anew = Frontend::new().close(b'S', name);
+            let anew = anew.parse(name, row[1].as_deref().unwrap()).sync();
+            let described = self
+                .direct
+                .ask(&Frontend::new().describe(b'S', name).sync());
+            if described.errors().iter().any(|e| e.sqlstate() == "0A000") {
+                self.direct.ask(&anew);
+                self.renewed.insert(name.to_owned());
+            }
+            if by_name && self.renewed.contains(name) {
+                self.pooled.ask(&anew);
+            }
+        }
+        self.state.has_stale = false;
+        if by_name {
+            self.renewed.clear();
         }
     }
 
@@ -196,7 +256,7 @@ impl Pair {
         let last = expected.last().filter(|last| is_last(last));
         let last = last.ok_or_else(|| format!("no end of the answer {tags}"))?;
         if last.tag == b'Z' {
-            self.status = last.body[0] as char;
+            self.state.status = last.body[0] as char;
         }
         same(
             "parameters",
@@ -207,20 +267,6 @@ impl Pair {
 }
 
 impl Client {
-    /// Parses statements anew whose columns others have changed: pgweir does so,
-    /// without a word, where a client that goes directly gets an error.
-    fn renew(&mut self) {
-        let sql = "select name, statement from pg_prepared_statements where not from_sql";
-        for row in self.ask(&Frontend::new().query(sql)).rows() {
-            let name = row[0].as_deref().unwrap();
-            let answer = self.ask(&Frontend::new().describe(b'S', name).sync());
-            if answer.errors().iter().any(|e| e.sqlstate() == "0A000") {
-                let anew = Frontend::new().close(b'S', name);
-                self.ask(&anew.parse(name, row[1].as_deref().unwrap()).sync());
-            }
-        }
-    }
-
     fn ask(&mut self, sent: &Frontend) -> Answer {
         self.raw.send(sent);
         Answer {
