@@ -19,13 +19,13 @@ WITH RECURSIVE bodies AS MATERIALIZED (
 ), direct AS (
     SELECT oid FROM bodies
     WHERE body ~ 'set|temp|advisory|execute|hold|listen|prepare|load|discard|deallocate' AND (
-        body ~ '\m(set_config|set_limit|setseed|temp|temporary|pg_temp\w*|hold|pg_(try_)?advisory_(un)?lock\w*|execute)\M'
-        OR body ~ '(^|;|\m(begin|then|else|loop)\M)\s*(set|reset|discard|listen|unlisten|prepare|load|deallocate)\M')
+        body ~ E'\\m(set_config|set_limit|setseed|temp|temporary|pg_temp\\w*|hold|pg_(try_)?advisory_(un)?lock\\w*|execute)\\M'
+        OR body ~ E'(^|;|\\m(begin|then|else|loop)\\M)\\s*(set|reset|discard|listen|unlisten|prepare|load|deallocate)\\M')
     UNION ALL
-    SELECT relation FROM trees WHERE tree ~ ':funcid (2078|1599|288\d|3089|309[012])\M'
+    SELECT relation FROM trees WHERE tree ~ E':funcid (2078|1599|288\\d|3089|309[012])\\M'
 ), names AS (
     -- Of a name with other characters the first word.
-    SELECT pg_catalog.split_part(pg_catalog.ltrim(pg_catalog.regexp_replace(pg_catalog.lower(name), '[^\w$]', ' ', 'g')), ' ', 1) AS word,
+    SELECT pg_catalog.split_part(pg_catalog.ltrim(pg_catalog.regexp_replace(pg_catalog.lower(name), E'[^\\w$]', ' ', 'g')), ' ', 1) AS word,
         pg_catalog.array_agg(oid) AS oids
     FROM (
         SELECT oid, name FROM bodies
@@ -62,5 +62,5 @@ WITH RECURSIVE bodies AS MATERIALIZED (
 )
 SELECT '!' || name, NULL FROM functions
 UNION ALL SELECT '!' || c.relname, NULL FROM few JOIN pg_catalog.pg_class c USING (oid)
-UNION ALL SELECT '%' || m[1], NULL FROM functions, pg_catalog.regexp_matches(body, 'set_config\s*\(\s*''([^'']+)''', 'g') m
+UNION ALL SELECT '%' || m[1], NULL FROM functions, pg_catalog.regexp_matches(body, E'set_config\\s*\\(\\s*''([^'']+)''', 'g') m
 UNION ALL SELECT '!*', NULL FROM functions f JOIN pg_catalog.pg_event_trigger e ON e.evtfoid = f.oid

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sql::tokens::Tokens;
 
 /// Without the values.
 fn of(text: &str) -> Effects {
@@ -473,4 +474,19 @@ fn a_glance_finds_every_first_word() {
             assert!(!may_matter(text.as_bytes()), "{text}");
         }
     }
+}
+
+/// It is asked in sessions that have `standard_conforming_strings = off`, too.
+#[test]
+fn the_question_for_suspects_is_the_same_whatever_strings_conform_to() {
+    let mut tokens = Tokens::new(SUSPECTS.as_bytes(), Dialect::default());
+    let mut escaped = 0;
+    while let Some(token) = tokens.advance() {
+        if token.is_string() && token.text.contains(&b'\\') {
+            let text = String::from_utf8_lossy(token.text);
+            assert!(text.starts_with('E'), "{text}");
+            escaped += 1;
+        }
+    }
+    assert!(escaped > 3, "{escaped}");
 }
