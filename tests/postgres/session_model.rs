@@ -87,7 +87,8 @@ impl<'a> World<'a> {
             admin.query(&format!("create database {name} template model owner app"));
             let set = |what: &str| format!("alter database {name} set {what}");
             // Who waits for a lock waits for one who does not go on meanwhile.
-            admin.query(&set("lock_timeout = '30ms'"));
+            // Who commits a NOTIFY waits for all others that do, of any database.
+            admin.query(&set("lock_timeout = '100ms'"));
             // A connection that has heard a setting's name does not forget it.
             for custom in CUSTOM {
                 admin.query(&set(&format!("{custom} = ''")));
