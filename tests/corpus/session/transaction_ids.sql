@@ -12,7 +12,7 @@ begin isolation level repeatable read;
 select pg_export_snapshot() is not null;
 commit;
 select txid_snapshot_xmin(txid_current_snapshot()) > 0;
-select pg_my_temp_schema() = 0;
+select case pg_my_temp_schema() when 0 then 'none' else 'one' end as temporary_schema;
 select inet_client_addr(), inet_server_addr();
 select current_query();
 select pg_is_in_recovery();

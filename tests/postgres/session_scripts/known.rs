@@ -100,6 +100,11 @@ pub const OWN: &[Known] = &[
         ],
     },
     Known {
+        name: USED,
+        script: "transaction_ids",
+        lines: &["-  none", "+  one"],
+    },
+    Known {
         name: "plans whose type is gone",
         script: "types",
         lines: &[
