@@ -44,7 +44,7 @@ pub use session::{
 };
 pub use statements::{Statement, Statements, Text, Texts};
 pub use values::Values;
-pub use watchlist::{LatestSuspects, Watchlist};
+pub use watchlist::{Asked, LatestSuspects, Watchlist};
 pub use written::{Bytes, WrittenParams};
 
 use crate::config::Settings;

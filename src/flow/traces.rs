@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backend::{Finding, Lapse};
 use super::params::{Params, ROLE, is_fixed};
 use super::values::Values;
+use super::watchlist::Asked;
 use crate::sql::effects::{Assignment, Effects, Features, SUSPECTS, Suspects};
 use crate::sql::{Encoding, quote_literal};
 use crate::wire::{FrontendTag, names};
@@ -62,6 +63,8 @@ pub(super) struct Traces {
     failed: bool,
     /// The question is on its way.
     pub asked: bool,
+    /// With it that for suspects.
+    pub suspects_asked: Asked,
     /// What is at the server's default until then, or the next request.
     pub lapses: Vec<Lapse>,
     /// Settings that the server has reported since, and what they were before.

@@ -1,19 +1,25 @@
 //! A database's suspects as all workers know them.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::sql::effects::Suspects;
 
-/// The last answer, for all workers.
+/// The answer to the last question, for all workers.
 #[derive(Debug, Default)]
 pub struct LatestSuspects {
     version: AtomicU32,
+    questions: AtomicU64,
     /// Somebody was told that they are not known one by one.
     warned: AtomicBool,
-    suspects: Mutex<Arc<Suspects>>,
+    suspects: Mutex<(Asked, Arc<Suspects>)>,
 }
+
+/// Which question an answer is to: what a later one was asked for, an earlier one may
+/// not have found yet, whichever is answered first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked(u64);
 
 /// One worker's view of it: nothing is locked unless there is a new answer.
 #[derive(Debug, Default)]
@@ -52,16 +58,24 @@ impl Watchlist {
         if self.seen.replace(version) != version {
             let suspects = self.latest.suspects.lock();
             let suspects = suspects.unwrap_or_else(PoisonError::into_inner);
-            self.any.set(!suspects.is_empty());
-            self.suspects.replace(suspects.clone());
+            self.any.set(!suspects.1.is_empty());
+            self.suspects.replace(suspects.1.clone());
         }
     }
 
-    /// It has answered.
-    pub fn replace(&self, suspects: Suspects) {
+    /// The database is about to be asked.
+    pub fn ask(&self) -> Asked {
+        Asked(self.latest.questions.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// It has answered that.
+    pub fn replace(&self, asked: Asked, suspects: Suspects) {
         let latest = self.latest.suspects.lock();
-        *latest.unwrap_or_else(PoisonError::into_inner) = Arc::new(suspects);
-        self.latest.version.fetch_add(1, Ordering::Release);
+        let mut latest = latest.unwrap_or_else(PoisonError::into_inner);
+        if latest.0 <= asked {
+            *latest = (asked, Arc::new(suspects));
+            self.latest.version.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Whether this is the first time that anybody asks.
@@ -82,9 +96,23 @@ mod tests {
         assert!(!there.are_in(b"f()"));
         let mut suspects = Suspects::default();
         suspects.add(b"!f");
-        here.replace(suspects);
+        here.replace(here.ask(), suspects);
         assert!(there.are_in(b"f()") && here.are_in(b"f()"));
-        here.replace(Suspects::default());
+        here.replace(here.ask(), Suspects::default());
         assert!(!there.are_in(b"f()"));
+    }
+
+    /// As when one worker opens a connection while a client of another creates a function.
+    #[test]
+    fn a_late_answer_does_not_undo_a_later_question() {
+        let latest = Arc::new(LatestSuspects::default());
+        let here = Watchlist::new(latest.clone());
+        let there = Watchlist::new(latest);
+        let (before, after) = (there.ask(), here.ask());
+        let mut suspects = Suspects::default();
+        suspects.add(b"!f");
+        here.replace(after, suspects);
+        there.replace(before, Suspects::default());
+        assert!(there.are_in(b"f()") && here.are_in(b"f()"));
     }
 }

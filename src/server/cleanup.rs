@@ -123,7 +123,8 @@ pub async fn look_for_suspects(server: &mut Server, pool: &Pool) -> Result<(), C
             warn!(%conn, "what functions, triggers and views leave in sessions is not followed: \
                 that needs PostgreSQL {OLDEST}; a client that uses such ones wants pool_mode = session");
         }
-        pool.suspects.replace(Suspects::unknown());
+        pool.suspects
+            .replace(pool.suspects.ask(), Suspects::unknown());
         return Ok(());
     }
     let mut out = Vec::new();

@@ -84,6 +84,9 @@ impl Backend {
             return self.conclude(None, session, to_client, shared);
         };
         traces.asked = true;
+        if traces.alters_code {
+            traces.suspects_asked = shared.suspects.ask();
+        }
         add(&shared.counters.state_question_count, 1);
         self.finding = Some(Box::default());
         self.own_query(OwnQuery::Stock, &question, out);
@@ -140,7 +143,7 @@ impl Backend {
                     suspects.add(name);
                 }
             }
-            shared.suspects.replace(suspects);
+            shared.suspects.replace(traces.suspects_asked, suspects);
         }
         if let Some(finding) = finding.filter(|_| traces.lists(self.has_clients_names())) {
             let rows = finding.rows.iter();
