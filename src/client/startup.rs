@@ -15,7 +15,7 @@ use super::task::Task;
 use super::{cancel, login, proxy, replication};
 use crate::admin;
 use crate::net::tls::{Acceptor, HandshakeError};
-use crate::net::{Addresses, PeerAddr, Stream};
+use crate::net::{Addresses, Stream};
 use crate::wire::build::Refusal;
 use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
 use crate::worker::{Newcomer, Seat, Worker};
@@ -41,18 +41,16 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         return refuse(stream, &refusal).await;
     };
     let (proved, arrived) = (Cell::new(false), Instant::now());
-    let addresses = stream.addresses();
-    let (peer, peer_pid) = (Cell::new(addresses.peer), stream.peer_pid());
+    let (addresses, peer_pid) = (Cell::new(stream.addresses()), stream.peer_pid());
     let arrival = Arrival {
         newcomer,
         seat,
         end_point: None,
         proved: &proved,
-        addresses,
-        peer: &peer,
+        addresses: &addresses,
     };
     let limit = terms.config.general.client_login_timeout.0;
-    let listed = worker.enlist_login(id, &stream, addresses);
+    let listed = worker.enlist_login(id, &stream, addresses.get());
     let mut names = Names::default();
     // Empty during a TLS handshake: whoever fails there can be told nothing.
     let mut stream = Some(stream);
@@ -75,7 +73,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             None
         }
     };
-    let peer = peer.get();
+    let peer = addresses.get().peer;
     let who = Who {
         id,
         db: names.db.as_deref(),
@@ -153,10 +151,8 @@ pub(super) struct Arrival<'a> {
     pub end_point: Option<Arc<[u8]>>,
     /// To be set when it has proved who it is.
     pub proved: &'a Cell<bool>,
-    /// The socket's.
-    pub addresses: Addresses,
-    /// Where it comes from; what a load balancer tells of that is to be put here.
-    pub peer: &'a Cell<PeerAddr>,
+    /// Those of the socket; what a load balancer tells is to be put here.
+    pub addresses: &'a Cell<Addresses>,
 }
 
 /// What a startup packet asks for, for the log.
@@ -232,9 +228,10 @@ async fn begin(
 ) -> Result<Begun, Failure> {
     let terms = worker.terms();
     let networks = &terms.config.general.proxy_protocol_networks;
-    let told = proxy::told_addresses(present(slot)?, arrival.addresses.peer, networks).await?;
-    let addresses = told.unwrap_or(arrival.addresses);
-    arrival.peer.set(addresses.peer);
+    let peer = arrival.addresses.get().peer;
+    if let Some(told) = proxy::told_addresses(present(slot)?, peer, networks).await? {
+        arrival.addresses.set(told);
+    }
     let tls = terms.tls.clients.clone();
     let first = first_packet(slot, tls.as_deref(), worker).await?;
     match first {
@@ -255,8 +252,8 @@ async fn begin(
             if matches!(slot, Some(Stream::Tls(_))) {
                 arrival.end_point = tls.and_then(|tls| tls.end_point());
             }
-            let stream = slot.take();
-            *slot = stream.map(|stream| Stream::Known(Box::new((stream, addresses))));
+            let known = |stream| Stream::Known(Box::new((stream, arrival.addresses.get())));
+            *slot = slot.take().map(known);
             login::login(present(slot)?, startup, id, worker, arrival).await
         }
     }
