@@ -4,7 +4,7 @@
 //! `docs/architecture.md` tells what each is for.
 //!
 //! - top: [`cli`], [`process`], [`admin`], [`http`]
-//! - I/O: [`client`], [`server`], [`worker`], [`net`]
+//! - I/O: [`client`], [`server`], [`worker`], [`net`], [`reactor`]
 //! - pure (no sockets, no clock): [`pool`], [`flow`], [`route`], [`sql`],
 //!   [`auth`], [`wire`], [`config`], [`stats`]
 
@@ -20,6 +20,7 @@ pub mod http;
 pub mod net;
 pub mod pool;
 pub mod process;
+pub mod reactor;
 pub mod route;
 pub mod server;
 pub mod sql;
