@@ -13,6 +13,7 @@ use super::session::TimeLimit;
 use crate::config::{Config, Source};
 use crate::flow::{ClientFault, ServerFault};
 use crate::net::{Outgoing, PeerAddr, Stream};
+use crate::reactor;
 use crate::server::Farewell;
 use crate::wire::build::Refusal;
 
@@ -238,7 +239,7 @@ impl Goodbye {
             .await?;
             close_gently(stream).await
         };
-        let _ = tokio::time::timeout(LAST_WORDS, said).await;
+        let _ = reactor::timeout(LAST_WORDS, said).await;
     }
 }
 

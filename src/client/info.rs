@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::snapshot::ClientState;
@@ -13,6 +13,7 @@ use crate::config::CONSOLE;
 use crate::flow::Params;
 use crate::net::tls::Encryption;
 use crate::net::{PeerAddr, Stream};
+use crate::reactor::Wake;
 use crate::server::{Pool, ServerInfo};
 use crate::worker::Admission;
 
@@ -107,7 +108,7 @@ pub struct ClientInfo {
     /// There is something to be heard from the connection that listens.
     news: Cell<bool>,
     question: Cell<Option<Question>>,
-    waker: Slot<Waker>,
+    task: Cell<Option<Wake>>,
 }
 
 /// One or the other, since a client has no more than one of them to show.
@@ -237,7 +238,7 @@ impl ClientInfo {
             order: Cell::default(),
             news: Cell::default(),
             question: Cell::default(),
-            waker: Slot::new(None),
+            task: Cell::new(None),
         }
     }
 
@@ -354,16 +355,15 @@ impl ClientInfo {
 
     /// Has the client's task look at what has changed.
     pub fn wake(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake_by_ref();
-            self.waker.set(Some(waker));
+        if let Some(task) = self.task.get() {
+            task.wake();
         }
     }
 
     /// Returns when somebody asks it to leave. Cancel safe.
     pub async fn dismissed(&self) {
-        poll_fn(|cx| {
-            self.listen(cx.waker());
+        poll_fn(|_| {
+            self.listen();
             match self.ordered() {
                 Order::Nothing | Order::Move | Order::Stay => Poll::Pending,
                 _ => Poll::Ready(()),
@@ -388,13 +388,10 @@ impl ClientInfo {
         self.order.get()
     }
 
-    /// The task that [`ClientInfo::order`] wakes.
-    pub fn listen(&self, waker: &Waker) {
-        let known = self.waker.take();
-        self.waker.set(match known {
-            Some(known) if known.will_wake(waker) => Some(known),
-            _ => Some(waker.clone()),
-        });
+    /// The task that runs is the one that [`ClientInfo::order`] wakes.
+    #[inline]
+    pub fn listen(&self) {
+        self.task.set(Some(Wake::current()));
     }
 }
 

@@ -136,7 +136,9 @@ pub(super) async fn login(
     let pool = worker.pool(config, credential);
     if let Some(replication) = replication {
         let ignored = &general.ignore_startup_parameters;
-        let opened = replication::open(stream, pool, replication, &startup, ignored).await?;
+        // Boxed: other logins should not be larger for what opens a connection.
+        let open = replication::open(stream, pool, replication, &startup, ignored);
+        let opened = Box::pin(open).await?;
         let welcomed = opened
             .welcome(stream, (id, startup.minor), admission, worker)
             .await?;

@@ -13,6 +13,7 @@ use super::task::Task;
 use crate::flow::{Bytes, Session, WrittenSession};
 use crate::net::{Detached, PeerAddr};
 use crate::process::Link;
+use crate::reactor;
 use crate::server::written::{WrittenPool, WrittenServer};
 use crate::wire::cancel_key;
 use crate::worker::Worker;
@@ -145,7 +146,7 @@ pub async fn arrive(worker: Rc<Worker>, arrival: Arrival) {
                 return client.let_go();
             }
             debug!(conn = format!("C-{id}"), "taken over");
-            tokio::task::spawn_local(Task::Serving(client));
+            reactor::spawn(Task::Serving(client));
         }
     }
 }

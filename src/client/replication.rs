@@ -176,7 +176,7 @@ struct Goodbyes {
 impl Pair {
     /// Ready when it is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.info.listen(cx.waker());
+        self.info.listen();
         match self.drive(cx) {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),

@@ -11,14 +11,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::task::coop;
-
 use super::farewell::{End, Goodbye, Who, address};
 use super::info::{ClientInfo, Order};
 use crate::admin::snapshot::ClientState;
 use crate::flow::{Backend, Outlook, Output, Release, Session, Stop, Wait};
 use crate::net::{Outgoing, Stream};
 use crate::pool::Ticket;
+use crate::reactor;
 use crate::server::{Again, Course, Lease, Pool};
 use crate::stats::add;
 use crate::wire::build;
@@ -101,7 +100,7 @@ impl Client {
 
     /// Does whatever can be done now. Ready when the session is over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.info.listen(cx.waker());
+        self.info.listen();
         match self.drive(cx) {
             Ok(()) => {
                 let shown = |bytes: usize| bytes.min(u16::MAX as usize) as u16;
@@ -237,8 +236,8 @@ impl Client {
         };
         let n = match self.stream.poll_read_some(cx, free) {
             Poll::Pending => {
-                // Without a budget the runtime has not looked at the socket.
-                if coop::has_budget_remaining() {
+                // Without a budget the reactor has not looked at the socket.
+                if reactor::has_budget() {
                     self.hearing = Hearing::Expected;
                 }
                 return Ok(Poll::Pending);

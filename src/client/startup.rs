@@ -16,6 +16,7 @@ use super::{cancel, login, proxy, replication};
 use crate::admin;
 use crate::net::tls::{Acceptor, HandshakeError};
 use crate::net::{Addresses, Stream};
+use crate::reactor;
 use crate::wire::build::Refusal;
 use crate::wire::startup::{self, FirstPacket, Startup, StartupError};
 use crate::worker::{Newcomer, Seat, Worker};
@@ -58,7 +59,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         match limit {
             Some(limit) => {
                 let begin = begin(&mut stream, &mut names, id, &worker, arrival);
-                tokio::time::timeout(limit, begin)
+                reactor::timeout(limit, begin)
                     .await
                     .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit, proved.get()))))
             }
@@ -87,10 +88,10 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         (Ok(Begun::Client(welcomed)), Some(stream)) => {
             // A task of its own, so that what the login needed is freed.
             let client = welcomed.into_client(stream.unwrapped(), &worker);
-            tokio::task::spawn_local(Task::Serving(client));
+            reactor::spawn(Task::Serving(client));
         }
         (Ok(Begun::Replication(welcomed)), Some(stream)) => {
-            tokio::task::spawn_local(welcomed.serve(stream.unwrapped(), worker));
+            reactor::spawn(welcomed.serve(stream.unwrapped(), worker));
         }
         (Ok(Begun::Console(console)), Some(stream)) => {
             let (identity, info) = *console;
@@ -375,5 +376,5 @@ async fn tell(mut stream: Stream, message: &[u8]) {
         close_gently(&mut stream).await
     };
     // Somebody who does not read is not waited for.
-    let _ = tokio::time::timeout(LAST_WORDS, goodbye).await;
+    let _ = reactor::timeout(LAST_WORDS, goodbye).await;
 }

@@ -84,7 +84,7 @@ mod tests {
     /// shows of it.
     #[test]
     fn the_task_stays_small() {
-        // tokio adds 96 bytes and aligns to 128: one byte more costs 128.
-        assert!(size_of::<Task>() <= 160, "{} bytes", size_of::<Task>());
+        // The next class of sizes of the allocator is 160.
+        assert!(size_of::<Task>() <= 136, "{} bytes", size_of::<Task>());
     }
 }

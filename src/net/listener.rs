@@ -12,9 +12,9 @@ use listenfd::ListenFd;
 use nix::unistd::{Group, chown};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::Stream;
+use crate::reactor::{self, Listening};
 
 /// A socket could not be opened for listening.
 #[derive(Debug, Error)]
@@ -24,7 +24,7 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// A bound socket, not yet known to a runtime.
+/// A bound socket, not yet known to a reactor.
 #[derive(Debug)]
 pub enum Bound {
     Tcp(std::net::TcpListener, SocketAddr),
@@ -200,27 +200,27 @@ fn unix_socket(path: &str, mode: u32, group: Option<&str>, backlog: u32) -> io::
     Ok(Bound::Unix(socket.into(), UnixPath::ours(file)))
 }
 
-/// A listening socket of a runtime.
+/// A listening socket of a reactor.
 #[derive(Debug)]
 pub enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, UnixPath),
+    Tcp(Listening),
+    Unix(Listening, UnixPath),
 }
 
 impl Listener {
-    /// Must be called inside a runtime.
+    /// For the reactor of this thread.
     pub fn new(bound: Bound) -> io::Result<Listener> {
         Ok(match bound {
-            Bound::Tcp(listener, _) => Listener::Tcp(TcpListener::from_std(listener)?),
-            Bound::Unix(listener, path) => Listener::Unix(UnixListener::from_std(listener)?, path),
+            Bound::Tcp(listener, _) => Listener::Tcp(Listening::new(listener)?),
+            Bound::Unix(listener, path) => Listener::Unix(Listening::new(listener)?, path),
         })
     }
 
     /// The next connection. Cancel safe.
     pub async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Listener::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
-            Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Listener::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?)),
+            Listener::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?)),
         }
     }
 
@@ -241,13 +241,13 @@ impl Listener {
         let Listener::Tcp(listener) = self else {
             return Ok(());
         };
-        // Not by the runtime: it looks only where the kernel has reported something.
-        let listener = listener.into_std()?;
+        // Not by the reactor: it looks only where the kernel has reported something.
+        let listener = std::net::TcpListener::from(listener.into_file()?);
         loop {
             match listener.accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(true)?;
-                    take(Stream::Tcp(TcpStream::from_std(socket)?));
+                    take(Stream::Tcp(reactor::Socket::new(socket)?));
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(()),
@@ -338,18 +338,20 @@ mod tests {
         assert!(error.contains("in use"), "{error}");
     }
 
-    #[tokio::test]
-    async fn who_waits_is_accepted_before_the_socket_closes() {
-        let mut bound = listen(0, false).unwrap();
-        let port = port_of(&bound);
-        let connect = || std::net::TcpStream::connect(("127.0.0.1", port));
-        let waiting = [connect().unwrap(), connect().unwrap(), connect().unwrap()];
-        let mut taken = Vec::new();
-        let listener = Listener::new(bound.remove(0)).unwrap();
-        listener.close(|stream| taken.push(stream)).unwrap();
-        assert!(connect().is_err(), "it is closed");
-        let own = |stream: &std::net::TcpStream| stream.local_addr().unwrap().into();
-        let came: Vec<_> = taken.iter().map(Stream::peer_addr).collect();
-        assert_eq!(came, waiting.each_ref().map(own));
+    #[test]
+    fn who_waits_is_accepted_before_the_socket_closes() {
+        reactor::run(async {
+            let mut bound = listen(0, false).unwrap();
+            let port = port_of(&bound);
+            let connect = || std::net::TcpStream::connect(("127.0.0.1", port));
+            let waiting = [connect().unwrap(), connect().unwrap(), connect().unwrap()];
+            let mut taken = Vec::new();
+            let listener = Listener::new(bound.remove(0)).unwrap();
+            listener.close(|stream| taken.push(stream)).unwrap();
+            assert!(connect().is_err(), "it is closed");
+            let own = |stream: &std::net::TcpStream| stream.local_addr().unwrap().into();
+            let came: Vec<_> = taken.iter().map(Stream::peer_addr).collect();
+            assert_eq!(came, waiting.each_ref().map(own));
+        });
     }
 }

@@ -6,7 +6,7 @@ pub mod listener;
 pub mod message_io;
 mod options;
 mod outgoing;
-mod socket;
+pub mod peer;
 mod stream;
 pub mod tls;
 

@@ -1,25 +1,24 @@
 //! One type for every kind of connection.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockRef};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use socket2::{Domain, SockAddr, SockRef};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::socket;
+use super::peer;
 use super::tls::{DetachedTls, Encryption, TlsStream};
+use crate::reactor::{Socket, Wake};
 
 /// A connection to a client or a server.
 #[derive(Debug)]
 pub enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(Socket),
+    Unix(Socket),
     /// Boxed: others should not be larger for it.
     Tls(Box<TlsStream>),
     /// One of the others, with addresses that need not be asked for: the socket's, or
@@ -34,7 +33,7 @@ pub struct Addresses {
     pub local: PeerAddr,
 }
 
-/// A connection that no runtime knows: on its way from one worker to another.
+/// A connection that no reactor knows: on its way from one worker to another.
 #[derive(Debug)]
 pub enum Detached {
     Tcp(std::net::TcpStream),
@@ -83,11 +82,11 @@ impl std::fmt::Display for PeerAddr {
 }
 
 impl Stream {
-    /// Takes the connection out of its runtime.
+    /// Takes the connection out of its reactor.
     pub fn detach(self) -> io::Result<Detached> {
         Ok(match self {
-            Stream::Tcp(s) => Detached::Tcp(s.into_std()?),
-            Stream::Unix(s) => Detached::Unix(s.into_std()?),
+            Stream::Tcp(s) => Detached::Tcp(s.into_file()?.into()),
+            Stream::Unix(s) => Detached::Unix(s.into_file()?.into()),
             Stream::Tls(s) => Detached::Tls(Box::new(s.detach()?)),
             Stream::Known(inner) => return inner.0.detach(),
         })
@@ -143,7 +142,7 @@ impl Stream {
             return inner.1.peer;
         }
         match self.tcp() {
-            Some(s) => s.peer_addr().map_or(PeerAddr::Unix, PeerAddr::from),
+            Some(s) => address(SockRef::from(s).peer_addr()),
             None => PeerAddr::Unix,
         }
     }
@@ -154,13 +153,13 @@ impl Stream {
             return inner.1.local;
         }
         match self.tcp() {
-            Some(s) => s.local_addr().map_or(PeerAddr::Unix, PeerAddr::from),
+            Some(s) => address(SockRef::from(s).local_addr()),
             None => PeerAddr::Unix,
         }
     }
 
     /// The socket, unless it is a Unix socket.
-    fn tcp(&self) -> Option<&TcpStream> {
+    fn tcp(&self) -> Option<&Socket> {
         match self {
             Stream::Tcp(s) => Some(s),
             Stream::Tls(s) => Some(s.socket()),
@@ -190,19 +189,17 @@ impl Stream {
 
     /// Pid of the process at the other end of a Unix socket; 0 otherwise.
     pub fn peer_pid(&self) -> u32 {
-        let cred = match self {
-            Stream::Tcp(_) | Stream::Tls(_) => return 0,
-            Stream::Unix(s) => s.peer_cred(),
-            Stream::Known(inner) => return inner.0.peer_pid(),
-        };
-        let pid = cred.ok().and_then(|cred| cred.pid());
-        pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
+        match self {
+            Stream::Tcp(_) | Stream::Tls(_) => 0,
+            Stream::Unix(s) => peer::process(s).unwrap_or(0),
+            Stream::Known(inner) => inner.0.peer_pid(),
+        }
     }
 
     /// User id of the process at the other end of a Unix socket.
     pub fn peer_uid(&self) -> Option<u32> {
         match self {
-            Stream::Unix(s) => s.peer_cred().ok().map(|cred| cred.uid()),
+            Stream::Unix(s) => peer::user(s).ok(),
             Stream::Known(inner) => inner.0.peer_uid(),
             Stream::Tcp(_) | Stream::Tls(_) => None,
         }
@@ -232,49 +229,50 @@ impl Stream {
     /// never if it has sent something first, since that hides the end. Cancel
     /// safe.
     pub async fn closed(&self) {
-        loop {
-            let mut byte = [MaybeUninit::uninit()];
-            let peeked = match (self.bare(), self.tcp()) {
-                (_, Some(s)) => s.readable().await.and_then(|()| {
-                    s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte))
-                }),
-                (Stream::Unix(s), _) => s.readable().await.and_then(|()| {
-                    s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte))
-                }),
-                _ => return,
-            };
-            match peeked {
-                Ok(0) => return,
-                Ok(_) => return std::future::pending().await,
-                // The readiness was that of an earlier read.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
+        let socket = match self.bare() {
+            Stream::Unix(s) => s,
+            other => match other.tcp() {
+                Some(s) => s,
+                None => return,
+            },
+        };
+        if socket.peek().await.is_ok_and(|n| n > 0) {
+            std::future::pending().await
         }
     }
 
     /// Whether bytes have arrived that nobody has read yet.
     pub fn has_unread(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = match self {
-            Stream::Tcp(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
-            Stream::Unix(s) => s.try_io(Interest::READABLE, || SockRef::from(s).peek(&mut byte)),
-            Stream::Tls(s) => return s.has_plaintext(),
-            Stream::Known(inner) => return inner.0.has_unread(),
-        };
-        peeked.is_ok_and(|n| n > 0)
+        match self {
+            Stream::Tcp(s) | Stream::Unix(s) => s.has_unread(),
+            Stream::Tls(s) => s.has_plaintext(),
+            Stream::Known(inner) => inner.0.has_unread(),
+        }
     }
 
-    /// False: a read would be pending, as far as the runtime knows. Whoever it was
+    /// False: a read would be pending, as far as the reactor knows. Whoever it was
     /// pending for last is still woken by the next byte.
     #[inline]
     pub fn may_be_readable(&self) -> bool {
         match self {
-            Stream::Tcp(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
-            Stream::Unix(s) => s.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Stream::Tcp(s) | Stream::Unix(s) => s.may_be_readable(),
             Stream::Tls(_) => true,
             Stream::Known(inner) => inner.0.may_be_readable(),
         }
+    }
+
+    /// Has a task woken by the next byte or the end, and nobody else. False: there may
+    /// be something to read already.
+    #[inline]
+    pub fn wake_when_readable(&self, task: Wake) -> bool {
+        let socket = match self {
+            Stream::Tcp(s) | Stream::Unix(s) => s,
+            Stream::Tls(s) if s.has_plaintext() => return false,
+            Stream::Tls(s) => s.socket(),
+            Stream::Known(inner) => return inner.0.wake_when_readable(task),
+        };
+        socket.wake_when_readable(task);
+        !socket.may_be_readable()
     }
 
     /// Reads what is there into `buffer`; Ready(0) is the end. Cancel safe:
@@ -286,8 +284,7 @@ impl Stream {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Stream::Tcp(s) => socket::poll_read(s, cx, buffer),
-            Stream::Unix(s) => socket::poll_read(s, cx, buffer),
+            Stream::Tcp(s) | Stream::Unix(s) => s.poll_read(cx, buffer),
             Stream::Tls(s) => {
                 let mut buffer = ReadBuf::new(buffer);
                 let read = Pin::new(&mut **s).poll_read(cx, &mut buffer);
@@ -296,6 +293,12 @@ impl Stream {
             Stream::Known(inner) => inner.0.poll_read_some(cx, buffer),
         }
     }
+}
+
+/// What it cannot tell is not known to be anywhere else either.
+fn address(asked: io::Result<SockAddr>) -> PeerAddr {
+    let address = asked.ok().and_then(|address| address.as_socket());
+    address.map_or(PeerAddr::Unix, PeerAddr::from)
 }
 
 impl Detached {
@@ -307,11 +310,11 @@ impl Detached {
         })
     }
 
-    /// Hands the connection to the present runtime.
+    /// Hands the connection to the reactor of this thread.
     pub fn attach(self) -> io::Result<Stream> {
         Ok(match self {
-            Detached::Tcp(s) => Stream::Tcp(TcpStream::from_std(s)?),
-            Detached::Unix(s) => Stream::Unix(UnixStream::from_std(s)?),
+            Detached::Tcp(s) => Stream::Tcp(Socket::new(s)?),
+            Detached::Unix(s) => Stream::Unix(Socket::new(s)?),
             Detached::Tls(s) => Stream::Tls(Box::new(s.attach()?)),
         })
     }
@@ -324,8 +327,7 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Tcp(s) | Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Tls(s) => Pin::new(&mut **s).poll_read(cx, buf),
             Stream::Known(inner) => Pin::new(&mut inner.0).poll_read(cx, buf),
         }
@@ -339,8 +341,7 @@ impl AsyncWrite for Stream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(s) => socket::poll_write(s, cx, buf),
-            Stream::Unix(s) => socket::poll_write(s, cx, buf),
+            Stream::Tcp(s) | Stream::Unix(s) => s.poll_write(cx, buf),
             Stream::Tls(s) => Pin::new(&mut **s).poll_write(cx, buf),
             Stream::Known(inner) => Pin::new(&mut inner.0).poll_write(cx, buf),
         }
@@ -357,8 +358,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
-            Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Tcp(s) | Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Tls(s) => Pin::new(&mut **s).poll_shutdown(cx),
             Stream::Known(inner) => Pin::new(&mut inner.0).poll_shutdown(cx),
         }
@@ -372,8 +372,9 @@ mod tests {
     #[test]
     fn plain_connections_are_not_larger_for_tls() {
         enum Plain {
-            _Tcp(TcpStream),
-            _Unix(UnixStream),
+            _Tcp(Socket),
+            _Unix(Socket),
+            _Boxed(Box<()>),
         }
         assert_eq!(size_of::<Stream>(), size_of::<Plain>());
     }

@@ -32,8 +32,8 @@ use tracing::{info, warn};
 use super::{Handle, identity, link};
 use crate::config::Settings;
 use crate::flow::Texts;
-use crate::net::listener::{self, Bound, Listener, UnixPath};
-use crate::net::{Stream, descriptors};
+use crate::net::descriptors;
+use crate::net::listener::{self, Bound, UnixPath};
 use crate::pool::Ledger;
 use crate::server::written::WrittenName;
 
@@ -164,8 +164,11 @@ pub fn wait_for_successor(
     let place = meeting_place(general)?;
     let bound = listener::unix_at(&place, 0o600, None, 1);
     let listener = bound.map_err(anyhow::Error::from).and_then(|bound| {
-        let listener = Listener::new(bound);
-        listener.context("it is not known to the runtime")
+        let Bound::Unix(listener, file) = bound else {
+            bail!("it is not a Unix socket");
+        };
+        let listener = tokio::net::UnixListener::from_std(listener);
+        Ok((listener.context("it is not known to the runtime")?, file))
     });
     match listener {
         Ok(listener) => Some(tokio::spawn(offer(listener, Arc::new(copies), handle))),
@@ -177,9 +180,13 @@ pub fn wait_for_successor(
     }
 }
 
-async fn offer(listener: Listener, copies: Arc<Copies>, handle: Handle) {
+async fn offer(
+    (listener, file): (tokio::net::UnixListener, UnixPath),
+    copies: Arc<Copies>,
+    handle: Handle,
+) {
     let (successor, answer) = loop {
-        let Ok(Stream::Unix(stream)) = listener.accept().await else {
+        let Ok((stream, _)) = listener.accept().await else {
             // Most likely no descriptor is left.
             tokio::time::sleep(Duration::from_secs(1)).await;
             continue;
@@ -205,7 +212,7 @@ async fn offer(listener: Listener, copies: Arc<Copies>, handle: Handle) {
         }
     };
     // Its file goes: the successor has one there.
-    drop(listener);
+    drop((listener, file));
     let clients = answer == TAKES_CLIENTS;
     handle.succeeded(Successor {
         stream: successor,

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::dial::{self, DialError};
 use super::lease::ServerInfo;
 use crate::config::TcpConfig;
+use crate::reactor;
 use crate::worker::hashing::Hashing;
 
 /// Code of a CancelRequest packet (src/include/libpq/pqcomm.h).
@@ -49,7 +50,7 @@ pub async fn cancel(
         Ok(())
     };
     let result = match limit {
-        Some(limit) => tokio::time::timeout(limit, request)
+        Some(limit) => reactor::timeout(limit, request)
             .await
             .unwrap_or_else(|late| Err(io::Error::from(late).into())),
         None => request.await,

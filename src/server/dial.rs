@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::SockAddr;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
 use tracing::info;
 
 use crate::config::{Host, LocalSockets, TcpConfig};
 use crate::net::dns::{Dns, LookupError};
 use crate::net::tls::{Connector, HandshakeError};
-use crate::net::{PeerAddr, Stream, apply_tcp_options};
+use crate::net::{PeerAddr, Stream, apply_tcp_options, peer};
+use crate::reactor::Socket;
 use crate::worker::hashing::Hashing;
 
 /// Length and code (src/include/libpq/pqcomm.h).
@@ -88,7 +88,7 @@ pub async fn connect_local(socket: &Host) -> io::Result<Stream> {
         return Err(io::ErrorKind::Unsupported.into());
     };
     // Who listens, not whose file it is: that could be another one by now.
-    let user = unix.peer_cred()?.uid();
+    let user = peer::user(unix)?;
     let own = nix::unistd::geteuid().as_raw();
     let owner = std::fs::metadata(dir).ok().map(|dir| dir.uid());
     match LocalSockets::trusts(user, own, owner) {
@@ -123,7 +123,7 @@ pub async fn connect_again(
 
 /// Asks the server for TLS; gives the plain connection back if it has none.
 async fn encrypt(
-    mut socket: TcpStream,
+    mut socket: Socket,
     host: &str,
     connector: &Connector,
     hashing: &Hashing,
@@ -162,7 +162,7 @@ async fn connect_to(host: &Host, addresses: &[SocketAddr], tcp: &TcpConfig) -> i
             for address in addresses {
                 let mut address = *address;
                 address.set_port(*port);
-                match TcpStream::connect(address).await {
+                match Socket::connect(&address.into()).await {
                     Ok(stream) => {
                         apply_tcp_options(&stream, tcp)?;
                         return Ok(Stream::Tcp(stream));
@@ -174,16 +174,12 @@ async fn connect_to(host: &Host, addresses: &[SocketAddr], tcp: &TcpConfig) -> i
         }
         Host::Unix { dir, port } => {
             let path = format!("{dir}/.s.PGSQL.{port}");
-            match path.strip_prefix('@') {
-                None => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-                Some(name) => {
-                    // A local connect does not wait unless the backlog is full.
-                    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-                    socket.set_nonblocking(true)?;
-                    socket.connect(&SockAddr::unix(format!("\0{name}"))?)?;
-                    Ok(Stream::Unix(UnixStream::from_std(socket.into())?))
-                }
-            }
+            let address = match path.strip_prefix('@') {
+                None => SockAddr::unix(path)?,
+                // An abstract one, unix(7).
+                Some(name) => SockAddr::unix(format!("\0{name}"))?,
+            };
+            Ok(Stream::Unix(Socket::connect(&address).await?))
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::admin::snapshot::{ServerState, SocketRow};
 use crate::config::PoolConfig;
 use crate::flow::each_channel;
 use crate::net::{Outgoing, Stream};
+use crate::reactor;
 use crate::sql::Encoding;
 use crate::sql::listen::Channel;
 use crate::wire::{FrameError, HEADER_LEN, Header, build, names};
@@ -129,7 +130,7 @@ impl Ears {
             crew: crew.clone(),
             questions,
         };
-        tokio::task::spawn_local(begun.run());
+        reactor::spawn(begun.run());
     }
 
     /// Tells an ear something that needs no answer.
@@ -256,7 +257,7 @@ impl Beginning {
             if error.is_refusal() || pool.is_closing() || begun.elapsed() >= patience {
                 return Err(error);
             }
-            tokio::time::sleep(config.server_login_retry).await;
+            reactor::sleep(config.server_login_retry).await;
         }
     }
 }
@@ -363,7 +364,7 @@ impl Ear {
     /// Waits for something and deals with it.
     async fn turn(&mut self) -> Result<(), Deaf> {
         let next = poll_fn(|cx| self.poll(cx));
-        match tokio::time::timeout(LOOK, next).await {
+        match reactor::timeout(LOOK, next).await {
             Err(_) => self.look(),
             Ok(event) => match event? {
                 Event::Asked(asked) => {

@@ -15,6 +15,7 @@ use super::dial::{self, DialError};
 use crate::admin::snapshot::PeerRow;
 use crate::config::{Config, Host, TcpConfig};
 use crate::net::dns::Dns;
+use crate::reactor;
 
 /// The peers of a configuration, by number. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -118,7 +119,7 @@ impl Peer {
             Ok(())
         };
         match limit {
-            Some(limit) => tokio::time::timeout(limit, request)
+            Some(limit) => reactor::timeout(limit, request)
                 .await
                 .unwrap_or_else(|late| Err(io::Error::from(late).into())),
             None => request.await,

@@ -17,6 +17,7 @@ use super::login_error::ErrorResponse;
 use super::pool::{OpenError, Pool};
 use crate::net::Stream;
 use crate::net::message_io::{FrameError, read_frame};
+use crate::reactor;
 use crate::route::{Finding, Needs, QUESTION, Role, Survey, Topology};
 use crate::sql::classify::catalog;
 use crate::wire::build;
@@ -49,7 +50,7 @@ pub fn start(family: &Rc<Family>, crew: &Crew) {
             crew: crew.clone(),
             _left: left.clone(),
         };
-        tokio::task::spawn_local(watch.run());
+        reactor::spawn(watch.run());
     }
 }
 
@@ -94,7 +95,7 @@ impl Watch {
             // Also while it is connecting.
             pool.set_watched(true);
             let asked = self.survey.borrow().ask(self.place, begun);
-            let answer = tokio::time::timeout(routing.check_timeout, ask(&pool, &mut connection));
+            let answer = reactor::timeout(routing.check_timeout, ask(&pool, &mut connection));
             let finding = match answer.await {
                 Ok(Ok(finding)) => finding,
                 Ok(Err(error)) => {
@@ -131,7 +132,7 @@ impl Watch {
                 })
             {
                 catalog_at = Some(begun);
-                let read = tokio::time::timeout(CATALOG_LIMIT, read_catalog(stream, &mut known));
+                let read = reactor::timeout(CATALOG_LIMIT, read_catalog(stream, &mut known));
                 match read.await.unwrap_or(Err(WatchError::Slow)) {
                     // A new one makes every worker judge all texts again.
                     Ok(Some(catalog)) => self.survey.borrow().topology().set_catalog(catalog),
@@ -150,7 +151,7 @@ impl Watch {
             }
             let next = begun + routing.check_period.max(Duration::from_millis(10));
             tokio::select! {
-                () = tokio::time::sleep_until(next.into()) => {}
+                () = reactor::sleep_until(next) => {}
                 () = pool.pause_or_resume() => {}
             }
         }

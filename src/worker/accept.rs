@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::{Command, Sockets, Worker};
 use crate::client;
 use crate::net::listener::Listener;
 use crate::net::{Stream, apply_tcp_options};
+use crate::reactor;
 
 /// Pause after a connection could not be accepted, usually because no file
 /// descriptor is left: they come back as clients leave.
@@ -22,21 +22,26 @@ const CALM: Duration = Duration::from_secs(1);
 /// A socket that is being listened on.
 pub struct Listening {
     stop: oneshot::Sender<Sockets>,
-    task: JoinHandle<()>,
+    /// Dropped when the socket is closed.
+    open: oneshot::Receiver<()>,
 }
 
 impl Listening {
     pub fn start(listener: Listener, worker: Rc<Worker>) -> Listening {
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::task::spawn_local(accept(listener, worker, stopped));
-        Listening { stop, task }
+        let (ends, open) = oneshot::channel();
+        reactor::spawn(async move {
+            let _ends = ends;
+            accept(listener, worker, stopped).await;
+        });
+        Listening { stop, open }
     }
 
     /// Returns when the socket is closed.
     pub async fn stop(self, sockets: Sockets) {
         // An error of either means that it is closed already.
         let _ = self.stop.send(sockets);
-        let _ = self.task.await;
+        let _ = self.open.await;
     }
 }
 
@@ -61,7 +66,7 @@ async fn accept(listener: Listener, worker: Rc<Worker>, mut stopped: oneshot::Re
                 if failed.replace(Instant::now()).is_none() {
                     warn!(reason = %error, "cannot accept connections");
                 }
-                tokio::time::sleep(PAUSE).await;
+                reactor::sleep(PAUSE).await;
             }
         }
     };
@@ -89,7 +94,7 @@ fn deal(stream: Stream, worker: &Rc<Worker>) {
     let seat = worker.census().seat();
     let to = seat.worker();
     if to == worker.crew().number() {
-        tokio::task::spawn_local(client::serve(stream, worker.clone(), seat));
+        reactor::spawn(client::serve(stream, worker.clone(), seat));
         return;
     }
     // An error means that the connection is broken, or that the worker has

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::Worker;
 use crate::client::ClientInfo;
+use crate::reactor;
 
 /// Once for each client that has a limit: when to look, and its [`place`](super::place).
 /// Entries of clients that have left stay for a while.
@@ -48,7 +49,7 @@ impl Alarms {
             let earlier = self.earlier.notified();
             match first {
                 None => earlier.await,
-                Some(at) => match tokio::time::timeout_at(at.into(), earlier).await {
+                Some(at) => match reactor::timeout_at(at, earlier).await {
                     Ok(()) => {}
                     Err(_) => return,
                 },
@@ -104,32 +105,36 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn in_order_of_time() {
-        let alarms = Alarms::default();
-        let start = Instant::now();
-        let at = |millis| start + Duration::from_millis(millis);
-        alarms.set(at(300), 3);
-        alarms.set(at(100), 1);
-        alarms.set(at(200), 2);
-        assert_eq!(alarms.take_due(start), None);
-        alarms.wait().await;
-        assert_eq!(alarms.take_due(at(250)), Some(1));
-        assert_eq!(alarms.take_due(at(250)), Some(2));
-        assert_eq!(alarms.take_due(at(250)), None);
+    #[test]
+    fn in_order_of_time() {
+        reactor::run(async {
+            let alarms = Alarms::default();
+            let start = Instant::now();
+            let at = |millis| start + Duration::from_millis(millis);
+            alarms.set(at(300), 3);
+            alarms.set(at(100), 1);
+            alarms.set(at(200), 2);
+            assert_eq!(alarms.take_due(start), None);
+            alarms.wait().await;
+            assert_eq!(alarms.take_due(at(250)), Some(1));
+            assert_eq!(alarms.take_due(at(250)), Some(2));
+            assert_eq!(alarms.take_due(at(250)), None);
+        });
     }
 
-    #[tokio::test]
-    async fn an_earlier_one_is_not_slept_over() {
-        let alarms = Alarms::default();
-        let start = Instant::now();
-        alarms.set(start + Duration::from_secs(3600), 1);
-        let set = async {
-            tokio::task::yield_now().await;
-            alarms.set(start + Duration::from_millis(20), 2);
-        };
-        tokio::join!(alarms.wait(), set);
-        assert!(start.elapsed() < Duration::from_secs(60));
-        assert_eq!(alarms.take_due(Instant::now()), Some(2));
+    #[test]
+    fn an_earlier_one_is_not_slept_over() {
+        reactor::run(async {
+            let alarms = Alarms::default();
+            let start = Instant::now();
+            alarms.set(start + Duration::from_secs(3600), 1);
+            let set = async {
+                reactor::sleep(Duration::from_millis(1)).await;
+                alarms.set(start + Duration::from_millis(20), 2);
+            };
+            tokio::join!(alarms.wait(), set);
+            assert!(start.elapsed() < Duration::from_secs(60));
+            assert_eq!(alarms.take_due(Instant::now()), Some(2));
+        });
     }
 }

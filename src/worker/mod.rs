@@ -45,6 +45,7 @@ use crate::config::PoolConfig;
 use crate::net::{Addresses, Stream};
 use crate::pool::{Ledger, PoolName};
 use crate::process::Handle;
+use crate::reactor;
 use crate::server::login::Credential;
 use crate::server::{Farewell, Greetings, Pool, Topologies};
 use crate::wire::build::Refusal;
@@ -400,8 +401,8 @@ fn ask_to_leave(client: &Rc<ClientInfo>) {
         return client.order(Order::Drain);
     };
     let client = Rc::downgrade(client);
-    tokio::task::spawn_local(async move {
-        tokio::time::sleep(rest).await;
+    reactor::spawn(async move {
+        reactor::sleep(rest).await;
         if let Some(client) = client.upgrade() {
             client.order(Order::Drain);
         }

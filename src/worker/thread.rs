@@ -23,6 +23,7 @@ use crate::net::dns::Dns;
 use crate::net::listener::{Bound, Listener};
 use crate::pool::{Ledger, Passage, PoolName};
 use crate::process::{Handle, Link, Side};
+use crate::reactor;
 use crate::server::ear::{EarName, Heard};
 use crate::server::written::WrittenServer;
 use crate::server::{Greetings, Mail, Topologies};
@@ -168,19 +169,22 @@ impl Start {
     }
 }
 
-/// Starts the thread of the worker that `crew` is the view of.
+/// Starts the thread of the worker that `crew` is the view of. Must be called in the
+/// process's runtime.
 pub fn start(
     start: Start,
     mailbox: Mailbox,
 ) -> io::Result<std::thread::JoinHandle<io::Result<()>>> {
+    let process = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name(format!("worker-{}", start.crew.number()))
         .spawn(move || {
             let _ended = Ended(start.ended.clone());
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = builder.enable_all().build_local(Default::default())?;
-            runtime.block_on(run(start, mailbox))?;
-            // The tasks that are left would try to clean up in a runtime that
+            // What a worker leaves to others, as looking up names, runs there.
+            let _process = process.enter();
+            let runtime = reactor::Runtime::new()?;
+            runtime.run(run(start, mailbox))??;
+            // The tasks that are left would try to clean up in a reactor that
             // is going down; the process ends anyway.
             std::mem::forget(runtime);
             Ok(())
@@ -209,7 +213,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
         start.view,
     );
     worker.start_standing_pools();
-    tokio::task::spawn_local(worker.clone().watch_limits());
+    reactor::spawn(worker.clone().watch_limits());
     let (mut tcp, mut unix) = (Vec::new(), Vec::new());
     for bound in start.listeners {
         let listener = Listener::new(bound)?;
@@ -255,12 +259,12 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::Connection(stream, seat) => {
                 // An error means that the connection is broken.
                 if let Ok(stream) = stream.attach() {
-                    tokio::task::spawn_local(client::serve(stream, worker.clone(), seat));
+                    reactor::spawn(client::serve(stream, worker.clone(), seat));
                 }
             }
             Command::CancelFor(side, pid, key, Told(tell)) => {
                 let worker = worker.clone();
-                tokio::task::spawn_local(async move {
+                reactor::spawn(async move {
                     let from = Some(side);
                     tell(client::find_and_cancel(&worker, from, (pid, &key)).await);
                 });
@@ -268,7 +272,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::Linked(side, link) => worker.link(side, link),
             Command::Unlinked(side) => worker.unlink(side),
             Command::Arrival(arrival) => {
-                tokio::task::spawn_local(client::arrive(worker.clone(), arrival));
+                reactor::spawn(client::arrive(worker.clone(), arrival));
             }
             Command::Server(written, socket, passage) => {
                 worker.take_over(*written, socket, passage);
@@ -280,7 +284,7 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             }
             Command::Cancel { pid, key, done } => {
                 let worker = worker.clone();
-                tokio::task::spawn_local(async move {
+                reactor::spawn(async move {
                     client::find_and_cancel(&worker, None, (pid, &key)).await;
                     // Who asked may have gone.
                     let _ = done.send(());
@@ -354,9 +358,9 @@ fn tell_when(
     worker: Rc<Worker>,
     is_so: impl Fn(&Worker) -> bool + 'static,
 ) {
-    tokio::task::spawn_local(async move {
+    reactor::spawn(async move {
         while !done.is_closed() && !is_so(&worker) {
-            tokio::time::sleep(DRAIN_CHECK).await;
+            reactor::sleep(DRAIN_CHECK).await;
         }
         // The process may have stopped waiting.
         let _ = done.send(());

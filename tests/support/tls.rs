@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock};
 
 use pgweir::config::{Settings, SslMode};
 use pgweir::net::tls::{Acceptor, Connector, Tls};
+use pgweir::reactor::{self, Socket};
 use pgweir::worker::hashing::Hashing;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::cluster::{server_user, temp_dir};
 
@@ -123,26 +124,38 @@ fn with_tls(socket: TcpStream, accept: bool) -> std::io::Result<UnixStream> {
     theirs.set_nonblocking(true)?;
     let (done, handshake) = std::sync::mpsc::channel();
     let pump = pump();
-    pump.runtime.spawn(async move {
-        let socket = tokio::net::TcpStream::from_std(socket)?;
-        let mut plain = tokio::net::UnixStream::from_std(theirs)?;
-        let hashing = &pump.hashing;
-        let stream = match accept {
-            true => pump.acceptor.accept(socket, &[], false, hashing).await,
-            false => pump.connector.connect(socket, "localhost", hashing).await,
-        };
-        let stream = stream.map_err(std::io::Error::other);
-        let _ = done.send(stream.as_ref().map(|_| ()).map_err(|e| e.to_string()));
-        tokio::io::copy_bidirectional(&mut stream?, &mut plain).await
+    let work: Work = Box::new(move || {
+        reactor::spawn(async move {
+            let outcome = async {
+                let (socket, mut plain) = (Socket::new(socket)?, Socket::new(theirs)?);
+                let hashing = &pump.hashing;
+                let stream = match accept {
+                    true => pump.acceptor.accept(socket, &[], false, hashing).await,
+                    false => pump.connector.connect(socket, "localhost", hashing).await,
+                };
+                let stream = stream.map_err(std::io::Error::other);
+                let _ = done.send(stream.as_ref().map(|_| ()).map_err(|e| e.to_string()));
+                tokio::io::copy_bidirectional(&mut stream?, &mut plain).await
+            };
+            // Who uses it sees the end of the connection.
+            let _ = outcome.await;
+        });
     });
+    assert!(
+        pump.reactor.send(work).is_ok(),
+        "the thread goes on for ever"
+    );
     match handshake.recv() {
         Ok(result) => result.map(|()| ours).map_err(std::io::Error::other),
         Err(error) => Err(std::io::Error::other(error)),
     }
 }
 
+/// What is to be done on the pump's thread.
+type Work = Box<dyn FnOnce() + Send>;
+
 struct Pump {
-    runtime: Handle,
+    reactor: mpsc::UnboundedSender<Work>,
     connector: Arc<Connector>,
     acceptor: Arc<Acceptor>,
     hashing: Hashing,
@@ -151,12 +164,16 @@ struct Pump {
 fn pump() -> &'static Pump {
     static PUMP: OnceLock<Pump> = OnceLock::new();
     PUMP.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("runtime");
-        let handle = runtime.handle().clone();
-        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        let (reactor, mut work) = mpsc::unbounded_channel::<Work>();
+        std::thread::spawn(move || {
+            let runtime = reactor::Runtime::new().expect("reactor");
+            let pump = async move {
+                while let Some(work) = work.recv().await {
+                    work();
+                }
+            };
+            runtime.run(pump).expect("events");
+        });
         let settings = Settings {
             server_tls_sslmode: SslMode::VerifyFull,
             server_tls_ca_file: Some(Certificates::shared().path("ca.crt").into()),
@@ -167,7 +184,7 @@ fn pump() -> &'static Pump {
         };
         let tls = Tls::load(&settings, None, &|path| fs::read(path)).expect("tls");
         Pump {
-            runtime: handle,
+            reactor,
             connector: tls.servers,
             acceptor: tls.clients.expect("TLS for clients"),
             hashing: Hashing::start(1, 64).expect("threads"),

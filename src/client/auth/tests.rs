@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 use crate::auth::Md5Hash;
+use crate::reactor;
 use crate::server::login::{Credential, login};
 use crate::server::login_error::ServerLoginError;
 use crate::worker::hashing::Hashing;
@@ -277,7 +278,7 @@ async fn warming_derives_what_logins_need() {
     let password = Masked::new("pencil");
     let get = ctx.keys.get(&password, &salt, ITERATIONS);
     // Ready at the first poll: nothing had to be derived.
-    assert!(tokio::time::timeout(Duration::ZERO, get).await.is_ok());
+    assert!(reactor::timeout(Duration::ZERO, get).await.is_ok());
 }
 
 /// Feeds raw bytes after the request; the answer's refusal.

@@ -3,16 +3,16 @@
 //! hundreds of queries.
 
 use std::io;
-use std::net::IpAddr;
 
 use rustls::ProtocolVersion;
 use rustls::pki_types::ServerName;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::session::{Session, Stage};
 use super::{Acceptor, Connector, TlsStream};
+use crate::reactor::Socket;
 use crate::worker::hashing::{Hashing, HashingError};
 
 /// What one read asks for.
@@ -52,7 +52,7 @@ impl Acceptor {
     /// connection.
     pub async fn accept(
         &self,
-        socket: TcpStream,
+        socket: Socket,
         received: &[u8],
         direct: bool,
         hashing: &Hashing,
@@ -74,15 +74,18 @@ impl Connector {
     /// connection.
     pub async fn connect(
         &self,
-        socket: TcpStream,
+        socket: Socket,
         host: &str,
         hashing: &Hashing,
     ) -> Result<TlsStream, HandshakeError> {
-        let address = |ip: IpAddr| ServerName::IpAddress(ip.into());
         let name = match ServerName::try_from(host.to_owned()) {
             Ok(name) => name,
             // It goes into the ClientHello only.
-            Err(_) if !self.verifies_name() => address(socket.peer_addr()?.ip()),
+            Err(_) if !self.verifies_name() => {
+                let address = SockRef::from(&socket).peer_addr()?.as_socket();
+                let unknown = || HandshakeError::Name(host.to_owned());
+                ServerName::IpAddress(address.ok_or_else(unknown)?.ip().into())
+            }
             Err(_) => return Err(HandshakeError::Name(host.to_owned())),
         };
         let session = Session::client(self.config(), name)?;
@@ -91,7 +94,7 @@ impl Connector {
 }
 
 async fn handshake(
-    mut socket: TcpStream,
+    mut socket: Socket,
     mut session: Session,
     mut received: Vec<u8>,
     hashing: &Hashing,
@@ -145,7 +148,7 @@ async fn handshake(
 
 /// Reads more; the whole first record, if nothing is held yet, so that whoever
 /// sends byte by byte does not keep a thread busy.
-async fn read_record(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<()> {
+async fn read_record(socket: &mut Socket, received: &mut Vec<u8>) -> io::Result<()> {
     let fresh = received.len() <= RECORD_HEADER;
     loop {
         received.reserve(READ);

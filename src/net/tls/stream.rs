@@ -6,12 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::Encryption;
 use super::certificate;
 use super::session::Session;
-use crate::net::socket;
+use crate::reactor::Socket;
 
 /// What one write encrypts at most, and one read brings.
 const BURST: usize = 64 * 1024;
@@ -38,11 +37,11 @@ thread_local! {
 /// and PostgreSQL see it: their own protocol says when something is missing.
 #[derive(Debug)]
 pub struct TlsStream {
-    socket: TcpStream,
+    socket: Socket,
     state: State,
 }
 
-/// A TLS connection that no runtime knows.
+/// A TLS connection that no reactor knows.
 #[derive(Debug)]
 pub struct DetachedTls {
     socket: std::net::TcpStream,
@@ -71,7 +70,7 @@ impl TlsStream {
     /// `incoming`: ciphertext that has been read too far, `plain`: what there
     /// was in it; `outgoing`: is sent with the first data.
     pub(super) fn new(
-        socket: TcpStream,
+        socket: Socket,
         session: Session,
         incoming: Vec<u8>,
         plain: Vec<u8>,
@@ -95,15 +94,15 @@ impl TlsStream {
         &self.state.session
     }
 
-    /// Takes the connection out of its runtime.
+    /// Takes the connection out of its reactor.
     pub fn detach(self) -> io::Result<DetachedTls> {
         let TlsStream { socket, state } = self;
-        let socket = socket.into_std()?;
+        let socket = socket.into_file()?.into();
         Ok(DetachedTls { socket, state })
     }
 
     /// The socket, for its addresses; its bytes are ciphertext.
-    pub fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
@@ -150,7 +149,7 @@ impl TlsStream {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let state = &mut self.state;
         while let Some(left) = state.outgoing.get(state.sent..).filter(|l| !l.is_empty()) {
-            match ready!(socket::poll_write(&self.socket, cx, left))? {
+            match ready!(self.socket.poll_write(cx, left))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => state.sent += n,
             }
@@ -181,10 +180,10 @@ impl DetachedTls {
         self.socket
     }
 
-    /// Hands the connection to the present runtime.
+    /// Hands the connection to the reactor of this thread.
     pub fn attach(self) -> io::Result<TlsStream> {
         let DetachedTls { socket, state } = self;
-        let socket = TcpStream::from_std(socket)?;
+        let socket = Socket::new(socket)?;
         Ok(TlsStream { socket, state })
     }
 }
@@ -282,7 +281,7 @@ impl TlsStream {
         let end = carried + want.clamp(LEAST_READ, BURST);
         let (front, free) = buffer.split_at_mut(carried);
         let free = free.get_mut(..end - carried).unwrap_or_default();
-        let n = ready!(socket::poll_read(&self.socket, cx, free))?;
+        let n = ready!(self.socket.poll_read(cx, free))?;
         if n == 0 {
             self.state.ended = true;
             return Poll::Ready(Ok(()));

@@ -13,6 +13,7 @@ use super::lend::Place;
 use super::open::{OpenError, reach, reported};
 use super::{Farewell, Pool};
 use crate::pool::HANDOVER_SLACK;
+use crate::reactor;
 use crate::server::lease::Server;
 use crate::wire::build::Refusal;
 use crate::wire::startup::Replication;
@@ -109,7 +110,7 @@ impl Pool {
                     }
                 }
                 () = place_made => patience = PATIENCE,
-                () = tokio::time::sleep(HANDOVER_SLACK), if due_elsewhere => patience -= 1,
+                () = reactor::sleep(HANDOVER_SLACK), if due_elsewhere => patience -= 1,
             }
         }
     }

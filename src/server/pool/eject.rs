@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::open::OpenError;
 use super::{Failure, Pool};
+use crate::reactor;
 use crate::route::Role;
 use crate::server::dial;
 use crate::worker::Command;
@@ -64,7 +65,7 @@ impl Pool {
             && failure.retry_at <= now
             && self.greeting.begin_trial()
         {
-            tokio::task::spawn_local(trial(self.clone()));
+            reactor::spawn(trial(self.clone()));
         }
     }
 }
@@ -72,7 +73,7 @@ impl Pool {
 async fn trial(pool: Rc<Pool>) {
     let config = pool.config();
     let limit = config.routing.as_ref().map(|routing| routing.check_timeout);
-    let opened = tokio::time::timeout(limit.unwrap_or_default(), pool.open_aside());
+    let opened = reactor::timeout(limit.unwrap_or_default(), pool.open_aside());
     match opened.await.unwrap_or(Err(OpenError::Trial)) {
         Ok(_) => {
             pool.greeting.succeed(Instant::now());

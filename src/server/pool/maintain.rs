@@ -9,13 +9,17 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::{Farewell, Pool};
+use crate::reactor;
 use crate::server::cleanup;
 use crate::stats::add;
 use crate::wire::build::Refusal;
 
 impl Pool {
     pub(super) fn wake(&self) {
-        self.maintenance.borrow().wake_by_ref();
+        // A task that has not begun need not be woken.
+        if let Some(task) = self.maintenance.get() {
+            task.wake();
+        }
     }
 
     /// Makes sure that the maintenance task runs at `deadline`.
@@ -126,7 +130,7 @@ impl Pool {
 /// The task that looks after a pool; it sleeps until something is due.
 pub(super) struct Maintenance {
     pub pool: Weak<Pool>,
-    pub sleep: Option<Pin<Box<tokio::time::Sleep>>>,
+    pub sleep: Option<Pin<Box<reactor::Sleep>>>,
 }
 
 impl Future for Maintenance {
@@ -136,8 +140,8 @@ impl Future for Maintenance {
         let Some(pool) = self.pool.upgrade() else {
             return Poll::Ready(());
         };
-        if !pool.maintenance.borrow().will_wake(cx.waker()) {
-            *pool.maintenance.borrow_mut() = cx.waker().clone();
+        if pool.maintenance.get().is_none() {
+            pool.maintenance.set(Some(reactor::Wake::current()));
         }
         loop {
             let deadline = pool.maintain(cx);
@@ -146,7 +150,7 @@ impl Future for Maintenance {
                 self.sleep = None;
                 return Poll::Pending;
             };
-            let mut sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
+            let mut sleep = Box::pin(reactor::sleep_until(deadline));
             if sleep.as_mut().poll(cx).is_pending() {
                 self.sleep = Some(sleep);
                 return Poll::Pending;

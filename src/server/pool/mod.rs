@@ -29,7 +29,6 @@ use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Instant;
 
 use slab::Slab;
@@ -40,6 +39,7 @@ use crate::flow::{Params, Pins, Shared, Values, Watchlist};
 use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
 use crate::process::Side;
+use crate::reactor;
 use crate::route::Role;
 use crate::server::family::Family;
 use crate::server::lease::{Server, ServerInfo};
@@ -121,7 +121,7 @@ pub struct Pool {
     /// If the database exists only by `*`.
     _registered: Option<Registered>,
     /// Wakes the maintenance task, and when that wakes by itself.
-    maintenance: RefCell<Waker>,
+    maintenance: Cell<Option<reactor::Wake>>,
     armed: Cell<Option<Instant>>,
     /// Who waits for a place to open a connection in is to look for it.
     place_made: Notify,
@@ -181,7 +181,7 @@ impl Pool {
             clients: Cell::new(0),
             empty_since: Cell::new(None),
             _registered: registered,
-            maintenance: RefCell::new(Waker::noop().clone()),
+            maintenance: Cell::new(None),
             armed: Cell::new(None),
             family: RefCell::new(Weak::new()),
             role: Cell::new(Role::Unknown),
@@ -193,7 +193,7 @@ impl Pool {
             watched: Cell::new(false),
             closing: RefCell::new(None),
         });
-        tokio::task::spawn_local(Maintenance {
+        reactor::spawn(Maintenance {
             pool: Rc::downgrade(&pool),
             sleep: None,
         });

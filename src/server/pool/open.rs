@@ -18,6 +18,7 @@ use crate::flow::{Backend, Params};
 use crate::net::tls::Connector;
 use crate::net::{Outgoing, PeerAddr, Stream};
 use crate::pool::SharedBound;
+use crate::reactor;
 use crate::server::dial::DialError;
 use crate::server::lease::{Attempt, Server, ServerInfo};
 use crate::server::login::{Credential, LoggedIn};
@@ -68,7 +69,7 @@ impl Pool {
                     if self.book.borrow().uses_reserve() {
                         self.tell_of_reserve();
                     }
-                    tokio::task::spawn_local(open(self.clone()));
+                    reactor::spawn(open(self.clone()));
                 }
                 // `min_pool_size` alone takes nothing away from others.
                 Err(_) if !self.has_waiters() => return,
@@ -477,7 +478,7 @@ async fn open_at(
     let proof = (&credential, more);
     let attempt = open_stream(pool, config, (host, stream), connector, proof, opening);
     match config.server_connect_timeout {
-        Some(limit) => match tokio::time::timeout(limit, attempt).await {
+        Some(limit) => match reactor::timeout(limit, attempt).await {
             Ok(result) => result,
             Err(_) => Err(OpenError::Timeout(limit)),
         },

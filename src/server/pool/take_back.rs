@@ -14,6 +14,7 @@ use crate::admin::snapshot::ServerState;
 use crate::config::Host;
 use crate::flow::Release;
 use crate::pool::Given;
+use crate::reactor;
 use crate::server::lease::{Server, ServerInfo};
 use crate::server::{cleanup, dial};
 use crate::stats::add;
@@ -77,12 +78,12 @@ impl Pool {
         // Watch it while it is idle: data or the end of file mean that it is
         // of no more use. Usually nothing is read here: the socket is known to
         // be drained.
-        if !waiting {
-            let waker = self.maintenance.borrow();
-            let mut cx = Context::from_waker(&waker);
+        if !waiting && !self.watches(&server) {
+            let mut cx = Context::from_waker(Waker::noop());
             if let Err(reason) = cleanup::watch_idle(&mut server, self, &mut cx) {
                 return self.discard(server, &reason);
             }
+            self.watches(&server);
         }
         server.info.state.set(ServerState::Idle);
         server.info.held.set(0);
@@ -104,6 +105,14 @@ impl Pool {
             self.offer_room();
             self.send_surplus();
         }
+    }
+
+    /// From now on the maintenance task hears of what comes from it. False: something
+    /// may be there already.
+    fn watches(&self, server: &Server) -> bool {
+        // Before its first turn, in which it looks at all of them, there is none.
+        let task = self.maintenance.get();
+        task.is_none_or(|task| server.stream.wake_when_readable(task))
     }
 
     pub(super) fn retirement(&self, server: &Server, now: Instant) -> Option<&'static str> {
@@ -259,7 +268,7 @@ impl Pool {
             0 => ServerState::Tested,
             _ => ServerState::BeingCanceled,
         });
-        tokio::task::spawn_local(async move {
+        reactor::spawn(async move {
             let mut held = Held {
                 server: Some(server),
                 pool: pool.clone(),
@@ -270,7 +279,7 @@ impl Pool {
             };
             let limit = pool.config().cancel_wait_timeout;
             let limit = limit.unwrap_or(Duration::from_secs(3600));
-            let result = tokio::time::timeout(limit, work(pool.clone(), server)).await;
+            let result = reactor::timeout(limit, work(pool.clone(), server)).await;
             let Some(server) = held.take() else {
                 return;
             };
