@@ -379,7 +379,7 @@ impl Client {
                         fresh = true;
                     }
                     Ok((None, course)) => {
-                        let now = Instant::now();
+                        let now = reactor::now();
                         let ticket = self.join(now)?;
                         self.hold = Hold::Waiting(ticket, course);
                         self.info.state.set(ClientState::Waiting);
@@ -460,7 +460,7 @@ impl Client {
             }
             // What was just linked is asked at the same moment.
             if !was_busy && server.backend.is_busy() && !fresh {
-                let (info, now) = (&server.info, Instant::now());
+                let (info, now) = (&server.info, reactor::now());
                 if info.linked_at == info.asked_at {
                     info.linked_at.set(now);
                 }
@@ -476,7 +476,7 @@ impl Client {
                 }
                 _ => {
                     if matches!(self.hold, Hold::Nothing) {
-                        self.info.request_time.set(Instant::now());
+                        self.info.request_time.set(reactor::now());
                     }
                     add(&pool.counters.bytes_sent, to_client.len() as u64);
                     self.output
@@ -616,7 +616,7 @@ impl Client {
         result.map_err(End::ServerFault)?;
         self.input_due |= std::mem::take(&mut self.answers_first);
         if !server.backend.is_busy() {
-            let (info, now) = (&server.info, Instant::now());
+            let (info, now) = (&server.info, reactor::now());
             let micros = |since: Instant| (now - since).as_micros() as u64;
             let (asked_at, linked_at) = (info.asked_at.replace(now), info.linked_at.get());
             let query_time = micros(asked_at);

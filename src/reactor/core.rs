@@ -187,6 +187,16 @@ impl Wake {
     }
 }
 
+/// When the events came that are being dealt with: the time, without asking for it. It
+/// lags by what tasks have done since.
+///
+/// # Panics
+/// Outside [`Runtime::run`].
+#[inline]
+pub fn now() -> Instant {
+    Reactor::current().now.get()
+}
+
 /// Starts a task of this thread. Nobody waits for its end; a panic ends it alone.
 ///
 /// # Panics

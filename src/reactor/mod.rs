@@ -26,6 +26,6 @@ mod sync {
 
 #[cfg(test)]
 pub use self::core::run;
-pub use self::core::{Runtime, Wake, spawn};
+pub use self::core::{Runtime, Wake, now, spawn};
 pub use socket::{Listening, Socket, has_budget};
 pub use time::{Elapsed, Sleep, Timeout, sleep, sleep_until, timeout, timeout_at};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Farewell, Pool};
 use crate::flow::Params;
 use crate::pool::{Kind, Ticket};
+use crate::reactor;
 use crate::server::lease::Lease;
 use crate::wire::build::Refusal;
 
@@ -26,7 +27,7 @@ impl Pool {
                 .borrow_mut()
                 .take_idle(|server| Rc::ptr_eq(server.backend.params(), params));
             let (server, since) = taken?;
-            let now = Instant::now();
+            let now = reactor::now();
             if server.info.close_needed.get() {
                 self.discard(server, "obsolete connection");
                 continue;
@@ -96,7 +97,7 @@ impl Pool {
         match self.book.borrow_mut().poll(ticket, waker) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(server))) => {
-                Poll::Ready(Ok(Lease::new(server, self.clone(), Instant::now())))
+                Poll::Ready(Ok(Lease::new(server, self.clone(), reactor::now())))
             }
             Poll::Ready(Some(Err(farewell))) => Poll::Ready(Err(farewell)),
             Poll::Ready(None) => Poll::Ready(Err(Farewell::refusal(&Refusal::fatal(
