@@ -188,19 +188,34 @@ pub(super) struct Who<'a> {
     pub id: u64,
     pub db: Option<&'a str>,
     pub user: Option<&'a str>,
-    pub addr: String,
+    pub peer: PeerAddr,
+    /// That of its process, at the Unix socket.
+    pub pid: u32,
 }
 
 impl Who<'_> {
+    /// Its address as the log has it.
+    pub fn address(&self, config: &Config) -> String {
+        address(self.peer, self.pid, config)
+    }
+
     /// The end of its connection. `told`: it was sent an error.
     pub fn log_end(&self, reason: &str, age: Duration, told: bool, config: &Config) {
+        let (ended, failed) = (
+            config.general.log_disconnections,
+            told && config.general.log_pooler_errors,
+        );
+        if !ended && !failed {
+            return;
+        }
         let conn = format!("C-{}", self.id);
-        let (db, user, addr) = (self.db, self.user, &self.addr);
-        if config.general.log_disconnections {
+        let (db, user) = (self.db, self.user);
+        let addr = self.address(config);
+        if ended {
             let age = age.as_secs();
             info!(%conn, db, user, %addr, reason, age, "closing because");
         }
-        if told && config.general.log_pooler_errors {
+        if failed {
             warn!(%conn, db, user, %addr, reason, "pooler error");
         }
     }

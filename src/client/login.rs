@@ -456,11 +456,7 @@ async fn agree_on_parameters(pool: &Rc<Pool>, asked: &Params) -> Result<Rc<Param
     if asked.is_empty() {
         return Ok(welcome);
     }
-    let mut wanted = (*welcome).clone();
-    for (name, value) in asked.iter() {
-        wanted.set(name, value, false);
-    }
-    let wanted = local.params.borrow_mut().intern(wanted);
+    let wanted = local.params.borrow_mut().of_login(&welcome, asked);
     // Everything is decided by `wanted`: the server's own values and the
     // client's. Nothing needs to be asked for a plain application_name.
     if asked.iter().all(is_plain_application_name) {

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::farewell::{End, Goodbye, Who, address};
+use super::farewell::{End, Goodbye, Who};
 use super::info::{ClientInfo, Order, Party};
 use super::login::{told, welcome};
 use super::startup::Failure;
@@ -288,7 +288,8 @@ impl Pair {
             id: info.id,
             db: Some(info.database()),
             user: Some(info.user()),
-            addr: address(info.peer, info.peer_pid, config),
+            peer: info.peer,
+            pid: info.peer_pid,
         };
         let age = info.connect_time().elapsed().unwrap_or_default();
         who.log_end(&reason, age, !refusal.is_empty(), config);

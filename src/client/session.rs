@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::farewell::{End, Goodbye, Who, address};
+use super::farewell::{End, Goodbye, Who};
 use super::info::{ClientInfo, Order};
 use crate::admin::snapshot::ClientState;
 use crate::flow::{Backend, Outlook, Output, Release, Session, Stop, Wait};
@@ -673,7 +673,8 @@ impl Client {
             id: info.id,
             db: Some(info.database()),
             user: Some(info.user()),
-            addr: address(info.peer, info.peer_pid, &terms.config),
+            peer: info.peer,
+            pid: info.peer_pid,
         };
         let age = info.connect_time().elapsed().unwrap_or_default();
         who.log_end(&reason, age, !refusal.is_empty(), &terms.config);

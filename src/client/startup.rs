@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, warn};
 
-use super::farewell::{Who, address, close_gently};
+use super::farewell::{Who, close_gently};
 use super::info::ClientInfo;
 use super::task::Task;
 use super::{cancel, login, proxy, replication};
@@ -79,7 +79,8 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         id,
         db: names.db.as_deref(),
         user: names.user.as_deref(),
-        addr: address(peer, peer_pid, &terms.config),
+        peer,
+        pid: peer_pid,
     };
     let ends = |reason: &str, told| {
         who.log_end(reason, arrived.elapsed(), told, &worker.terms().config);
@@ -104,7 +105,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             match Box::pin(console).await {
                 Ok(reason) => ends(reason, false),
                 Err(error) => {
-                    debug!(addr = %who.addr, reason = %error, "console connection failed");
+                    debug!(addr = %who.address(&terms.config), reason = %error, "console connection failed");
                     ends("client unexpected eof", false);
                 }
             }
@@ -130,11 +131,11 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             Box::pin(tell(stream, &message)).await;
         }
         (Err(Failure::Tls(error)), _) => {
-            warn!(addr = %who.addr, reason = %error, "TLS handshake error");
+            warn!(addr = %who.address(&terms.config), reason = %error, "TLS handshake error");
         }
         // Somebody who has said nothing may only have looked whether we are there.
         (Err(Failure::Gone(error)), _) => {
-            debug!(addr = %who.addr, reason = %error, "client went away while logging in");
+            debug!(addr = %who.address(&terms.config), reason = %error, "client went away while logging in");
             if who.user.is_some() {
                 ends("client unexpected eof", false);
             }
@@ -286,7 +287,7 @@ async fn first_packet(
         stream.read_exact(&mut field).await?;
         if let Some(tls) = tls.filter(|_| field[0] == TLS_HANDSHAKE && !ssl_done && !gss_done) {
             ssl_done = true;
-            encrypt(slot, tls, &field, worker).await?;
+            Box::pin(encrypt(slot, tls, &field, worker)).await?;
             continue;
         }
         let length = startup::packet_length(field).map_err(refused)?;
@@ -304,7 +305,7 @@ async fn first_packet(
                     return Err(refusal.into());
                 }
                 stream.write_all(b"S").await?;
-                encrypt(slot, tls, &[], worker).await?;
+                Box::pin(encrypt(slot, tls, &[], worker)).await?;
             }
             (FirstPacket::SslRequest, None) if !ssl_done => {
                 ssl_done = true;

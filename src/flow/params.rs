@@ -1,7 +1,7 @@
 //! A session's parameters: those that the server reports (ParameterStatus) and
 //! those that the client set in its startup packet.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -313,8 +313,22 @@ pub type NameValue = (Box<[u8]>, Box<[u8]>);
 #[derive(Debug, Default)]
 pub struct ParamTable {
     sets: HashSet<Rc<Params>, RandomState>,
+    /// What logins make of the server's parameters, the last one first: programs ask for
+    /// the same each time.
+    logins: VecDeque<Login>,
     meanings: Arc<Meanings>,
     sweep_at: usize,
+}
+
+/// So many are kept.
+const LOGINS: usize = 16;
+
+#[derive(Debug)]
+struct Login {
+    /// The list itself: what a server reports is copied without copying it.
+    server: Arc<Vec<Param>>,
+    asked: Params,
+    set: Rc<Params>,
 }
 
 impl ParamTable {
@@ -331,12 +345,38 @@ impl ParamTable {
         self.sets.iter()
     }
 
+    /// The one `Rc` for what a server reports and what a client has asked for.
+    pub fn of_login(&mut self, server: &Params, asked: &Params) -> Rc<Params> {
+        let is_known = |login: &Login| {
+            Arc::ptr_eq(&login.server, &server.list) && login.asked.list == asked.list
+        };
+        let known = self.logins.iter().position(is_known);
+        if let Some(login) = known.and_then(|at| self.logins.remove(at)) {
+            let set = login.set.clone();
+            self.logins.push_front(login);
+            return set;
+        }
+        let mut wanted = server.clone();
+        for (name, value) in asked.iter() {
+            wanted.set(name, value, false);
+        }
+        let set = self.intern(wanted);
+        self.logins.truncate(LOGINS - 1);
+        self.logins.push_front(Login {
+            server: server.list.clone(),
+            asked: asked.clone(),
+            set: set.clone(),
+        });
+        set
+    }
+
     /// The one `Rc` for this set.
     pub fn intern(&mut self, mut params: Params) -> Rc<Params> {
         if let Some(known) = self.sets.get(&params) {
             return known.clone();
         }
         if self.sets.len() >= self.sweep_at {
+            self.logins.clear();
             self.sets.retain(|set| Rc::strong_count(set) > 1);
             self.sweep_at = 64.max(2 * self.sets.len());
         }
@@ -358,6 +398,27 @@ mod tests {
             params.set(name.as_bytes(), value.as_bytes(), *reported);
         }
         params
+    }
+
+    #[test]
+    fn what_logins_ask_for_again_is_found_again() {
+        let mut table = ParamTable::default();
+        let server = params(&[("TimeZone", "UTC", true), ("application_name", "", true)]);
+        let asked = |name: &str| params(&[("application_name", name, false)]);
+        let first = table.of_login(&server, &asked("one"));
+        assert_eq!(first.get(b"application_name"), Some(b"one".as_slice()));
+        assert_eq!(first.get(b"timezone"), Some(b"UTC".as_slice()));
+        for other in 0..3 * LOGINS {
+            table.of_login(&server, &asked(&other.to_string()));
+            assert!(Rc::ptr_eq(
+                &first,
+                &table.of_login(&server.clone(), &asked("one"))
+            ));
+        }
+        assert_eq!(table.logins.len(), LOGINS);
+        let elsewhere = params(&[("TimeZone", "Asia/Tokyo", true)]);
+        let second = table.of_login(&elsewhere, &asked("one"));
+        assert_eq!(second.get(b"timezone"), Some(b"Asia/Tokyo".as_slice()));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! How many clients there are, over all workers, and on which.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
 
 use crate::config::Config;
 use crate::wire::build::Refusal;

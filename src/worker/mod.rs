@@ -19,11 +19,11 @@ mod terms;
 mod thread;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use subtle::ConstantTimeEq;
 use tracing::warn;
 

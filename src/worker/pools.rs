@@ -1,10 +1,11 @@
 //! All pools of a worker, and the bounds that they share.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+use hashbrown::HashMap;
 
 use super::{Command, Crew, Gates, Local};
 use crate::config::PoolConfig;

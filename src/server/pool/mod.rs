@@ -226,7 +226,8 @@ impl Pool {
     /// What the server reported at the last login.
     pub fn welcome(&self) -> Option<Rc<Params>> {
         let welcome = self.greeting.welcome(&self.config.borrow())?;
-        Some(self.local.params.borrow_mut().intern(welcome))
+        let mut params = self.local.params.borrow_mut();
+        Some(params.of_login(&welcome, &Params::default()))
     }
 
     pub fn book(&self) -> Ref<'_, Book<Box<Server>, Arc<Farewell>>> {
