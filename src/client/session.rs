@@ -63,7 +63,7 @@ impl Drop for Client {
 enum Hearing {
     /// The client may have sent something.
     Due,
-    /// The runtime wakes the task when it does.
+    /// The reactor wakes the task when it does.
     Expected,
     /// It has said goodbye; what it asked for before is still answered.
     Over,

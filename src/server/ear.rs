@@ -110,7 +110,7 @@ pub struct Ears(Mutex<HashMap<EarName, mpsc::UnboundedSender<Asked>>>);
 
 impl Ears {
     /// Asks an ear of a client of this pool; begins to listen if there is none. Must
-    /// be called inside a local runtime.
+    /// be called inside a reactor.
     pub fn ask(&self, name: &EarName, asked: Asked, pool: &Rc<Pool>, crew: &Crew) {
         let mut all = self.lock();
         let asked = match all.get(name) {

@@ -34,7 +34,7 @@ const CATALOG_PAUSE: Duration = Duration::from_secs(2);
 const CATALOG_LIMIT: Duration = Duration::from_secs(10);
 
 /// Begins to ask the servers of this family's database, unless somebody does
-/// already. Must be called inside a local runtime. Ends with the family.
+/// already. Must be called inside a reactor. Ends with the family.
 pub fn start(family: &Rc<Family>, crew: &Crew) {
     let topology = family.topology();
     if !topology.watch() {

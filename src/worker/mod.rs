@@ -1,4 +1,4 @@
-//! A thread with its runtime, clients and server connections.
+//! A thread with its reactor, clients and server connections.
 
 mod accept;
 mod alarms;

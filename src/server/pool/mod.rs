@@ -148,8 +148,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool without connections. Must be called inside a `LocalSet` or local
-    /// runtime: it starts its maintenance task.
+    /// A pool without connections. Must be called inside a reactor: it starts its
+    /// maintenance task.
     pub fn start(
         config: PoolConfig,
         credential: Credential,
