@@ -2,6 +2,8 @@
 
 use memchr::memchr;
 
+const SHORT: usize = 8;
+
 /// A Parse message's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseView<'a> {
@@ -79,7 +81,11 @@ pub fn target(body: &[u8]) -> Option<Target<'_>> {
 
 /// Splits at the first NUL, which belongs to neither part.
 pub fn split_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let nul = memchr(0, bytes)?;
+    // Names are short and mostly empty: to begin a search takes longer than that.
+    let nul = match bytes.iter().take(SHORT).position(|&byte| byte == 0) {
+        Some(at) => at,
+        None => SHORT + memchr(0, bytes.get(SHORT..)?)?,
+    };
     Some((bytes.get(..nul)?, bytes.get(nul + 1..)?))
 }
 
@@ -105,6 +111,17 @@ fn column(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_any_length_end_at_their_nul() {
+        for length in 0..3 * SHORT {
+            let mut bytes = vec![b'x'; length];
+            assert_eq!(split_nul(&bytes), None);
+            bytes.extend(b"\0rest\0");
+            let split = split_nul(&bytes);
+            assert_eq!(split, Some((&bytes[..length], b"rest\0".as_slice())));
+        }
+    }
 
     #[test]
     fn parse_bodies() {
