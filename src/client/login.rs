@@ -171,18 +171,23 @@ pub(super) async fn login(
         stream,
         params.clone(),
     );
-    let naming = match terms.config.source {
+    Ok(Begun::Client(Box::new(Welcomed {
+        session: session(&config, terms.config.source, params).starting_with(role),
+        info,
+        pool,
+    })))
+}
+
+/// Of a client of this pool, which begins with these parameters. `source`: whose way it
+/// is to be treated in if it makes mistakes.
+pub(super) fn session(config: &PoolConfig, source: Source, params: Rc<Params>) -> Session {
+    let naming = match source {
         _ if config.max_prepared_statements == 0 => Naming::TheServers,
         Source::Ini => Naming::TheClientsStrictly,
         Source::Toml | Source::CommandLine => Naming::TheClients,
     };
-    Ok(Begun::Client(Box::new(Welcomed {
-        session: Session::new(config.pool_mode, naming, params)
-            .carrying(config.session_features, config.pin_sequences)
-            .starting_with(role),
-        info,
-        pool,
-    })))
+    Session::new(config.pool_mode, naming, params)
+        .carrying(config.session_features, config.pin_sequences)
 }
 
 /// Answers a minor version that we do not speak, or options that we do not
@@ -338,7 +343,7 @@ fn asked_value(startup: &Startup, name: &str) -> Option<String> {
 
 /// What we can prove to the server on behalf of this user, who may have just
 /// shown us something.
-fn credential(
+pub(super) fn credential(
     config: &PoolConfig,
     login: &str,
     (authenticated, found): (&Authenticated, Option<&Found>),
@@ -441,7 +446,10 @@ fn asked_role(asked: &mut Params, mode: PoolMode) -> Result<Option<Reads>, Refus
 /// The session's parameters: what the server reports, and on top what the
 /// client asks for. The server says whether it accepts that, and how it spells
 /// it; the answer is remembered.
-async fn agree_on_parameters(pool: &Rc<Pool>, asked: &Params) -> Result<Rc<Params>, Failure> {
+pub(super) async fn agree_on_parameters(
+    pool: &Rc<Pool>,
+    asked: &Params,
+) -> Result<Rc<Params>, Failure> {
     let local = pool.local();
     let welcome = match pool.welcome() {
         Some(welcome) => welcome,
@@ -459,7 +467,7 @@ async fn agree_on_parameters(pool: &Rc<Pool>, asked: &Params) -> Result<Rc<Param
     let wanted = local.params.borrow_mut().of_login(&welcome, asked);
     // Everything is decided by `wanted`: the server's own values and the
     // client's. Nothing needs to be asked for a plain application_name.
-    if asked.iter().all(is_plain_application_name) {
+    if *wanted == *welcome || asked.iter().all(is_plain_application_name) {
         return Ok(wanted);
     }
     if let Some(known) = pool.known_parameters(&wanted) {

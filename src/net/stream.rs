@@ -229,15 +229,21 @@ impl Stream {
     /// never if it has sent something first, since that hides the end. Cancel
     /// safe.
     pub async fn closed(&self) {
-        let socket = match self.bare() {
-            Stream::Unix(s) => s,
-            other => match other.tcp() {
-                Some(s) => s,
-                None => return,
-            },
-        };
-        if socket.peek().await.is_ok_and(|n| n > 0) {
+        if self.heard().await {
             std::future::pending().await
+        }
+    }
+
+    /// Resolves when the peer has sent something, which is not read (true), or has
+    /// closed its end (false). Cancel safe.
+    pub async fn heard(&self) -> bool {
+        let socket = match self.bare() {
+            Stream::Unix(s) => Some(s),
+            other => other.tcp(),
+        };
+        match socket {
+            Some(socket) => socket.peek().await.is_ok_and(|n| n > 0),
+            None => false,
         }
     }
 
