@@ -12,6 +12,7 @@ mod proxy;
 mod replication;
 mod session;
 mod startup;
+mod taken;
 mod task;
 
 use std::mem::size_of;
@@ -21,6 +22,7 @@ pub use farewell::address;
 pub use info::{CancelKey, ClientInfo, Order, Party};
 pub use moving::{Arrival, WrittenClient, arrive};
 pub use startup::serve;
+pub use taken::take;
 
 /// What an idle client takes in bytes: its task, and what others may know of it.
 pub const SIZE: usize = size_of::<task::Task>() + size_of::<ClientInfo>();

@@ -18,6 +18,9 @@ pub const MOST_FILES: usize = 128;
 /// How long a message may be, in bytes.
 pub const LONGEST: usize = 64 * 1024 * 1024;
 
+/// How much is read at once.
+const PIECE: usize = 16 * 1024;
+
 /// The length of what follows, which the files come with.
 type Head = [u8; 4];
 
@@ -80,6 +83,32 @@ pub fn receive(mut socket: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((message, files))
 }
 
+/// Appends bytes of a stream that is no such sequence of messages, as they come, and
+/// tells which files came with them: never before the first byte that they were sent
+/// with. Returns how many bytes there were; none: the end.
+///
+/// # Errors
+/// Those of the socket.
+pub fn read(
+    socket: &UnixStream,
+    bytes: &mut Vec<u8>,
+    mut came: impl FnMut(OwnedFd),
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut buffer = [0; PIECE];
+    let mut into = [IoSliceMut::new(&mut buffer)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let read = retry_on_intr(|| recvmsg(socket, &mut into, &mut control, flags))?.bytes;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            rights.for_each(&mut came);
+        }
+    }
+    bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
+    Ok(read)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -106,6 +135,28 @@ mod tests {
             receive(&there).unwrap_err().kind(),
             ErrorKind::UnexpectedEof
         );
+    }
+
+    #[test]
+    fn files_come_with_their_bytes() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        let (passed, _) = UnixStream::pair().unwrap();
+        here.write_all(b"plain").unwrap();
+        for byte in [b"1", b"2"] {
+            let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let file = [passed.as_fd()];
+            assert!(control.push(SendAncillaryMessage::ScmRights(&file)));
+            let bytes = [IoSlice::new(byte)];
+            sendmsg(&here, &bytes, &mut control, SendFlags::empty()).unwrap();
+        }
+        drop(here);
+        let (mut bytes, mut files) = (Vec::new(), Vec::new());
+        while read(&there, &mut bytes, |file| files.push(file)).unwrap() > 0 {
+            let with_files = bytes.len().saturating_sub(b"plain".len());
+            assert_eq!(files.len(), with_files);
+        }
+        assert_eq!((&*bytes, files.len()), (&b"plain12"[..], 2));
     }
 
     #[test]

@@ -12,12 +12,14 @@
 //!
 //! Both have the same sockets meanwhile, so nobody is ever refused. If the new
 //! process fails before it serves, nothing has changed.
+//!
+//! A running PgBouncer is asked in its own way: see [`super::pgbouncer`].
 
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::pgbouncer::{Connections, PgBouncer, Taken};
 use super::{Handle, identity, link};
 use crate::config::Settings;
 use crate::flow::Texts;
@@ -265,7 +268,7 @@ fn offer_to(stream: &UnixStream, copies: &Copies) -> io::Result<Vec<u8>> {
 /// What a new process has got from the one that it replaces.
 #[derive(Debug)]
 pub struct Inheritance {
-    predecessor: UnixStream,
+    predecessor: Predecessor,
     pub listeners: Vec<Bound>,
     /// Whether the files of Unix sockets are ours already.
     ours: Arc<AtomicBool>,
@@ -275,6 +278,23 @@ pub struct Inheritance {
     own: Vec<(WrittenName, u32)>,
 }
 
+#[derive(Debug)]
+enum Predecessor {
+    Pgweir(UnixStream),
+    PgBouncer(Box<PgBouncer>, Vec<Taken<OwnedFd>>, Vec<OwnedFd>),
+}
+
+/// Where the clients of the process come from that is replaced.
+#[derive(Debug)]
+pub enum Legacy {
+    /// It keeps them.
+    Nothing,
+    /// They come one by one.
+    Line(UnixStream),
+    /// It has gone, and left them; and server connections that nobody holds.
+    Estate(Vec<Taken<OwnedFd>>, Vec<OwnedFd>),
+}
+
 /// Asks the running process for its sockets; `None`: there is none.
 ///
 /// # Errors
@@ -282,9 +302,13 @@ pub struct Inheritance {
 pub fn inherit(general: &Settings) -> anyhow::Result<Option<Inheritance>> {
     let place = meeting_place(general).context("--reboot needs a unix_socket_dir")?;
     let Ok(predecessor) = listener::connect_unix(&place) else {
-        // PgBouncer's words (src/main.c).
-        info!("old process not found, try to continue normally");
-        return Ok(None);
+        let found = PgBouncer::suspend(general)?;
+        if found.is_none() {
+            // PgBouncer's words (src/main.c).
+            info!("old process not found, try to continue normally");
+        }
+        let inherited = found.map(|found| inherit_from_pgbouncer(found, general));
+        return inherited.transpose();
     };
     // In /tmp anybody can have such a socket.
     let user = getsockopt(&predecessor, PeerCredentials)?.uid();
@@ -302,7 +326,7 @@ pub fn inherit(general: &Settings) -> anyhow::Result<Option<Inheritance>> {
     ensure!(offer.sockets.len() == files.len(), "a socket is missing");
     info!(pid = offer.pid, version = offer.version, "taking over");
     let mut inheritance = Inheritance {
-        predecessor,
+        predecessor: Predecessor::Pgweir(predecessor),
         listeners: Vec::new(),
         ours: Arc::default(),
         stats: None,
@@ -320,6 +344,46 @@ pub fn inherit(general: &Settings) -> anyhow::Result<Option<Inheritance>> {
         }
     }
     Ok(Some(inheritance))
+}
+
+fn inherit_from_pgbouncer(
+    (running, connections): (PgBouncer, Connections<OwnedFd>),
+    general: &Settings,
+) -> anyhow::Result<Inheritance> {
+    let ours = Arc::default();
+    let Connections {
+        listeners,
+        clients,
+        servers,
+        newcomers,
+    } = connections;
+    ensure!(!listeners.is_empty(), "PgBouncer does not listen");
+    info!(
+        clients = clients.len(),
+        servers = servers.len(),
+        newcomers,
+        "PgBouncer is suspended"
+    );
+    let mut bound = Vec::new();
+    for listener in listeners {
+        bound.push(match listener.unix {
+            false => Bound::tcp(listener.socket.into())?,
+            true => {
+                let (dir, port) = (&general.unix_socket_dir, general.listen_port);
+                let file = (!dir.starts_with('@')).then(|| format!("{dir}/.s.PGSQL.{port}"));
+                let path = UnixPath::inherited(file.map(PathBuf::from), &ours);
+                Bound::unix(listener.socket.into(), path)?
+            }
+        });
+    }
+    Ok(Inheritance {
+        predecessor: Predecessor::PgBouncer(Box::new(running), clients, servers),
+        listeners: bound,
+        ours,
+        stats: None,
+        moving: None,
+        own: Vec::new(),
+    })
 }
 
 fn read_offer(message: &[u8]) -> anyhow::Result<Offer> {
@@ -352,20 +416,36 @@ impl Inheritance {
         }
     }
 
+    /// Whether the one that is replaced removes its pidfile, whoever has written that.
+    pub fn removes_pidfile(&self) -> bool {
+        matches!(self.predecessor, Predecessor::PgBouncer(..))
+    }
+
     /// We serve clients: the predecessor leaves. Returns when the place where it
-    /// waited for us is free; where its clients come from, if they do.
+    /// waited for us, and its pidfile's, is free.
     ///
     /// # Errors
     /// It has gone already.
-    pub fn serve(self) -> io::Result<Option<UnixStream>> {
+    pub fn serve(self, pidfile: Option<&Path>) -> io::Result<Legacy> {
+        let predecessor = match self.predecessor {
+            Predecessor::Pgweir(predecessor) => predecessor,
+            Predecessor::PgBouncer(running, clients, servers) => {
+                running.shut_down(pidfile)?;
+                self.ours.store(true, Ordering::Relaxed);
+                return Ok(Legacy::Estate(clients, servers));
+            }
+        };
         let serves = match self.moving {
             Some(_) => TAKES_CLIENTS,
             None => SERVES,
         };
-        descriptors::send(&self.predecessor, serves, &[])?;
+        descriptors::send(&predecessor, serves, &[])?;
         self.ours.store(true, Ordering::Relaxed);
-        descriptors::receive(&self.predecessor)?;
-        Ok(self.moving.map(|_| self.predecessor))
+        descriptors::receive(&predecessor)?;
+        Ok(match self.moving {
+            Some(_) => Legacy::Line(predecessor),
+            None => Legacy::Nothing,
+        })
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod leave;
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +24,13 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{error, info, warn};
 
 use super::control::{Control, ControlError, Controls};
-use super::handover::{self, Copies, Inheritance, Numbers};
+use super::handover::{self, Copies, Inheritance, Legacy, Numbers};
 use super::link::{Link, Side};
 use super::load::{self, Loaded, Source};
 use super::logging::{self, LogHandle};
 use super::names;
 use super::open_files;
+use super::pgbouncer::Taken;
 use super::pidfile::Pidfile;
 use super::signals::Signals;
 use super::{Command, Handle, ShutdownMode, ask, gather, memory, service_manager, sockets};
@@ -41,6 +43,7 @@ use crate::net::dns::Dns;
 use crate::net::listener::Bound;
 use crate::pool::Ledger;
 use crate::server::Peers;
+use crate::server::pool::hang_up;
 use crate::stats::{Averages, Totals};
 use crate::worker::derived_keys::DerivedKeys;
 use crate::worker::hashing::Hashing;
@@ -189,10 +192,18 @@ impl Process {
         // Last: when clients can connect, everything else is there.
         let (listeners, sockets) = sockets::open(general, inheritance.as_mut(), origin.passed)?;
         let replaced = inheritance.is_some();
-        let pidfile = general.pidfile.as_deref();
-        let pidfile = pidfile
-            .map(|path| Pidfile::write(path, replaced))
-            .transpose()?;
+        let pid_path = general.pidfile.clone();
+        let write_pidfile = || {
+            let path = pid_path.as_deref();
+            path.map(|path| Pidfile::write(path, replaced)).transpose()
+        };
+        let removed = inheritance
+            .as_ref()
+            .is_some_and(Inheritance::removes_pidfile);
+        let mut pidfile = match removed {
+            true => None,
+            false => write_pidfile()?,
+        };
         let numbers = Numbers::following(inheritance.as_ref().and_then(|from| from.moving));
         let ledger = Ledger::new(workers, Instant::now());
         if let Some(inheritance) = &inheritance {
@@ -301,10 +312,26 @@ impl Process {
         let version = concat!("pgweir ", env!("CARGO_PKG_VERSION"));
         info!(version, workers, "process up");
         service_manager::ready();
-        let predecessor = inheritance.map(Inheritance::serve).transpose();
-        let predecessor = predecessor.context("the process to be replaced has gone")?;
-        let link = |stream| join(stream, Side::Predecessor, &crew, &ledger);
-        let predecessor = predecessor.flatten().map(link).transpose()?;
+        let legacy = inheritance.map(|from| from.serve(pid_path.as_deref()));
+        let legacy = legacy.transpose();
+        let mut predecessor = None;
+        match legacy.context("the process to be replaced has gone")? {
+            None | Some(Legacy::Nothing) => {}
+            Some(Legacy::Line(stream)) => {
+                predecessor = Some(join(stream, Side::Predecessor, &crew, &ledger)?);
+            }
+            Some(Legacy::Estate(clients, servers)) => {
+                servers.into_iter().for_each(hang_up);
+                take(clients, &crew);
+            }
+        }
+        if removed {
+            // There is no way back.
+            pidfile = write_pidfile().unwrap_or_else(|error| {
+                warn!(reason = format!("{error:#}"), "there is no pidfile");
+                None
+            });
+        }
         let successor = copies.and_then(|copies| {
             let terms = shown.terms();
             handover::wait_for_successor(&terms.config.general, copies, handle)
@@ -573,6 +600,15 @@ fn join(
     let link = Link::start(stream, side, crew.clone(), ledger.clone())?;
     tokio::spawn(link.clone().keep_informed(crew.clone()));
     Ok(link)
+}
+
+/// Serves the clients that a PgBouncer has left.
+fn take(clients: Vec<Taken<OwnedFd>>, crew: &Crew) {
+    for taken in clients {
+        let owner = crew.owner(taken.client.pid());
+        // A worker that has ended takes nobody.
+        let _ = crew.tell(owner, worker::Command::Taken(Box::new(taken)));
+    }
 }
 
 /// Resolves when the receiver does; never while there is none.

@@ -22,7 +22,7 @@ use crate::net::Detached;
 use crate::net::dns::Dns;
 use crate::net::listener::{Bound, Listener};
 use crate::pool::{Ledger, Passage, PoolName};
-use crate::process::{Handle, Link, Side};
+use crate::process::{Handle, Link, Side, Taken};
 use crate::reactor;
 use crate::server::ear::{EarName, Heard};
 use crate::server::written::WrittenServer;
@@ -97,6 +97,8 @@ pub enum Command {
     Unlinked(Side),
     /// It offers a client.
     Arrival(client::Arrival),
+    /// A PgBouncer has left one.
+    Taken(Box<Taken<OwnedFd>>),
     /// It gives a server connection.
     Server(Box<WrittenServer>, OwnedFd, Passage),
     /// Its clients starve in these pools.
@@ -273,6 +275,9 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::Unlinked(side) => worker.unlink(side),
             Command::Arrival(arrival) => {
                 reactor::spawn(client::arrive(worker.clone(), arrival));
+            }
+            Command::Taken(taken) => {
+                reactor::spawn(client::take(worker.clone(), taken));
             }
             Command::Server(written, socket, passage) => {
                 worker.take_over(*written, socket, passage);

@@ -1,6 +1,7 @@
 //! A new process takes the place of a running one.
 
 mod clients;
+mod from_pgbouncer;
 mod servers;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -10,11 +10,15 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::lend::Place;
-use super::open::{OpenError, reach, reported};
+use super::open::{OpenError, Opened, reach, reported};
 use super::{Farewell, Pool};
+use crate::config::Host;
+use crate::flow::Params;
+use crate::net::Stream;
 use crate::pool::HANDOVER_SLACK;
 use crate::reactor;
 use crate::server::lease::Server;
+use crate::server::login::{BackendKey, LoggedIn};
 use crate::wire::build::Refusal;
 use crate::wire::startup::Replication;
 
@@ -54,6 +58,37 @@ impl Pool {
         let server = self.server(opened, params, connector, terms, Some(replication));
         server.info.close_needed.set(outdated);
         Ok(Dedicated {
+            server: Some(server),
+            room,
+            reason: "client has gone".to_owned(),
+        })
+    }
+
+    /// Takes over a connection that another pooler has opened, for the client that holds
+    /// it there. It counts, even if there is no room for it.
+    pub fn dedicate_taken(self: &Rc<Self>, stream: Stream, key: BackendKey) -> Option<Dedicated> {
+        let config = self.config();
+        let passage = self.pools.upgrade()?.take_over(&config.name());
+        self.book.borrow_mut().arrive(passage);
+        self.book.borrow_mut().dedicate();
+        let room = Room(self.clone());
+        let port = stream.peer_addr().port();
+        let fits = |host: &&Host| matches!(host, Host::Tcp { port: at, .. } if *at == port);
+        let mut hosts = config.hosts.iter();
+        let host = hosts.clone().find(fits).or_else(|| hosts.next())?.clone();
+        let opened = Opened {
+            id: self.local.next_id(),
+            host,
+            stream,
+            logged_in: LoggedIn {
+                parameters: Vec::new(),
+                backend_key: Some(key),
+            },
+        };
+        let connector = self.local.connector(&config.server_tls);
+        let terms = (false, self.greeting.generation());
+        let server = self.server(opened, Params::default(), connector, terms, None);
+        Some(Dedicated {
             server: Some(server),
             room,
             reason: "client has gone".to_owned(),

@@ -1,0 +1,343 @@
+//! A client and the server connection that it holds. PgBouncer suspends both between two
+//! messages, but does not say what they have begun: a transaction, a query that is
+//! running, half an extended query. So bytes go through as they are until it is over.
+//!
+//! It is so when the server says that no transaction is open, and owes nothing that is
+//! known of. It may still owe what the client had sent to PgBouncer. So it is said
+//! goodbye to: it answers everything before it closes the connection, and only then is the
+//! client one without a server connection. In session mode the pair stays together.
+
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::Guest;
+use super::answers::{Answers, Said};
+use crate::admin::snapshot::{ClientState, ServerState};
+use crate::client::farewell::{End, Goodbye, Who};
+use crate::client::info::{ClientInfo, Order};
+use crate::config::{Config, PoolMode};
+use crate::flow::{Params, is_fixed};
+use crate::net::{Detached, Outgoing, Stream};
+use crate::process::Linked;
+use crate::server::{Dedicated, Pool};
+use crate::stats::add;
+use crate::wire::build;
+use crate::wire::walk::Walk;
+
+impl Guest {
+    /// Serves it until it has no server connection: it, and its settings then. `None`: it
+    /// has left.
+    pub(super) async fn serve_pair(
+        &self,
+        stream: Stream,
+        server: Linked<OwnedFd>,
+        settings: Params,
+    ) -> Option<(Stream, Params)> {
+        let key = server.backend_key();
+        let server = Detached::from_file(server.socket).and_then(Detached::attach);
+        let server = server.ok()?;
+        let (pool, info) = (self.pool.clone(), self.info.clone());
+        let server = pool.dedicate_taken(server, key)?;
+        info.state.set(ClientState::Active);
+        info.link.set(Some(server.info.clone()));
+        server.info.link.set(Some(info.id));
+        server.info.state.set(ServerState::Active);
+        let mut pair = Pair {
+            stream,
+            server,
+            pool,
+            info,
+            settings,
+            to_client: Outgoing::default(),
+            from_server: Answers::default(),
+            from_client: Walk::default(),
+            progress: Progress::default(),
+            leaving: false,
+            said_goodbye: Goodbyes::default(),
+        };
+        let end = poll_fn(|cx| pair.poll(cx)).await;
+        pair.info.link.set(None);
+        pair.info.state.set(ClientState::Idle);
+        match end {
+            None => {
+                let Pair {
+                    stream,
+                    server,
+                    settings,
+                    ..
+                } = pair;
+                server.close("opened by PgBouncer");
+                Some((stream, settings))
+            }
+            Some(end) => {
+                let terms = self.worker.terms();
+                pair.end(&end, &terms.config).await;
+                None
+            }
+        }
+    }
+}
+
+/// How far the two are, as far as can be seen.
+#[derive(Debug, Default)]
+struct Progress {
+    /// So many answers are due, beside what was asked before.
+    due: u32,
+    /// The client has not said Sync yet.
+    unsynced: bool,
+    /// The status of the transaction when the server was ready last.
+    status: Option<u8>,
+}
+
+impl Progress {
+    fn asked(&mut self, tag: u8) {
+        match tag {
+            b'Q' | b'F' => self.due = self.due.saturating_add(1),
+            b'S' => {
+                self.due = self.due.saturating_add(1);
+                self.unsynced = false;
+            }
+            b'P' | b'B' | b'D' | b'E' | b'C' => self.unsynced = true,
+            _ => {}
+        }
+        self.status = None;
+    }
+
+    fn ready(&mut self, status: u8) {
+        self.due = self.due.saturating_sub(1);
+        self.status = Some(status);
+    }
+
+    /// No transaction is open, and no answer is known to be due.
+    fn is_at_rest(&self) -> bool {
+        self.status == Some(b'I') && self.due == 0 && !self.unsynced
+    }
+}
+
+struct Pair {
+    stream: Stream,
+    server: Dedicated,
+    pool: Rc<Pool>,
+    info: Rc<ClientInfo>,
+    settings: Params,
+    to_client: Outgoing,
+    from_server: Answers,
+    from_client: Walk,
+    progress: Progress,
+    /// The server was told that nothing more comes.
+    leaving: bool,
+    said_goodbye: Goodbyes,
+}
+
+#[derive(Default)]
+struct Goodbyes {
+    client: bool,
+    /// By an error; what comes after one takes it back.
+    server: bool,
+}
+
+impl Pair {
+    /// Ready when it is over; `None`: the client goes on without the server.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        self.info.listen();
+        match self.drive(cx) {
+            Ok(true) => Poll::Ready(None),
+            Ok(false) => Poll::Pending,
+            Err(end) => Poll::Ready(Some(end)),
+        }
+    }
+
+    /// True: the server has nothing more to say.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        loop {
+            self.obey()?;
+            let sent = match self.poll_server(cx)? {
+                Poll::Ready(true) => return Ok(true),
+                sent => sent.is_ready(),
+            };
+            self.let_go(cx)?;
+            let asked = self.poll_client(cx)?.is_ready();
+            if !sent && !asked {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn obey(&self) -> Result<(), End> {
+        match self.info.ordered() {
+            Order::Nothing | Order::Move | Order::Stay => Ok(()),
+            Order::Drain if !self.is_at_rest() => Ok(()),
+            order => Err(End::Ordered(order)),
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.progress.is_at_rest()
+            && self.from_server.are_between_messages()
+            && self.from_client.is_between_messages()
+    }
+
+    /// Says goodbye to the server once the client can do without it.
+    fn let_go(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let for_session = self.pool.config().pool_mode == PoolMode::Session;
+        if for_session || self.leaving || !self.is_at_rest() {
+            return Ok(());
+        }
+        self.leaving = true;
+        let server = &mut *self.server;
+        let said = server
+            .output
+            .write(&mut server.stream, cx, build::TERMINATE);
+        said.map_err(|error| End::ServerGone(Some(error)))
+    }
+
+    /// Pending: the server has nothing, or the client takes nothing. True: it has
+    /// closed the connection after our goodbye.
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<Poll<bool>, End> {
+        let gone = |error| End::Gone(Some(error));
+        match self.to_client.poll_flush(&mut self.stream, cx) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(flushed) => flushed.map_err(gone)?,
+        }
+        let pool = self.pool.clone();
+        let mut buffer = pool.local().read_buffer.borrow_mut();
+        let read = match self.server.stream.poll_read_some(cx, &mut buffer) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(read) => read,
+        };
+        let read = match read {
+            Ok(0) | Err(_) if self.leaving && self.is_at_rest() => return Ok(Poll::Ready(true)),
+            Ok(0) => return Err(End::ServerGone(None)),
+            read => read.map_err(|error| End::ServerGone(Some(error)))?,
+        };
+        let bytes = buffer.get(..read).unwrap_or_default();
+        let (progress, settings) = (&mut self.progress, &mut self.settings);
+        let goodbye = &mut self.said_goodbye.server;
+        let followed = self.from_server.feed(bytes, |said| {
+            *goodbye = said == Said::Other(b'E');
+            match said {
+                Said::Ready(status) => progress.ready(status),
+                Said::Parameter(name, value) if !is_fixed(name) => {
+                    settings.set(name, value, false);
+                }
+                Said::Parameter(..) | Said::Other(_) => {}
+            }
+        });
+        // There is nothing to be done about it: the client sees it as well.
+        followed.map_err(|_| End::ServerGone(None))?;
+        add(&self.pool.counters.bytes_sent, read as u64);
+        let sent = self.to_client.write(&mut self.stream, cx, bytes);
+        sent.map_err(gone)?;
+        Ok(Poll::Ready(false))
+    }
+
+    /// Pending: the client has nothing, or the server takes nothing.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
+        let lost = |error| End::ServerGone(Some(error));
+        let server = &mut *self.server;
+        match server.output.poll_flush(&mut server.stream, cx) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(flushed) => flushed.map_err(lost)?,
+        }
+        if self.leaving {
+            return Ok(Poll::Pending);
+        }
+        if self.said_goodbye.client {
+            return Err(End::Terminate);
+        }
+        let mut buffer = self.pool.local().read_buffer.borrow_mut();
+        let read = match self.stream.poll_read_some(cx, &mut buffer) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(read) => read.map_err(|error| End::Gone(Some(error)))?,
+        };
+        if read == 0 {
+            return Err(End::Gone(None));
+        }
+        let bytes = buffer.get(..read).unwrap_or_default();
+        let (progress, goodbye) = (&mut self.progress, &mut self.said_goodbye.client);
+        // What is wrong with it the server will say.
+        let _ = self.from_client.feed(bytes, |tag| {
+            *goodbye |= tag == b'X';
+            progress.asked(tag);
+        });
+        add(&self.pool.counters.bytes_received, read as u64);
+        let sent = server.output.write(&mut server.stream, cx, bytes);
+        sent.map_err(lost)?;
+        Ok(Poll::Ready(()))
+    }
+
+    /// Closes both, after the client was told why.
+    async fn end(mut self, end: &End, config: &Config) {
+        let (mut refusal, reason) = end.last_words(self.said_goodbye.server, config);
+        if !self.from_server.are_between_messages() {
+            // It would be taken for the rest of a message.
+            refusal.clear();
+        }
+        self.server.close(&reason);
+        let info = &self.info;
+        let who = Who {
+            id: info.id,
+            db: Some(info.database()),
+            user: Some(info.user()),
+            peer: info.peer,
+            pid: info.peer_pid,
+        };
+        let age = info.connect_time().elapsed().unwrap_or_default();
+        who.log_end(&reason, age, !refusal.is_empty(), config);
+        let output = std::mem::take(&mut self.to_client);
+        Goodbye { output, refusal }.say(&mut self.stream).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the client asks (`>`) and the server says (`<`), and whether they rest then.
+    fn rests(messages: &str) -> bool {
+        let mut progress = Progress::default();
+        for message in messages.split_whitespace() {
+            match message.as_bytes() {
+                [b'>', tag] => progress.asked(*tag),
+                [b'<', status] => progress.ready(*status),
+                other => panic!("{other:?}"),
+            }
+        }
+        progress.is_at_rest()
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_server_is_ready() {
+        assert!(!rests(""));
+        assert!(!rests(">Q"));
+        assert!(rests(">Q <I"));
+        assert!(!rests(">Q <T"));
+        assert!(!rests(">Q <E"));
+        assert!(rests(">Q <T >Q <I"));
+    }
+
+    #[test]
+    fn what_was_asked_before_is_not_taken_for_an_answer_to_something_else() {
+        // A query ran; the transaction goes on.
+        assert!(rests("<I"));
+        assert!(!rests("<T >Q"));
+        assert!(rests("<T >Q <I"));
+        // Half an extended query was there.
+        assert!(!rests(">E"));
+        assert!(rests(">E >S <I"));
+        assert!(rests(">S <I"));
+    }
+
+    #[test]
+    fn what_the_client_sends_on_is_still_to_be_answered() {
+        assert!(!rests(">Q >Q <I"));
+        assert!(rests(">Q >Q <I <I"));
+        assert!(!rests(">Q >P <I"));
+        assert!(!rests(">P >S >P <I"));
+        assert!(rests(">P >S >P >S <I <I"));
+        // COPY FROM STDIN.
+        assert!(rests("<T >Q >d >d >c <I"));
+    }
+}
