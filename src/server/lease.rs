@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 
@@ -146,7 +146,10 @@ impl Lease {
         server.attempt.end();
         server.backend.end_attempt();
         server.info.state.set(ServerState::Active);
-        server.info.request_time.set(now);
+        // It was used, which tells it from one that is as old; the time of the event loop
+        // may be from before it was born.
+        let after_birth = server.info.born + Duration::from_nanos(1);
+        server.info.request_time.set(now.max(after_birth));
         server.info.linked_at.set(now);
         server.info.asked_at.set(now);
         server.info.idle_since.set(None);
