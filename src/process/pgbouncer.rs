@@ -232,7 +232,7 @@ impl Drop for PgBouncer {
                 Ok(()) => info!("PgBouncer goes on"),
                 Err(error) => {
                     let reason = format!("{error:#}");
-                    warn!(reason, "PgBouncer is still suspended: RESUME it");
+                    warn!(reason, "PgBouncer is still suspended: send it SIGUSR2");
                 }
             }
         }
