@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the tests need and is missing: PostgreSQL, PgBouncer, Python, Node
-# and ss from the distribution (as root), the drivers and PostgreSQL's grammar into
-# target/venv and target/node, SQL to test with into target/corpus.
+# and ss from the distribution (as root), a newer PgBouncer into target/pgbouncer, the
+# drivers and PostgreSQL's grammar into target/venv and target/node, SQL to test with
+# into target/corpus.
 # Quick when everything is there. Without root it says what to install.
 #
 # PG_BIN    directory with initdb, postgres, psql and pgbench, if not installed
@@ -68,6 +69,8 @@ if [ -n "$missing" ]; then
     esac
     python=${python:-/usr/bin/python3}
 fi
+
+scripts/install-pgbouncer.sh trixie >/dev/null
 
 # A stamp holds what was installed last, so that a second run does nothing.
 if ! cmp -s "$drivers/requirements.txt" "$venv/requirements.txt"; then
