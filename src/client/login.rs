@@ -144,8 +144,7 @@ pub(super) async fn login(
             .await?;
         return Ok(Begun::Replication(Box::new(welcomed)));
     }
-    let ignored = &general.ignore_startup_parameters;
-    let mut asked = asked_parameters(&startup, ignored, terms.config.source)?;
+    let mut asked = asked_parameters(&startup, general, terms.config.source)?;
     if general.application_name_add_host {
         add_host(&mut asked, stream, general.listen_port);
     }
@@ -367,19 +366,29 @@ pub(super) fn credential(
 /// their own (postinit.c, `process_startup_options`).
 fn asked_parameters(
     startup: &Startup,
-    ignored: &[String],
+    general: &Settings,
     source: Source,
 ) -> Result<Params, Refusal> {
-    let is_ignored = |name: &[u8]| {
-        let mut ignored = ignored.iter();
-        ignored.any(|i| name.eq_ignore_ascii_case(i.as_bytes()))
+    let is_in = |list: &[String], name: &[u8]| {
+        let mut list = list.iter();
+        list.any(|i| name.eq_ignore_ascii_case(i.as_bytes()))
     };
+    let is_ignored = |name: &[u8]| is_in(&general.ignore_startup_parameters, name);
     let mut params = Params::default();
+    let all = !is_ignored(b"options");
+    // PgBouncer then still takes from them what it follows.
+    let is_kept = |name: &[u8]| {
+        let mut followed = console::FOLLOWED.iter();
+        all || followed.any(|f| name.eq_ignore_ascii_case(f.as_bytes()))
+            || is_in(&general.track_extra_parameters, name)
+    };
     let options = startup.get("options");
-    if let Some(options) = options.filter(|_| !is_ignored(b"options")) {
+    if let Some(options) = options.filter(|_| all || source == Source::Ini) {
         let settings = split_options(options).map_err(|error| of_options(error, source))?;
-        for (name, value) in settings.iter().filter(|(name, _)| !is_ignored(name)) {
-            params.set(name, value, false);
+        for (name, value) in &settings {
+            if is_kept(name) && !is_ignored(name) {
+                params.set(name, value, false);
+            }
         }
     }
     let others: [&[u8]; 4] = [b"user", b"database", b"replication", b"options"];

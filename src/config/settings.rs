@@ -139,7 +139,7 @@ table! {
             track_extra_parameters: Vec<String> = vec!["IntervalStyle".to_owned()], restart, built,
                 "Further parameters that follow a client to each server connection; every parameter that the server reports does so anyway.";
             ignore_startup_parameters: Vec<String> = Vec::new(), reload, built,
-                "Startup parameters that are dropped instead of being sent to the server.";
+                "Startup parameters that are dropped instead of being sent to the server. Of `options` an ini still takes what PgBouncer follows: `client_encoding`, `DateStyle`, `TimeZone`, `standard_conforming_strings`, `application_name` and `track_extra_parameters`.";
             max_prepared_statements: u32 = 200, reload, built,
                 "Named prepared statements that a server connection keeps for clients; 0 turns their tracking off.";
             server_reset_query: String = "DISCARD ALL".to_owned(), reload, built,

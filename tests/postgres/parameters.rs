@@ -229,6 +229,25 @@ fn ignore_startup_parameters() {
 }
 
 #[test]
+fn options_that_an_ini_ignores_keep_what_pgbouncer_follows() {
+    let setup = Setup::new().set("ignore_startup_parameters", "options, timezone");
+    let options = [(
+        "options",
+        "-c datestyle=German -c work_mem=1MB --IntervalStyle=iso_8601 -c TimeZone=Asia/Tokyo",
+    )];
+    let shown = |mut client: RawClient| {
+        ["datestyle", "intervalstyle", "timezone", "work_mem"]
+            .map(|name| client.value(&format!("show {name}")))
+    };
+    let ini = setup.clone().in_ini().start();
+    let seen = shown(ini.login_with(&options));
+    assert_eq!(seen, ["German, DMY", "iso_8601", "Etc/UTC", "4MB"]);
+    let toml = setup.in_toml().start();
+    let seen = shown(toml.login_with(&options));
+    assert_eq!(seen, ["ISO, MDY", "postgres", "Etc/UTC", "4MB"]);
+}
+
+#[test]
 fn login_reports_what_postgres_reports() {
     let pooler = Setup::new().start();
     // The second login is answered from what the pooler knows.
