@@ -14,7 +14,6 @@ mod leave;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -96,7 +95,6 @@ struct Process {
     threads: Vec<std::thread::JoinHandle<std::io::Result<()>>>,
     worker_ended: mpsc::UnboundedReceiver<()>,
     shown: Arc<Shown>,
-    stopping: watch::Sender<Option<ShutdownMode>>,
     sockets: Sockets,
     stats: Option<AbortHandle>,
     /// Who waits for the process that will replace us.
@@ -115,14 +113,17 @@ struct Shown {
     dns: Arc<Dns>,
     listeners: Vec<ListenerRow>,
     controls: Controls,
-    stopping: AtomicBool,
+    stopping: watch::Sender<Option<ShutdownMode>>,
 }
 
 impl Shown {
     fn view(&self, snapshot: &Snapshot) -> ConsoleView {
         let terms = self.terms();
         let gates = self.controls.gates();
-        let state = match self.stopping.load(Ordering::Relaxed) || gates.all_paused {
+        let stopping = *self.stopping.borrow();
+        // As PgBouncer, which pauses for its servers to be left, and not for its clients.
+        let pausing = stopping == Some(ShutdownMode::WaitForServers);
+        let state = match pausing || gates.all_paused {
             false if gates.suspended => PoolerState::Suspended,
             false => PoolerState::Active,
             true => PoolerState::Paused,
@@ -137,7 +138,7 @@ impl Shown {
         );
         view.memory.extend(memory::resident());
         view.names = self.dns.hosts();
-        if !self.stopping.load(Ordering::Relaxed) {
+        if stopping.is_none() {
             view.listeners = self.listeners.clone();
         }
         view.lookups = self.dns.counts().1;
@@ -145,7 +146,7 @@ impl Shown {
     }
 
     fn health(&self) -> Health {
-        match self.stopping.load(Ordering::Relaxed) {
+        match self.stopping.borrow().is_some() {
             false => Health::Serving,
             true => Health::Stopping("pgweir is shutting down".to_owned()),
         }
@@ -257,7 +258,7 @@ impl Process {
             dns: dns.clone(),
             listeners: listening,
             controls: controls.clone(),
-            stopping: AtomicBool::new(false),
+            stopping: watch::Sender::new(None),
         });
         let viewed = shown.clone();
         let census = Census::new(workers);
@@ -345,7 +346,6 @@ impl Process {
             threads,
             worker_ended,
             shown,
-            stopping: watch::Sender::new(None),
             sockets,
             stats,
             successor,
@@ -388,7 +388,7 @@ impl Process {
                         continue;
                     }
                     Some(Command::Succeeded(successor)) => {
-                        if self.stopping.borrow().is_none() {
+                        if self.shown.stopping.borrow().is_none() {
                             left = Some(self.make_way(successor));
                         }
                         continue;
@@ -421,7 +421,7 @@ impl Process {
             };
             // A second signal is the last; a second command only changes what is
             // waited for.
-            let again = by_signal && self.stopping.borrow().is_some();
+            let again = by_signal && self.shown.stopping.borrow().is_some();
             service_manager::stopping(wish);
             if again || wish == ShutdownMode::Immediate {
                 info!("shutting down immediately");
@@ -449,7 +449,7 @@ impl Process {
 
     /// Carries a console's command out, in the background.
     fn control(&self, control: Control, mut reply: oneshot::Sender<Result<(), ControlError>>) {
-        let stopping = *self.stopping.borrow();
+        let stopping = *self.shown.stopping.borrow();
         let terms = self.shown.terms();
         let begun = self.controls.begin(control, &terms.config, stopping);
         tokio::spawn(async move {
@@ -466,7 +466,7 @@ impl Process {
     }
 
     fn obey_signal(&self, signal: &str, control: Control) {
-        let stopping = *self.stopping.borrow();
+        let stopping = *self.shown.stopping.borrow();
         let terms = self.shown.terms();
         let pauses = matches!(control, Control::Pause(_));
         // Nobody waits for the end of it.
@@ -486,7 +486,7 @@ impl Process {
     fn told(&self, signal: &str, mode: ShutdownMode) -> ShutdownMode {
         match mode {
             ShutdownMode::Immediate => info!(signal, "got signal, fast exit"),
-            _ if self.stopping.borrow().is_some() => {
+            _ if self.shown.stopping.borrow().is_some() => {
                 info!(signal, "got signal while shutting down, fast exit");
             }
             ShutdownMode::WaitForClients => {

@@ -1,7 +1,6 @@
 //! How the process leaves.
 
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -50,8 +49,7 @@ impl Process {
     /// Stops listening and tells the workers to let their clients finish. The
     /// receiver tells when that is done, or has lasted too long.
     pub(super) fn begin_shutdown(&mut self, mode: ShutdownMode) -> oneshot::Receiver<()> {
-        self.stopping.send_replace(Some(mode));
-        self.shown.stopping.store(true, Ordering::Relaxed);
+        self.shown.stopping.send_replace(Some(mode));
         let config = &self.shown.terms();
         let drains = config.config.source != config::Source::Ini;
         let limit = config.config.general.shutdown_timeout.0.filter(|_| drains);
