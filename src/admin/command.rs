@@ -73,12 +73,13 @@ const fn parameter(name: &'static str, value: &'static str) -> Parameter {
 }
 
 /// Some drivers ask for or set these whatever they are connected to.
-static PARAMETERS: [Parameter; 5] = [
+static PARAMETERS: [Parameter; 6] = [
     parameter("client_encoding", "UTF-8"),
     parameter("default_transaction_isolation", "read committed"),
     parameter("standard_conforming_strings", "on"),
     parameter("datestyle", "ISO"),
     parameter("timezone", "GMT"),
+    parameter("extra_float_digits", "2"),
 ];
 
 type OfDatabase = fn(Option<String>) -> Control;

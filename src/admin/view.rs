@@ -21,8 +21,8 @@ use crate::worker::Gates;
 pub struct ConsoleView {
     /// When the view was taken; averages reach up to here.
     pub now: Instant,
-    /// The port that SHOW DATABASES gives for the console itself.
-    pub listen_port: u16,
+    /// The console itself, with the limits that hold for all others.
+    pub console: (DatabaseRow, UserRow),
     pub state: PoolerState,
     /// Configured databases and those that `*` has made (or an operator has
     /// stopped), without the console's
@@ -120,7 +120,7 @@ impl ConsoleView {
     ) -> Self {
         ConsoleView {
             now,
-            listen_port: config.general.listen_port,
+            console: console(&config.general),
             state,
             databases: databases(config, snapshot, gates),
             users: user_rows(config, users, snapshot),
@@ -132,6 +132,35 @@ impl ConsoleView {
             listeners: Vec::new(),
         }
     }
+}
+
+/// It has no server connections. `pool_size` 2 is what PgBouncer says of its own.
+pub(super) fn console(general: &Settings) -> (DatabaseRow, UserRow) {
+    let name = super::show::CONSOLE.to_owned();
+    let user = UserRow {
+        name: name.clone(),
+        max_user_connections: general.max_user_connections,
+        max_user_client_connections: general.max_user_client_connections,
+        ..UserRow::default()
+    };
+    let database = DatabaseRow {
+        name: name.clone(),
+        host: None,
+        port: general.listen_port,
+        database: name.clone(),
+        force_user: Some(name),
+        pool_size: 2,
+        min_pool_size: 0,
+        reserve_pool_size: 0,
+        server_lifetime: general.server_lifetime,
+        pool_mode: Some(PoolMode::Statement),
+        load_balance_hosts: None,
+        max_connections: general.max_db_connections,
+        max_client_connections: general.max_db_client_connections,
+        paused: false,
+        disabled: false,
+    };
+    (database, user)
 }
 
 fn databases(config: &Config, snapshot: &Snapshot, gates: &Gates) -> Vec<DatabaseRow> {

@@ -38,7 +38,7 @@ fn view(_: &Snapshot) -> ConsoleView {
     let now = Instant::now();
     ConsoleView {
         now,
-        listen_port: 6432,
+        console: crate::admin::view::console(&crate::config::Settings::default()),
         state: PoolerState::Active,
         names: Vec::new(),
         lookups: 0,

@@ -1,9 +1,7 @@
 //! SHOW DATABASES.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use super::CONSOLE;
 use crate::admin::snapshot::{ClientState, Snapshot};
 use crate::admin::table::Type::{Int4, Text};
 use crate::admin::table::{Column, Table, row};
@@ -42,8 +40,7 @@ pub fn databases<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a>
             *clients.entry(&client.database).or_default() += 1;
         }
     }
-    let console = console(view);
-    let mut databases: Vec<&DatabaseRow> = view.databases.iter().chain([&console]).collect();
+    let mut databases: Vec<&DatabaseRow> = view.databases.iter().chain([&view.console.0]).collect();
     databases.sort_by_key(|database| &database.name);
     let rows = databases
         .into_iter()
@@ -72,27 +69,5 @@ pub fn databases<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a>
     Table {
         columns: &COLUMNS,
         rows,
-    }
-}
-
-/// The console takes any number of clients and has no server connections.
-/// `pool_size` 2 is what PgBouncer says of its own.
-fn console(view: &ConsoleView) -> DatabaseRow {
-    DatabaseRow {
-        name: CONSOLE.to_owned(),
-        host: None,
-        port: view.listen_port,
-        database: CONSOLE.to_owned(),
-        force_user: Some(CONSOLE.to_owned()),
-        pool_size: 2,
-        min_pool_size: 0,
-        reserve_pool_size: 0,
-        server_lifetime: Duration::ZERO,
-        pool_mode: Some(PoolMode::Statement),
-        load_balance_hosts: None,
-        max_connections: 0,
-        max_client_connections: 0,
-        paused: false,
-        disabled: false,
     }
 }

@@ -249,7 +249,7 @@ fn databases_with_what_is_connected() {
         printed(Show::Databases),
         [
             "app|db1,db2|5432|appdb|NULL|20|1|2|3600|transaction|disable|50|50|100|2|0|0",
-            "pgbouncer|NULL|6432|pgbouncer|pgbouncer|2|0|0|0|statement|NULL|0|0|0|1|0|0",
+            "pgbouncer|NULL|6432|pgbouncer|pgbouncer|2|0|0|3600|statement|NULL|0|0|0|1|0|0",
         ]
     );
 }
@@ -520,7 +520,7 @@ fn view() -> ConsoleView {
     let start = Instant::now();
     ConsoleView {
         now: start + Duration::from_secs(1),
-        listen_port: 6432,
+        console: crate::admin::view::console(&crate::config::Settings::default()),
         state: PoolerState::Paused,
         names: vec![
             DnsHost {

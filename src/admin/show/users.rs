@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::CONSOLE;
 use crate::admin::snapshot::{ClientState, Snapshot};
 use crate::admin::table::Type::{Int4, Text};
 use crate::admin::table::{Column, Table, row};
@@ -33,13 +32,10 @@ pub fn users<'a>(snapshot: &'a Snapshot, view: &'a ConsoleView) -> Table<'a> {
             *clients.entry(&client.user).or_default() += 1;
         }
     }
-    let console = UserRow {
-        name: CONSOLE.to_owned(),
-        ..UserRow::default()
-    };
+    let console = &view.console.1;
     // Somebody may well have a user of this name in the list.
-    let own = view.users.iter().all(|user| user.name != CONSOLE);
-    let mut users: Vec<&UserRow> = view.users.iter().chain(own.then_some(&console)).collect();
+    let own = view.users.iter().all(|user| user.name != console.name);
+    let mut users: Vec<&UserRow> = view.users.iter().chain(own.then_some(console)).collect();
     users.sort_by_key(|user| &user.name);
     let rows = users
         .into_iter()

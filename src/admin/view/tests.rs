@@ -71,7 +71,7 @@ fn databases_as_configured() {
         [
             "app|db1,db2|5432|appdb|forced|7|0|0|3600|NULL|disable|50|0|0|0|0|0",
             "mixed|db1,db2|5432|mixed|NULL|20|0|0|3600|NULL|round-robin|0|0|0|0|0|0",
-            "pgbouncer|NULL|7000|pgbouncer|pgbouncer|2|0|0|0|statement|NULL|0|0|0|0|0|0",
+            "pgbouncer|NULL|7000|pgbouncer|pgbouncer|2|0|0|3600|statement|NULL|0|0|0|0|0|0",
         ]
     );
 }
@@ -124,7 +124,7 @@ fn users_of_the_list_and_of_the_configuration() {
         [
             "alice|        3||NULL|30|0|9|0",
             "bob|||NULL|30|0|0|0",
-            "pgbouncer|||NULL|0|0|0|0",
+            "pgbouncer|||NULL|30|0|0|0",
         ]
     );
 }
