@@ -1,12 +1,17 @@
-//! The distribution's pgbouncer and pgweir side by side: the same ini files in
-//! front of the same PostgreSQL, and the same script on both. What they answer
-//! must be the same, but for what `docs/drop-in.md` lists.
+//! PgBouncer and pgweir side by side: the same ini files in front of the same
+//! PostgreSQL, and the same script on both. What they answer must be the same, but
+//! for what `docs/drop-in.md` lists.
+//!
+//! `PGBOUNCER=file` names another PgBouncer for the second test, for example what
+//! `scripts/install-pgbouncer.sh forky` prints.
 
 mod differences;
+mod newer;
 mod record;
 mod script;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use differences::{DIFFERENCES, Difference, Kind};
@@ -15,30 +20,58 @@ use script::Script;
 
 use crate::support::{Program, Target};
 
-/// As the distribution's package installs it (scripts/install-test-deps.sh).
-const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
+/// Both from scripts/install-test-deps.sh: as the distribution's package installs it,
+/// and a newer distribution's.
+const DISTRIBUTIONS: &str = "/usr/sbin/pgbouncer";
+const NEWER: &str = "target/pgbouncer/trixie/pgbouncer";
+
+/// Of those that the differences are known for, 1.x.
+const KNOWN: RangeInclusive<u32> = 18..=26;
 
 /// Which differences were met.
 type Met = BTreeSet<usize>;
 
 #[test]
-fn is_the_same_but_for_what_is_written_down() {
+fn is_like_an_old_pgbouncer_but_for_what_is_written_down() {
+    let version = compare_with(Path::new(DISTRIBUTIONS));
+    assert!(version < 20, "the old one is 1.{version}");
+}
+
+#[test]
+fn is_like_a_newer_pgbouncer_but_for_what_is_written_down() {
+    let named = std::env::var("PGBOUNCER").unwrap_or_else(|_| NEWER.to_owned());
+    let version = compare_with(Path::new(&named));
+    assert!(version > 20, "the newer one is 1.{version}");
+}
+
+/// Returns the x of its version 1.x.
+fn compare_with(pgbouncer: &Path) -> u32 {
+    let pgbouncer = pgbouncer.canonicalize().unwrap_or_else(|e| {
+        panic!("{pgbouncer:?}: {e}: run scripts/install-test-deps.sh");
+    });
+    let text = Program::new(&pgbouncer.to_string_lossy())
+        .args(&["--version"])
+        .succeed();
+    let minor = text.strip_prefix("PgBouncer 1.").and_then(|rest| {
+        let (minor, _) = rest.split_once('.')?;
+        minor.parse().ok()
+    });
+    let version = minor.unwrap_or_else(|| panic!("which version is {text}?"));
     assert!(
-        Path::new(PGBOUNCER).exists(),
-        "{PGBOUNCER} is missing: run scripts/install-test-deps.sh"
-    );
-    let version = Program::new(PGBOUNCER).args(&["--version"]).succeed();
-    assert!(
-        version.starts_with("PgBouncer 1.18."),
-        "the differences are known for PgBouncer 1.18 only: {version}"
+        KNOWN.contains(&version),
+        "the differences are known for {KNOWN:?}"
     );
     let mut met = Met::new();
     let mut wrong = Vec::new();
     let mut count = 0;
-    for script in &script::ALL {
+    let newer = newer::ALL
+        .iter()
+        .filter(|(since, _)| *since <= version)
+        .map(|(_, script)| script);
+    for script in script::ALL.iter().chain(newer) {
         let name = script.name;
         let (theirs, ours) = std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| play(script, Target::Pgbouncer(PGBOUNCER.into())));
+            let theirs = scope.spawn(|| play(script, Target::Pgbouncer(pgbouncer.clone())));
             let ours = play(script, own());
             (theirs.join().expect("a transcript"), ours)
         });
@@ -47,7 +80,7 @@ fn is_the_same_but_for_what_is_written_down() {
         assert_eq!(what, same, "{name}: the same script");
         count += what.len();
         for (theirs, ours) in theirs.into_iter().zip(ours) {
-            if let Err(text) = compare(&theirs, &ours, &mut met) {
+            if let Err(text) = compare(version, &theirs, &ours, &mut met) {
                 wrong.push(format!("{name}: {}\n{text}", theirs.what));
             }
         }
@@ -67,9 +100,11 @@ fn is_the_same_but_for_what_is_written_down() {
         .map(|d| d.name)
         .collect();
     assert!(missing.is_empty(), "not in docs/drop-in.md: {missing:?}");
-    let unmet = (0..DIFFERENCES.len()).filter(|at| !met.contains(at));
+    let unmet =
+        (0..DIFFERENCES.len()).filter(|at| DIFFERENCES[*at].concerns(version) && !met.contains(at));
     let unmet: Vec<_> = unmet.map(|at| (at, DIFFERENCES[at].name)).collect();
     assert!(unmet.is_empty(), "no difference any more: {unmet:?}");
+    version
 }
 
 fn own() -> Target {
@@ -89,14 +124,17 @@ fn play(script: &Script, target: Target) -> Vec<Step> {
 }
 
 /// Takes what is known to differ out of both; what is left must be the same.
-fn compare(theirs: &Step, ours: &Step, met: &mut Met) -> Result<(), String> {
+fn compare(version: u32, theirs: &Step, ours: &Step, met: &mut Met) -> Result<(), String> {
     let (mut theirs, mut ours) = (theirs.clone(), ours.clone());
-    for (at, Difference { kind, .. }) in DIFFERENCES.iter().enumerate() {
+    for (at, difference) in DIFFERENCES.iter().enumerate() {
         if theirs.lines == ours.lines {
             break;
         }
+        if !difference.concerns(version) {
+            continue;
+        }
         let before = (theirs.clone(), ours.clone());
-        match kind {
+        match &difference.kind {
             Kind::Level(level) => level(&mut theirs, &mut ours),
             Kind::Answer {
                 what,

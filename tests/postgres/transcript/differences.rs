@@ -6,6 +6,35 @@ pub struct Difference {
     /// First column of the table in docs/drop-in.md.
     pub name: &'static str,
     pub kind: Kind,
+    /// From which PgBouncer to which, 1.x.
+    versions: (u32, u32),
+}
+
+impl Difference {
+    pub fn concerns(&self, version: u32) -> bool {
+        let (first, last) = self.versions;
+        (first..=last).contains(&version)
+    }
+
+    /// Not of those before.
+    const fn since(mut self, version: u32) -> Difference {
+        self.versions.0 = version;
+        self
+    }
+
+    /// Not of those behind.
+    const fn until(mut self, version: u32) -> Difference {
+        self.versions.1 = version;
+        self
+    }
+}
+
+const fn all(name: &'static str, kind: Kind) -> Difference {
+    Difference {
+        name,
+        kind,
+        versions: (0, u32::MAX),
+    }
 }
 
 pub enum Kind {
@@ -23,8 +52,7 @@ pub enum Kind {
 }
 
 const fn level(name: &'static str, level: fn(&mut Step, &mut Step)) -> Difference {
-    let kind = Kind::Level(level);
-    Difference { name, kind }
+    all(name, Kind::Level(level))
 }
 
 const fn answer(
@@ -33,8 +61,7 @@ const fn answer(
     theirs: &'static str,
     ours: &'static str,
 ) -> Difference {
-    let kind = Kind::Answer { what, theirs, ours };
-    Difference { name, kind }
+    all(name, Kind::Answer { what, theirs, ours })
 }
 
 pub const DIFFERENCES: &[Difference] = &[
@@ -42,10 +69,33 @@ pub const DIFFERENCES: &[Difference] = &[
     level("error fields", error_fields),
     level("order of rows", order_of_rows),
     level("order of parameters", order_of_parameters),
-    level("columns since 1.18", columns),
-    level("rows since 1.18", rows),
-    level("defaults since 1.18", defaults),
-    level("`idle` since 1.18", idle),
+    level("added columns", columns),
+    level("added rows", rows),
+    level("changed defaults", defaults),
+    level("`idle`", idle).until(24),
+    level("`peer_id`", peer_id).since(20),
+    level("sizes in SHOW USERS", sizes).since(24).until(25),
+    level("statements that failed", failed_statements).since(24),
+    level("requests sent at once", at_once).since(24),
+    level("`pgbouncer.` parameters", parameters).since(26),
+    level("`track_extra_parameters`", tracked).since(26),
+    level("SUSPEND", suspend).since(26),
+    answer("SUSPEND", "admin: SUSPEND", "invalid command", "C SUSPEND").since(26),
+    answer("SUSPEND", "admin: RESUME", "not paused", "C RESUME").since(26),
+    answer(
+        "SUSPEND",
+        "stats: SHOW FDS",
+        "invalid command",
+        "admin access needed",
+    )
+    .since(26),
+    answer(
+        "COPY on the console",
+        "other: CopyData",
+        "silence",
+        "unsupported packet",
+    )
+    .since(26),
     level("SHOW MEM", memory),
     level("free clients and servers", free),
     level("statistics of the console", console_statistics),
@@ -55,13 +105,15 @@ pub const DIFFERENCES: &[Difference] = &[
         r#"("search_path", "a")]"#,
         "unsupported",
         "Z I",
-    ),
+    )
+    .until(25),
     answer(
-        "texts since 1.18",
+        "ENABLE",
         "admin: ENABLE pgbouncer",
         "cannot disable admin db",
         "cannot enable admin db",
-    ),
+    )
+    .until(25),
     answer(
         "booleans",
         "SET log_connections = 2",
@@ -101,9 +153,10 @@ pub const DIFFERENCES: &[Difference] = &[
     answer(
         "startup parameters",
         r#"[("options", "-c search_path=x")]"#,
-        "unsupported startup parameter: options",
+        "unsupported startup parameter",
         "Z I",
-    ),
+    )
+    .until(25),
     answer(
         "canonical values",
         r#"("timezone", "UTC")]"#,
@@ -128,6 +181,59 @@ pub const DIFFERENCES: &[Difference] = &[
         "bad packet header",
         "invalid length of startup packet",
     ),
+    answer(
+        "broken packets",
+        "no end",
+        "Z I",
+        "expected terminator as last byte",
+    )
+    .since(24)
+    .until(24),
+    level("broken packets", broken).since(24),
+    answer(
+        "broken packets",
+        "broken D Xname\\x00",
+        "invalid DESCRIBE message subtype",
+        "broken Describe packet",
+    )
+    .since(24),
+    answer(
+        "protocol versions",
+        "protocol 3.1",
+        "v \\x00\\x03\\x00\\x00",
+        "Z I",
+    )
+    .since(24),
+    answer(
+        "protocol versions",
+        "protocol 3.2",
+        "v \\x00\\x03\\x00\\x00",
+        "K 36",
+    )
+    .since(24),
+    answer(
+        "protocol versions",
+        "protocol 3.9999",
+        "v \\x00\\x03\\x00\\x00",
+        "v \\x00\\x03\\x00\\x02",
+    )
+    .since(24),
+    answer(
+        "startup parameters",
+        r#"[("replication", "nonsense")]"#,
+        "Z I",
+        "invalid value for parameter",
+    )
+    .since(24),
+    level("canonical values", date_style).since(24),
+    answer("long names", "a long database", "no such", "no such").since(24),
+    answer(
+        "`auth_query` without a name",
+        "log in as null with \"secret\"",
+        "no such user",
+        "bouncer config error",
+    )
+    .since(26),
     answer(
         "cancelling a wait",
         "b hears the answer",
@@ -157,9 +263,11 @@ fn each(theirs: &mut Step, ours: &mut Step, change: impl Fn(&str) -> String) {
 
 fn version(theirs: &mut Step, ours: &mut Step) {
     each(theirs, ours, |line| {
-        let line = line
-            .replace("1.18.0", "VERSION")
-            .replace("1.25.2", "VERSION");
+        let line = ["1.18.0", "1.24.1", "1.25.2", "1.26.1"]
+            .into_iter()
+            .fold(line.to_owned(), |line, version| {
+                line.replace(version, "VERSION")
+            });
         match line.split_once(" (pgweir ") {
             Some((known, rest)) if known.ends_with("PgBouncer VERSION") => {
                 let end = rest.find(')').map_or(rest, |at| &rest[at + 1..]);
@@ -170,8 +278,20 @@ fn version(theirs: &mut Step, ours: &mut Step) {
     });
 }
 
-/// Of our own errors; DETAIL and HINT are left out of the record already.
-fn error_fields(_: &mut Step, ours: &mut Step) {
+/// Of our own errors; DETAIL and HINT are left out of the record already. And of the
+/// server's that a login ends with.
+fn error_fields(theirs: &mut Step, ours: &mut Step) {
+    if ours.what.starts_with("log in as") && !theirs.lines[0].contains("'R': ") {
+        for line in &mut ours.lines {
+            let parts = line.split(", ");
+            let kept = parts.filter(|part| {
+                !["'F': ", "'L': ", "'R': "]
+                    .iter()
+                    .any(|f| part.starts_with(f))
+            });
+            *line = kept.collect::<Vec<_>>().join(", ");
+        }
+    }
     for line in &mut ours.lines {
         for severity in ["ERROR", "FATAL", "NOTICE"] {
             let more = format!("\"{severity}\", 'V': \"{severity}\"}}");
@@ -210,7 +330,7 @@ fn order_of_rows(theirs: &mut Step, ours: &mut Step) {
 fn order_of_parameters(theirs: &mut Step, ours: &mut Step) {
     for step in [theirs, ours]
         .into_iter()
-        .filter(|step| step.what.contains("log in"))
+        .filter(|step| step.what.contains("log in") || step.what.starts_with("visitor"))
     {
         sort(step, 'S');
     }
@@ -265,7 +385,7 @@ fn columns(theirs: &mut Step, ours: &mut Step) {
 
 /// Tables with a row for each thing that is counted or can be set.
 fn rows(theirs: &mut Step, ours: &mut Step) {
-    if ["lists", "config", "totals"]
+    if ["lists", "config", "totals", "state", "peer_pools"]
         .iter()
         .any(|table| theirs.shows(table))
     {
@@ -299,6 +419,101 @@ fn defaults(theirs: &mut Step, ours: &mut Step) {
     }
 }
 
+/// Whether a reload changes it.
+fn peer_id(theirs: &mut Step, ours: &mut Step) {
+    if theirs.shows("config") {
+        each(theirs, ours, |line| match cells(line)[0] {
+            "key=peer_id" => line.replace("|changeable=yes", "|changeable=no"),
+            _ => line.to_owned(),
+        });
+    }
+}
+
+/// That a client is told of the pooler, and all that PostgreSQL reports.
+fn parameters(theirs: &mut Step, _: &mut Step) {
+    let is_new =
+        |line: &String| line.starts_with("S pgbouncer.") || line.starts_with("S search_path\\x00");
+    theirs.lines.retain(|line| !is_new(line));
+    if theirs.what.starts_with("log in as") {
+        for line in &mut theirs.lines {
+            let parts = line
+                .split(", ")
+                .filter(|part| !part.starts_with("\"pgbouncer."));
+            *line = parts.collect::<Vec<_>>().join(", ");
+        }
+    }
+}
+
+/// What 1.24 leaves in a buffer from the row before.
+fn sizes(theirs: &mut Step, ours: &mut Step) {
+    if theirs.shows("users") {
+        each(theirs, ours, |line| {
+            let cells = cells(line).into_iter();
+            let kept = cells.filter(|cell| !cell.contains("pool_size="));
+            format!("{} {}", &line[..1], kept.collect::<Vec<_>>().join("|"))
+        });
+    }
+}
+
+/// Those that a client has, as far as the server knows them.
+fn failed_statements(theirs: &mut Step, ours: &mut Step) {
+    if theirs.what == "admin: SHOW CLIENTS" {
+        each(theirs, ours, |line| {
+            line.replace("prepared_statements=5", "prepared_statements=4")
+        });
+    }
+}
+
+/// Two requests in one write are one transaction to PgBouncer.
+fn at_once(theirs: &mut Step, ours: &mut Step) {
+    if theirs.what == "admin: select STATS_TOTALS;" {
+        take(theirs, 'D');
+        take(ours, 'D');
+    }
+}
+
+fn broken(theirs: &mut Step, _: &mut Step) {
+    for (letter, kind) in [
+        ('P', "Parse"),
+        ('B', "Bind"),
+        ('D', "Describe"),
+        ('C', "Close"),
+    ] {
+        if theirs.what.contains(&format!("broken {letter}")) {
+            let says = format!("broken {kind} packet");
+            let line = &mut theirs.lines[0];
+            *line = line.replace("failed to parse packet", &says);
+        }
+    }
+}
+
+/// As PostgreSQL spells it.
+fn date_style(theirs: &mut Step, ours: &mut Step) {
+    if theirs.what.contains("datestyle=German") {
+        each(theirs, ours, |line| line.replace("German, DMY", "German"));
+    }
+}
+
+fn tracked(theirs: &mut Step, ours: &mut Step) {
+    if theirs.shows("config") {
+        each(theirs, ours, |line| match cells(line)[0] {
+            "key=track_extra_parameters" => "D".to_owned(),
+            _ => line.to_owned(),
+        });
+    }
+}
+
+/// There is none any more.
+fn suspend(_: &mut Step, ours: &mut Step) {
+    for line in &mut ours.lines {
+        if line.starts_with('E') {
+            *line = line
+                .replace("already suspended/paused", "already paused")
+                .replace("not paused/suspended", "not paused");
+        }
+    }
+}
+
 /// A client without a link.
 fn idle(theirs: &mut Step, _: &mut Step) {
     for line in theirs
@@ -329,8 +544,9 @@ fn console_statistics(theirs: &mut Step, ours: &mut Step) {
     for step in [theirs, ours] {
         let totals = step.shows("totals");
         let is_own = |line: &String| {
-            line.starts_with("D database=pgbouncer|total_")
-                || line.starts_with("D database=pgbouncer|xact_")
+            ["total_", "xact_", "server_assignment_count"]
+                .iter()
+                .any(|column| line.starts_with(&format!("D database=pgbouncer|{column}")))
                 || totals && line.contains("_count|value=")
         };
         if step.is_show() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::{Frontend, Message, Pooler, RawClient};
+use crate::support::{Failure, Frontend, Message, Pooler, RawClient};
 
 /// What was done, and what came back: a line for each message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl<'a> Player<'a> {
         client.send(&Frontend::new().startup((3, 0), &parameters));
         let lines = match client.finish_login(user, Some(password)) {
             Ok(()) => vec!["let in".to_owned(), format!("{:?}", client.parameters)],
-            Err(failure) => vec![format!("{:?}", failure.fields), end(&mut client)],
+            Err(failure) => vec![format!("{:?}", said(failure)), end(&mut client)],
         };
         self.note(format!("log in as {user} with \"{password}\""), lines);
     }
@@ -166,6 +166,17 @@ fn hear(client: &mut RawClient, ready: usize) -> Vec<String> {
     lines
 }
 
+/// Without what explains the poolers' own.
+fn said(failure: Failure) -> BTreeMap<char, String> {
+    let mut fields = failure.fields;
+    // PostgreSQL's own errors, which pass through, name a routine.
+    if !fields.contains_key(&'R') {
+        fields.remove(&'D');
+        fields.remove(&'H');
+    }
+    fields
+}
+
 fn line(message: &Message, columns: &[String]) -> String {
     let tag = message.tag as char;
     match message.tag {
@@ -180,13 +191,7 @@ fn line(message: &Message, columns: &[String]) -> String {
             format!("D {}", pairs.join("|"))
         }
         b'E' | b'N' => {
-            let mut fields = message.failure().fields;
-            // PostgreSQL's own errors, which pass through, name a routine.
-            if !fields.contains_key(&'R') {
-                fields.remove(&'D');
-                fields.remove(&'H');
-            }
-            format!("{tag} {fields:?}")
+            format!("{tag} {:?}", said(message.failure()))
         }
         // Keys are chance, and so are the salts of passwords.
         b'A' => format!("A {}", message.body[4..].escape_ascii()),
@@ -216,7 +221,8 @@ fn types(message: &Message) -> String {
 
 /// Columns whose values are times, numbers of sockets or processes, addresses
 /// in memory, or counts that depend on them.
-const CHANCE: [&str; 20] = [
+const CHANCE: [&str; 21] = [
+    "id",
     "connect_time",
     "request_time",
     "wait_us",
@@ -248,6 +254,11 @@ impl Step {
             *text = text
                 .replace(&dir, "DIR")
                 .replace(&pooler.database, "DATABASE");
+            // With application_name_add_host.
+            if let Some((name, from)) = text.split_once(" - 127.0.0.1:") {
+                let end = from.trim_start_matches(|c: char| c.is_ascii_digit());
+                *text = format!("{name} - 127.0.0.1:CHANCE{end}");
+            }
             *text = match text.strip_prefix("D ") {
                 Some(row) => format!("D {}", masked(row, &port)),
                 None => text.replace(&port, "PORT"),

@@ -11,7 +11,7 @@ pub struct Script {
     pub play: fn(&Pooler) -> Vec<Step>,
 }
 
-fn base() -> Setup {
+pub fn base() -> Setup {
     Setup::new()
         .set("stats_users", "app2")
         .set("query_wait_timeout", secs(5.0))
@@ -26,7 +26,7 @@ fn passwords(kind: &str) -> Setup {
 }
 
 fn time_limit(name: &str) -> Setup {
-    let setup = base().pool_size(1).set(name, secs(1.0));
+    let setup = base().pool_size(1).set(name, secs(2.0));
     setup.set("query_wait_timeout", secs(0.5))
 }
 
