@@ -10,6 +10,8 @@ use super::pool_config::{PoolMode, ServerTls, is_loopback};
 use crate::pool::MAX_WORKERS;
 use crate::wire::cancel_key::MAX_PEER;
 
+const NO_PORT: &str = "`port`: there is no port 0";
+
 /// Names of the console's database.
 pub const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
 
@@ -248,6 +250,9 @@ impl Check<'_> {
             if peer.host.is_none() {
                 self.mistake(&section, "", format!("peer {id} has no host"));
             }
+            if peer.port == 0 {
+                self.mistake(&section, "port", NO_PORT.to_owned());
+            }
             if own == 0 {
                 self.notice(&section, "", "peers have no effect without `peer_id`");
             }
@@ -259,7 +264,11 @@ impl Check<'_> {
         let Some(name) = name else { return };
         let databases = &self.draft.databases;
         let message = if CONSOLE.contains(&name.as_str()) {
-            format!("cannot use the reserved \"{name}\" database as an auth_dbname")
+            let message = format!("cannot use the reserved \"{name}\" database as an auth_dbname");
+            if *section == Section::General {
+                return self.mistake(section, "auth_dbname", message);
+            }
+            message
         } else if !databases.contains_key(name) && !databases.contains_key("*") {
             format!("authentication database \"{name}\" is not configured")
         } else {
@@ -297,6 +306,9 @@ impl Check<'_> {
         if hostless && general.unix_socket_dir.is_empty() {
             let message = format!("database `{name}` has no host, and unix_socket_dir is empty");
             self.mistake(section, "", message);
+        }
+        if database.port == Some(0) {
+            self.mistake(section, "port", NO_PORT.to_owned());
         }
         if own_tls {
             self.server_tls(section, &tls);

@@ -39,8 +39,16 @@ pub(super) fn parse(
         read,
         files: Vec::new(),
         section: None,
+        is_pgbouncers: false,
     };
     parser.file(file, text);
+    // Who has other mistakes may have meant another format.
+    if !parser.is_pgbouncers && draft.report.mistakes.is_empty() {
+        let message = "there is no section [pgbouncer]".to_owned();
+        draft
+            .report
+            .mistake(&Place::whole(Arc::clone(file)), message);
+    }
 }
 
 struct Parser<'a> {
@@ -50,6 +58,8 @@ struct Parser<'a> {
     files: Vec<Arc<str>>,
     /// Included files go on in the section of their parent, and it in theirs.
     section: Option<Current>,
+    /// Whether there is the section that has to be.
+    is_pgbouncers: bool,
 }
 
 /// The section that keys belong to.
@@ -120,6 +130,7 @@ impl Parser<'_> {
         self.section = Some(Current::Unknown);
         self.section = Some(match name {
             "pgbouncer" => {
+                self.is_pgbouncers = true;
                 reset(&mut self.draft.general);
                 Current::Pgbouncer
             }

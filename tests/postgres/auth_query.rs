@@ -415,7 +415,10 @@ fn a_database_in_which_nobody_can_be_looked_up() {
         "authentication database \"nowhere\" is not configured",
     );
 
-    let pooler = start(setup("md5").in_ini().set("auth_dbname", "pgbouncer"));
+    let setup_of = setup("md5")
+        .in_ini()
+        .for_database("auth_dbname", "pgbouncer");
+    let pooler = start(setup_of);
     refused(&pooler, "bouncer config error");
     has_logged(
         &pooler,

@@ -288,10 +288,30 @@ fn users_can_be_looked_up_where_a_query_can_run() {
         toml("pgweir"),
         "p.toml:4: cannot use the reserved \"pgweir\" database as an auth_dbname"
     );
-    let ini = format!("{INI}auth_dbname = pgbouncer\n");
+    let told = mistakes("p.ini", &format!("{INI}auth_dbname = pgbouncer\n"));
+    assert_eq!(
+        told,
+        "p.ini:5: cannot use the reserved \"pgbouncer\" database as an auth_dbname"
+    );
+    // PgBouncer starts with this one.
+    let ini = format!("[databases]\nd = host=h auth_dbname=pgbouncer\n{INI}");
     let config = load_files(&[("p.ini", &ini)], &[], &[]).unwrap();
     assert_eq!(
         config.notices,
-        ["p.ini:5: cannot use the reserved \"pgbouncer\" database as an auth_dbname"]
+        ["p.ini:2: cannot use the reserved \"pgbouncer\" database as an auth_dbname"]
     );
+}
+
+#[test]
+fn an_ini_has_a_main_section() {
+    let without = "there is no section [pgbouncer]";
+    assert_eq!(mistakes("p.ini", ""), format!("p.ini: {without}"));
+    let told = mistakes("p.ini", "[databases]\nd = host=h\n");
+    assert_eq!(told, format!("p.ini: {without}"));
+}
+
+#[test]
+fn nobody_listens_on_port_0() {
+    let told = mistakes("p.ini", &format!("[databases]\nd = host=h port=0\n{INI}"));
+    assert_eq!(told, "p.ini:2: `port`: there is no port 0");
 }

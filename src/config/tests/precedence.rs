@@ -97,7 +97,7 @@ fn servers_have_a_list_for_the_console() {
 
 #[test]
 fn the_console_is_no_database() {
-    let config = ini("[databases]\n* = host=h\n");
+    let config = ini("[databases]\n* = host=h\n[pgbouncer]\n");
     assert!(config.database("anything").is_some());
     assert!(config.database("pgbouncer").is_none());
     assert!(config.pool("pgweir", "eve").is_none());

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Inputs;
 
 fn config() -> Config {
-    let text = "[databases]\napp = host=db\nweb = host=db\n";
+    let text = "[databases]\napp = host=db\nweb = host=db\n[pgbouncer]\n";
     let loaded = Config::load(&Inputs {
         file: Some(Path::new("a.ini")),
         databases: &[],
