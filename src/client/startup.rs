@@ -294,16 +294,23 @@ async fn first_packet(
         // At most MAX_STARTUP_PACKET bytes.
         let mut packet = vec![0; length - 4];
         stream.read_exact(&mut packet).await?;
-        match (startup::decode(&packet).map_err(refused)?, tls) {
+        let first = startup::decode(&packet).map_err(refused)?;
+        let request = match first {
+            FirstPacket::SslRequest => Some("SSL request"),
+            FirstPacket::GssEncRequest => Some("GSSAPI encryption request"),
+            _ => None,
+        };
+        // Such bytes may not be what the client said, but what somebody in between
+        // did (CVE-2021-23222); whoever asks waits for the answer.
+        if let Some(request) = request
+            && stream.has_unread()
+        {
+            let text = format!("received unencrypted data after {request}");
+            return Err(Refusal::fatal("08P01", text).into());
+        }
+        match (first, tls) {
             (FirstPacket::SslRequest, Some(tls)) if !ssl_done => {
                 ssl_done = true;
-                // Such bytes would not be what the client said, but what somebody
-                // in between did (CVE-2021-23222).
-                if stream.has_unread() {
-                    let refusal =
-                        Refusal::fatal("08P01", "received unencrypted data after SSL request");
-                    return Err(refusal.into());
-                }
                 stream.write_all(b"S").await?;
                 Box::pin(encrypt(slot, tls, &[], worker)).await?;
             }

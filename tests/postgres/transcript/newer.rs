@@ -402,6 +402,10 @@ fn startup(pooler: &Pooler) -> Vec<Step> {
     let mut bytes = (plain.bytes.len() as u32 - 1).to_be_bytes().to_vec();
     bytes.extend(rest);
     p.knock("no end", Frontend { bytes });
+    for (what, code) in [("SSLRequest", 5679), ("GSSENCRequest", 5680)] {
+        let request = Frontend::new().request((1234, code));
+        p.knock(&format!("{what} with more"), request.startup((3, 0), &who));
+    }
     let twice = Frontend {
         bytes: [plain.bytes.clone(), plain.bytes].concat(),
     };
