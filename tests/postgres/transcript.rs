@@ -6,13 +6,14 @@
 //! `scripts/install-pgbouncer.sh forky` prints.
 
 mod differences;
+mod files;
 mod newer;
 mod record;
 mod script;
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use differences::{DIFFERENCES, Difference, Kind};
 use record::Step;
@@ -39,13 +40,18 @@ fn is_like_an_old_pgbouncer_but_for_what_is_written_down() {
 
 #[test]
 fn is_like_a_newer_pgbouncer_but_for_what_is_written_down() {
-    let named = std::env::var("PGBOUNCER").unwrap_or_else(|_| NEWER.to_owned());
-    let version = compare_with(Path::new(&named));
+    let version = compare_with(&newer());
     assert!(version > 20, "the newer one is 1.{version}");
 }
 
-/// Returns the x of its version 1.x.
-fn compare_with(pgbouncer: &Path) -> u32 {
+fn newer() -> PathBuf {
+    std::env::var("PGBOUNCER")
+        .unwrap_or_else(|_| NEWER.to_owned())
+        .into()
+}
+
+/// Where it is, and the x of its version 1.x.
+fn known(pgbouncer: &Path) -> (PathBuf, u32) {
     let pgbouncer = pgbouncer.canonicalize().unwrap_or_else(|e| {
         panic!("{pgbouncer:?}: {e}: run scripts/install-test-deps.sh");
     });
@@ -61,6 +67,12 @@ fn compare_with(pgbouncer: &Path) -> u32 {
         KNOWN.contains(&version),
         "the differences are known for {KNOWN:?}"
     );
+    (pgbouncer, version)
+}
+
+/// Returns the x of its version 1.x.
+fn compare_with(pgbouncer: &Path) -> u32 {
+    let (pgbouncer, version) = known(pgbouncer);
     let mut met = Met::new();
     let mut wrong = Vec::new();
     let mut count = 0;

@@ -35,7 +35,7 @@ pub mod tls;
 mod wait;
 
 pub use address::{Address, free_port};
-pub use cluster::{Cluster, TLS, server_user, temp_dir};
+pub use cluster::{Cluster, TLS, run_as_server, server_user, temp_dir};
 pub use fake_server::answering;
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
