@@ -6,7 +6,7 @@
 
 have python3 || apt_install python3
 PATH=$PATH:/usr/sbin
-have pgbouncer || apt_install pgbouncer
+have "${PGBOUNCER:-pgbouncer}" || apt_install pgbouncer
 PG_BIN=$(ensure_postgres)
 export PATH PG_BIN
 if [ -z "${PGWEIR:-}" ]; then

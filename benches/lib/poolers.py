@@ -48,12 +48,13 @@ class Setup:
 
 
 def candidates(workers):
-    """PgBouncer, PGWEIR with each number of workers, and PGWEIR_OLD if it is set."""
+    """PgBouncer (the distribution's, or the file PGBOUNCER), PGWEIR with each number of workers, and PGWEIR_OLD if it is set."""
     found = []
-    program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
+    name = os.environ.get("PGBOUNCER", "pgbouncer")
+    program = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
     if not program:
-        raise SystemExit("error: there is no pgbouncer (apt-get install pgbouncer)")
-    found.append(Candidate(PGBOUNCER, program))
+        raise SystemExit(f"error: there is no {name} (apt-get install pgbouncer)")
+    found.append(Candidate(PGBOUNCER, os.path.abspath(program)))
     here = os.path.dirname(os.path.abspath(__file__))
     pgweir = os.environ.get("PGWEIR", os.path.normpath(f"{here}/../../target/release/pgweir"))
     found += [Candidate(f"pgweir workers={n}", os.path.abspath(pgweir), n) for n in workers]
