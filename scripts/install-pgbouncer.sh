@@ -75,5 +75,5 @@ WRAPPER
     chmod +x "$work/pgbouncer"
     mv "$work/pgbouncer" "$dir/pgbouncer"
 fi
-"$dir/pgbouncer" --version >&2
+"$dir/pgbouncer" --version | sed -n 1p >&2
 echo "$dir/pgbouncer"
