@@ -429,11 +429,14 @@ fn peer_id(theirs: &mut Step, ours: &mut Step) {
     }
 }
 
-/// That a client is told of the pooler, and all that PostgreSQL reports.
-fn parameters(theirs: &mut Step, _: &mut Step) {
-    let is_new =
-        |line: &String| line.starts_with("S pgbouncer.") || line.starts_with("S search_path\\x00");
-    theirs.lines.retain(|line| !is_new(line));
+/// That a client is told of the pooler; and of `search_path`, which PostgreSQL itself
+/// reports from 18 on.
+fn parameters(theirs: &mut Step, ours: &mut Step) {
+    let search_path = "S search_path\\x00";
+    let known = ours.lines.iter().any(|line| line.starts_with(search_path));
+    theirs.lines.retain(|line| {
+        !line.starts_with("S pgbouncer.") && (known || !line.starts_with(search_path))
+    });
     if theirs.what.starts_with("log in as") {
         for line in &mut theirs.lines {
             let parts = line
