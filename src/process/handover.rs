@@ -22,7 +22,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::pgbouncer::{Connections, PgBouncer, Taken};
+use super::pgbouncer::{Connections, PgBouncer, Running, Taken};
 use super::{Handle, identity, link};
 use crate::config::Settings;
 use crate::flow::Texts;
@@ -44,6 +45,9 @@ use crate::server::written::WrittenName;
 const FORMAT: u32 = 1;
 /// How long a process may take to start, or to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a process may take until it can be replaced, and how often that is tried.
+const SETTLING: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_millis(50);
 
 /// What the running process has, in the order of the files that come with it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -301,14 +305,27 @@ pub enum Legacy {
 /// It cannot be replaced by this one.
 pub fn inherit(general: &Settings) -> anyhow::Result<Option<Inheritance>> {
     let place = meeting_place(general).context("--reboot needs a unix_socket_dir")?;
-    let Ok(predecessor) = listener::connect_unix(&place) else {
-        let found = PgBouncer::suspend(general)?;
-        if found.is_none() {
-            // PgBouncer's words (src/main.c).
-            info!("old process not found, try to continue normally");
+    let begun = Instant::now();
+    let predecessor = loop {
+        if let Ok(predecessor) = listener::connect_unix(&place) {
+            break predecessor;
         }
-        let inherited = found.map(|found| inherit_from_pgbouncer(found, general));
-        return inherited.transpose();
+        match PgBouncer::suspend(general)? {
+            Running::PgBouncer(found) => {
+                return inherit_from_pgbouncer(*found, general).map(Some);
+            }
+            // It has just begun, and may not have let its own predecessor go yet.
+            Running::Pgweir(_) if begun.elapsed() < SETTLING => thread::sleep(RETRY),
+            Running::Pgweir(version) => {
+                warn!(version, "the running process cannot be replaced");
+                return Ok(None);
+            }
+            Running::Nobody => {
+                // PgBouncer's words (src/main.c).
+                info!("old process not found, try to continue normally");
+                return Ok(None);
+            }
+        }
     };
     // In /tmp anybody can have such a socket.
     let user = getsockopt(&predecessor, PeerCredentials)?.uid();

@@ -53,6 +53,16 @@ const LONGEST: u32 = 1 << 20;
 /// Rows of an answer: more than a process can have sockets.
 const MOST_ROWS: usize = 1 << 20;
 
+/// Who listens at the Unix socket.
+#[derive(Debug)]
+pub enum Running {
+    Nobody,
+    /// With its version.
+    Pgweir(String),
+    /// Suspended, with what it has.
+    PgBouncer(Box<(PgBouncer, Connections<OwnedFd>)>),
+}
+
 /// A PgBouncer that is to end. It is resumed if this is dropped before.
 #[derive(Debug)]
 pub struct PgBouncer {
@@ -66,17 +76,14 @@ pub struct PgBouncer {
 
 impl PgBouncer {
     /// Suspends the one that listens where this process will, and gets what it has.
-    /// `None`: there is no PgBouncer.
     ///
     /// # Errors
     /// It cannot be replaced by this process, and goes on as it was.
-    pub fn suspend(
-        general: &Settings,
-    ) -> anyhow::Result<Option<(PgBouncer, Connections<OwnedFd>)>> {
+    pub fn suspend(general: &Settings) -> anyhow::Result<Running> {
         let (dir, port) = (&general.unix_socket_dir, general.listen_port);
         let place = format!("{dir}/.s.PGSQL.{port}");
         let Ok(stream) = listener::connect_unix(&place) else {
-            return Ok(None);
+            return Ok(Running::Nobody);
         };
         let user = getsockopt(&stream, PeerCredentials)?.uid();
         drop(stream);
@@ -92,8 +99,7 @@ impl PgBouncer {
         let mut console = Console::log_in(&place)?;
         let version = console.version()?;
         if version.contains("pgweir") {
-            warn!(version, "the running process cannot be replaced");
-            return Ok(None);
+            return Ok(Running::Pgweir(version));
         }
         ensure!(
             version.starts_with("PgBouncer "),
@@ -107,7 +113,7 @@ impl PgBouncer {
             suspended: false,
         };
         let connections = running.connections()?;
-        Ok(Some((running, connections)))
+        Ok(Running::PgBouncer(Box::new((running, connections))))
     }
 
     fn connections(&mut self) -> anyhow::Result<Connections<OwnedFd>> {
