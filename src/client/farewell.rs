@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{info, warn};
 
-use super::info::Order;
+use super::info::{ClientInfo, Order};
 use super::session::TimeLimit;
 use crate::config::{Config, Source};
 use crate::flow::{ClientFault, ServerFault};
@@ -219,6 +219,19 @@ impl Who<'_> {
             warn!(%conn, db, user, %addr, reason, "pooler error");
         }
     }
+}
+
+/// The end of a client that had logged in. `told`: it was sent an error.
+pub(super) fn log_end(info: &ClientInfo, reason: &str, told: bool, config: &Config) {
+    let who = Who {
+        id: info.id,
+        db: Some(info.database()),
+        user: Some(info.user()),
+        peer: info.peer,
+        pid: info.peer_pid,
+    };
+    let age = info.connect_time().elapsed().unwrap_or_default();
+    who.log_end(reason, age, told, config);
 }
 
 /// The address of a client as the log has it: `unix(PID):PORT` at the Unix socket.

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::farewell::{End, Goodbye, Who};
+use super::farewell::{End, Goodbye, log_end};
 use super::info::{ClientInfo, Order, Party};
 use super::login::{told, welcome};
 use super::startup::Failure;
@@ -284,15 +284,7 @@ impl Pair {
         let info = &self.info;
         info.link.set(None);
         info.state.set(ClientState::Idle);
-        let who = Who {
-            id: info.id,
-            db: Some(info.database()),
-            user: Some(info.user()),
-            peer: info.peer,
-            pid: info.peer_pid,
-        };
-        let age = info.connect_time().elapsed().unwrap_or_default();
-        who.log_end(&reason, age, !refusal.is_empty(), config);
+        log_end(info, &reason, !refusal.is_empty(), config);
         let output = std::mem::take(&mut self.to_client);
         Goodbye { output, refusal }.say(&mut self.stream).await;
     }

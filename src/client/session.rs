@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::farewell::{End, Goodbye, Who};
+use super::farewell::{End, Goodbye, log_end};
 use super::info::{ClientInfo, Order};
 use crate::admin::snapshot::ClientState;
 use crate::flow::{Backend, Outlook, Output, Release, Session, Stop, Wait};
@@ -669,15 +669,7 @@ impl Client {
         // message.
         self.unlink();
         let info = &self.info;
-        let who = Who {
-            id: info.id,
-            db: Some(info.database()),
-            user: Some(info.user()),
-            peer: info.peer,
-            pid: info.peer_pid,
-        };
-        let age = info.connect_time().elapsed().unwrap_or_default();
-        who.log_end(&reason, age, !refusal.is_empty(), &terms.config);
+        log_end(info, &reason, !refusal.is_empty(), &terms.config);
         Goodbye {
             output: std::mem::take(&mut self.output),
             refusal,

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use super::Guest;
 use super::answers::{Answers, Said};
 use crate::admin::snapshot::{ClientState, ServerState};
-use crate::client::farewell::{End, Goodbye, Who};
+use crate::client::farewell::{End, Goodbye, log_end};
 use crate::client::info::{ClientInfo, Order};
 use crate::config::{Config, PoolMode};
 use crate::flow::{Params, is_fixed};
@@ -277,15 +277,7 @@ impl Pair {
         }
         self.server.close(&reason);
         let info = &self.info;
-        let who = Who {
-            id: info.id,
-            db: Some(info.database()),
-            user: Some(info.user()),
-            peer: info.peer,
-            pid: info.peer_pid,
-        };
-        let age = info.connect_time().elapsed().unwrap_or_default();
-        who.log_end(&reason, age, !refusal.is_empty(), config);
+        log_end(info, &reason, !refusal.is_empty(), config);
         let output = std::mem::take(&mut self.to_client);
         Goodbye { output, refusal }.say(&mut self.stream).await;
     }
