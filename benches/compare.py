@@ -24,7 +24,7 @@ def arguments():
     parser.add_argument("--workers", default=env("WORKERS", "1,2"), help="numbers of workers that pgweir is run with")
     parser.add_argument("--clients", default=env("CLIENTS", "32,200"), help="in the part transactions")
     parser.add_argument("--protocols", default=env("PROTOCOLS", "simple,extended,prepared"))
-    parser.add_argument("--floor", action="store_true", help="in the part transactions a bare relay as well, the least that a pooler can be")
+    parser.add_argument("--floor", action="store_true", help="in transactions, alone and even a bare relay as well, the least that a pooler can be")
     parser.add_argument("--quick", action="store_true", help="one round of a second, a tenth of the clients: shows only that it runs")
     parser.add_argument("--save", metavar="NAME", help="write benches/results/<date>-<NAME>.md as well")
     parser.add_argument("--readme", metavar="FILE", help="measure nothing: print a results file's table in short")

@@ -8,7 +8,7 @@ CLIENTS = 40
 
 
 def run(bench):
-    with bench.poolers(Setup(pool_size=CLIENTS)) as targets:
+    with bench.poolers(Setup(pool_size=CLIENTS), bench.candidates + bench.floor) as targets:
         bench.warm_up(targets, clients=CLIENTS)
         cell = rows.in_turn(
             targets, bench.rounds(5),

@@ -42,9 +42,10 @@ def baseline(targets, protocol):
 def alone(bench):
     """What a pooler adds to the mean latency of a client that has it for itself."""
     found = []
-    with bench.poolers() as targets:
-        bench.warm_up(targets)
+    with bench.poolers(candidates=bench.candidates + bench.floor) as started:
+        bench.warm_up(started)
         for protocol in bench.protocols:
+            targets = [target for target in started if pgbench.understands(target, protocol)]
             measured = [bench.stand.direct, *targets]
             cell = rows.in_turn(
                 measured, bench.rounds(5),
