@@ -16,7 +16,7 @@ use crate::config::{PoolConfig, ReadConsistency, Reads, Routing, WithoutReplica}
 use crate::flow::{Purpose, Session};
 use crate::route::balance::{self, Candidate};
 use crate::route::{Kept, Member, Needs, Obstacle, Plan, Policy, Role, Topology};
-use crate::stats::add;
+use crate::stats::{Counters, add};
 use crate::wire::build::Refusal;
 
 /// What the process knows of the servers of its databases.
@@ -62,9 +62,31 @@ pub struct Way {
     pub course: Course,
 }
 
-/// What goes the same way.
+/// What goes the same way, and what it counts as when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub struct Course {
+    pub extent: Extent,
+    reason: Option<Reason>,
+}
+
+impl Course {
+    /// Whatever comes, without a choice that would be counted.
+    pub const ALL: Course = Course {
+        extent: Extent::All,
+        reason: None,
+    };
+
+    /// A server connection of the pool that was chosen is there. Not before: who waits
+    /// for one may be sent elsewhere.
+    pub fn count(self, counters: &Counters) {
+        if let Some(reason) = self.reason {
+            add(reason.counter(counters), 1);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
     /// Whatever the client asks next, as long as it holds the server connection.
     All,
     /// The same, to a server that may write; what has arrived only reads.
@@ -72,6 +94,31 @@ pub enum Course {
     /// A request of so many bytes. What follows may belong elsewhere: it is sent
     /// on only when this has been answered.
     Request(u32),
+}
+
+/// Why what only reads, or may do so, goes where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// It was found a replica.
+    Found,
+    /// It was found none.
+    Missing(Obstacle),
+    /// It is for the primary.
+    Kept(Kept),
+}
+
+impl Reason {
+    fn counter(self, counters: &Counters) -> &Cell<u64> {
+        match self {
+            Reason::Found => &counters.replica_read_count,
+            Reason::Missing(Obstacle::Out) => &counters.primary_read_out_count,
+            Reason::Missing(Obstacle::Lag) => &counters.primary_read_lag_count,
+            Reason::Missing(Obstacle::Consistency) => &counters.primary_read_consistency_count,
+            Reason::Kept(Kept::Policy) => &counters.primary_read_policy_count,
+            Reason::Kept(Kept::Hint) => &counters.primary_read_hint_count,
+            Reason::Kept(Kept::Unproved) => &counters.primary_read_unproved_count,
+        }
+    }
 }
 
 /// Where a request has been already.
@@ -222,19 +269,25 @@ impl Family {
         let request =
             request.and_then(|(length, purpose)| Some((length.try_into().ok()?, purpose)));
         let Some((length, purpose)) = request else {
-            self.count_kept();
+            let reason = self.kept.take().map(Reason::Kept);
             // A driver may want to know its parameters and columns first.
             let may_read = !is_over || begins_read_only.get();
-            let reads = may_read && self.only_reads(session, input);
+            let extent = match may_read && self.only_reads(session, input) {
+                true => Extent::Reads,
+                false => Extent::All,
+            };
             return Ok(Way {
                 pool: self.primary(),
-                course: if reads { Course::Reads } else { Course::All },
+                course: Course { extent, reason },
             });
         };
         if again == Again::OnPrimary {
             return Ok(Way {
                 pool: self.primary(),
-                course: Course::Request(length),
+                course: Course {
+                    extent: Extent::Request(length),
+                    reason: None,
+                },
             });
         }
         let sample = match routing.consistency {
@@ -243,32 +296,24 @@ impl Family {
             ReadConsistency::Global => self.topology.last_write(),
         };
         let needs = Needs::new(routing, sample);
-        let pool = match self.reader(routing, &needs, again, any.get()) {
-            Ok(pool) => {
-                add(&pool.counters.replica_read_count, 1);
-                pool.clone()
-            }
+        let (pool, reason) = match self.reader(routing, &needs, again, any.get()) {
+            Ok(pool) => (pool.clone(), Reason::Found),
             Err(obstacle) => {
                 let pool = self.primary();
-                let counters = &pool.counters;
                 if routing.without_replica == WithoutReplica::Fail {
-                    add(&counters.unserved_read_count, 1);
+                    add(&pool.counters.unserved_read_count, 1);
                     return Err(no_replica(&config.0.database, obstacle));
                 }
-                let count = match obstacle {
-                    Obstacle::Out => &counters.primary_read_out_count,
-                    Obstacle::Lag => &counters.primary_read_lag_count,
-                    Obstacle::Consistency => &counters.primary_read_consistency_count,
-                };
-                add(count, 1);
-                pool
+                (pool, Reason::Missing(obstacle))
             }
         };
         // Only a replica keeps a transaction from becoming READ WRITE.
-        let course = match purpose == Purpose::Read || pool.is_read_only() {
-            true => Course::Request(length),
-            false => Course::Reads,
+        let extent = match purpose == Purpose::Read || pool.is_read_only() {
+            true => Extent::Request(length),
+            false => Extent::Reads,
         };
+        let reason = Some(reason);
+        let course = Course { extent, reason };
         Ok(Way { pool, course })
     }
 
@@ -309,19 +354,6 @@ impl Family {
             self.policy.borrow_mut().refused(text);
             Purpose::Read
         });
-    }
-
-    /// Notes why a request goes to the primary that might go elsewhere.
-    fn count_kept(&self) {
-        let pool = self.primary();
-        let counters = &pool.counters;
-        let count = match self.kept.take() {
-            None => return,
-            Some(Kept::Policy) => &counters.primary_read_policy_count,
-            Some(Kept::Hint) => &counters.primary_read_hint_count,
-            Some(Kept::Unproved) => &counters.primary_read_unproved_count,
-        };
-        add(count, 1);
     }
 
     /// The pool that gets a read, or why no replica may have it. `any`: the primary

@@ -266,6 +266,46 @@ fn slow_queries_and_full_pools_eject_nobody() {
 }
 
 #[test]
+fn a_read_is_counted_where_it_is_served() {
+    let trio = Trio::fresh();
+    let setup = trio
+        .setup()
+        .for_database("replica_pool_size", 1)
+        .set("host_check_timeout", secs(0.3));
+    let pooler = start(&trio, setup);
+    slow(&pooler);
+    trio.catch_up();
+    let mut clients: Vec<_> = (0..6).map(|_| pooler.login()).collect();
+    patiently("the function is known", || {
+        let first = clients[0].value(SLOW);
+        (first != port(&trio.primary)).then_some(())
+    });
+    let counts = |column: &str| {
+        trio.replicas.each_ref().map(|replica| {
+            let count = &host(&pooler, replica)[column];
+            count.parse::<u64>().expect("a number")
+        })
+    };
+    let [hangs_before, other_before] = counts("reads");
+    for client in &mut clients {
+        client.send(&Frontend::new().query(SLOW));
+    }
+    // Two wait at each of them. Those at the first have to go to the other, and so has
+    // the one that it does not answer.
+    let [hangs, _] = &trio.replicas;
+    eventually("reads on it", hangs_before + 1, || counts("reads")[0]);
+    hangs.signal_all(Signal::SIGSTOP);
+    becomes(&pooler, hangs, "down");
+    hangs.signal_all(Signal::SIGCONT);
+    for client in &mut clients {
+        assert_ne!(client.answer().value(), port(&trio.primary));
+    }
+    assert_eq!(counts("lost_reads"), [1, 0]);
+    let [hangs, other] = counts("reads");
+    assert_eq!((hangs - hangs_before, other - other_before), (1, 6));
+}
+
+#[test]
 fn without_replicas_reads_go_to_the_primary_or_fail_and_are_counted() {
     for decision in ["primary", "fail"] {
         let mut trio = Trio::fresh();

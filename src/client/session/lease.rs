@@ -9,7 +9,7 @@ use crate::admin::snapshot::ClientState;
 use crate::client::farewell::End;
 use crate::config::PoolMode;
 use crate::flow::{Outlook, Release, Session, Setback, Wait};
-use crate::server::{Again, Course, Farewell, Lease, Way};
+use crate::server::{Again, Course, Extent, Farewell, Lease, Way};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
 
@@ -21,7 +21,7 @@ impl Client {
     /// idle. Where statements are routed, this decides which pool it has to be
     /// of, and what else goes there.
     pub(super) fn next_lease(&mut self, input: &[u8]) -> Result<(Option<Lease>, Course), Refusal> {
-        let mut course = Course::All;
+        let mut course = Course::ALL;
         if let Some(family) = self.pool.family() {
             let last_write = self.info.last_write.get();
             let way = family.route(&self.session, input, last_write, self.again)?;
@@ -76,8 +76,8 @@ impl Client {
     pub(super) fn link(&mut self, mut lease: Lease, course: Course, input: &[u8]) {
         let again = std::mem::take(&mut self.again);
         // What is sent is looked at.
-        lease.may_write &= course != Course::Reads;
-        if let Course::Request(length) = course {
+        lease.may_write &= course.extent != Extent::Reads;
+        if let Extent::Request(length) = course.extent {
             lease.one_by_one = true;
             // What a replica has refused was no read after all.
             lease.may_write = again == Again::OnPrimary;
@@ -93,6 +93,7 @@ impl Client {
         let now = lease.info.linked_at.get();
         let counters = &self.pool.counters;
         add(&counters.server_assignment_count, 1);
+        course.count(counters);
         if self.info.state.get() == ClientState::Waiting {
             let waited = now - self.info.request_time.get();
             add(&counters.wait_time, waited.as_micros() as u64);
@@ -135,7 +136,7 @@ impl Client {
     /// It has come with the connection that is its own.
     pub(in crate::client) fn relink(&mut self, lease: Lease) {
         let asked = self.info.request_time.get();
-        self.link(lease, Course::All, &[]);
+        self.link(lease, Course::ALL, &[]);
         self.info.request_time.set(asked);
     }
 
