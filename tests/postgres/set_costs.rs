@@ -135,10 +135,12 @@ fn what_did_not_happen_is_not_assumed() {
     assert_eq!(asked_anew, 10);
 }
 
-/// Its default is not empty, as those of other applications' settings are.
+/// Its default is not empty, as those of other applications' settings are. There is
+/// one connection: the extension may not be loaded in another.
 #[test]
 fn a_setting_of_an_extension_goes_back_to_its_default() {
-    let (pooler, _) = start();
+    let setup = Setup::new().set("session_features", "pin");
+    let pooler = setup.pool_size(1).start();
     let mut client = pooler.login();
     client.query("do 'begin end'");
     for reset in [
