@@ -8,6 +8,11 @@
 #
 # PG_BIN=<dir> chooses one PostgreSQL. At the end stands one line per
 # PostgreSQL with the number of tests that passed, failed and were ignored.
+#
+# Some 1,500 tests share the machine with each other and with what else it does, and
+# some have to take time as it comes. Up to three that fail are therefore run once
+# more, one at a time with nothing beside them; the summary names each of them and what it
+# then did. RETRIES=0: none is.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -34,7 +39,8 @@ if $matrix; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+again=$(mktemp)
+trap 'rm -f "$log" "$again"' EXIT
 summary=()
 status=0
 
@@ -45,6 +51,8 @@ run_tests() {
     say "testing on $name ($bin)"
     if (cd "$ROOT" && PG_BIN=$bin cargo test --locked --no-fail-fast "$@") 2>&1 | tee "$log"; then
         verdict=ok
+    elif alone "$bin" "$@"; then
+        verdict="ok at the second attempt"
     else
         verdict=FAILED
         status=1
@@ -57,6 +65,28 @@ run_tests() {
     while IFS= read -r failure; do
         summary+=("    $failure")
     done < <(grep -E '^test .* \.\.\. FAILED$' "$log")
+}
+
+# alone BIN ARGUMENTS...: whether each test that has failed passes by itself. Nothing else
+# must have failed, such as a build, or a test that took its process with it.
+alone() {
+    local bin=$1 failed targets=() tests=()
+    shift
+    mapfile -t tests < <(sed -nE 's/^test (.*) \.\.\. FAILED$/\1/p' "$log")
+    failed=$(awk '/^test result:/ { failed += $6 } END { print failed + 0 }' "$log")
+    if [ "${#tests[@]}" -eq 0 ] || [ "${#tests[@]}" -gt "${RETRIES:-3}" ] || [ "${#tests[@]}" -ne "$failed" ] ||
+        [ "$(grep -c '^error: test failed' "$log")" -ne "$(grep -c '^test result: FAILED' "$log")" ]; then
+        return 1
+    fi
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        targets+=("$1")
+        shift
+    done
+    say "once more, one at a time: ${tests[*]}"
+    (cd "$ROOT" && PG_BIN=$bin cargo test --locked --no-fail-fast "${targets[@]}" -- --exact --test-threads 1 "${tests[@]}") 2>&1 |
+        tee "$again" || return 1
+    # Each of them has run.
+    [ "$(grep -cE '^test .* \.\.\. ok$' "$again")" -ge "${#tests[@]}" ]
 }
 
 for bin in "${bins[@]}"; do
