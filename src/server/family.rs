@@ -63,18 +63,57 @@ pub struct Way {
 }
 
 /// What goes the same way, and what it counts as when it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Course {
-    pub extent: Extent,
+    extent: Extent,
     reason: Option<Reason>,
+    /// Of a request, in bytes.
+    length: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    All,
+    Reads,
+    Request,
 }
 
 impl Course {
-    /// Whatever comes, without a choice that would be counted.
+    /// Whatever the client asks next, as long as it holds the server connection.
     pub const ALL: Course = Course {
         extent: Extent::All,
         reason: None,
+        length: 0,
     };
+
+    /// The same, to a server that may write; what has arrived only reads.
+    const READS: Course = Course {
+        extent: Extent::Reads,
+        ..Course::ALL
+    };
+
+    /// A request of so many bytes. What follows may belong elsewhere: it is sent on
+    /// only when this has been answered.
+    const fn request(length: u32) -> Course {
+        Course {
+            extent: Extent::Request,
+            length,
+            ..Course::ALL
+        }
+    }
+
+    fn because(self, reason: Option<Reason>) -> Course {
+        Course { reason, ..self }
+    }
+
+    pub fn only_reads(self) -> bool {
+        self.extent == Extent::Reads
+    }
+
+    /// The length of a request, if it is no more than that.
+    pub fn is_request(self) -> Option<u32> {
+        (self.extent == Extent::Request).then_some(self.length)
+    }
 
     /// A server connection of the pool that was chosen is there. Not before: who waits
     /// for one may be sent elsewhere.
@@ -83,17 +122,6 @@ impl Course {
             add(reason.counter(counters), 1);
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// Whatever the client asks next, as long as it holds the server connection.
-    All,
-    /// The same, to a server that may write; what has arrived only reads.
-    Reads,
-    /// A request of so many bytes. What follows may belong elsewhere: it is sent
-    /// on only when this has been answered.
-    Request(u32),
 }
 
 /// Why what only reads, or may do so, goes where it goes.
@@ -272,22 +300,19 @@ impl Family {
             let reason = self.kept.take().map(Reason::Kept);
             // A driver may want to know its parameters and columns first.
             let may_read = !is_over || begins_read_only.get();
-            let extent = match may_read && self.only_reads(session, input) {
-                true => Extent::Reads,
-                false => Extent::All,
+            let course = match may_read && self.only_reads(session, input) {
+                true => Course::READS,
+                false => Course::ALL,
             };
             return Ok(Way {
                 pool: self.primary(),
-                course: Course { extent, reason },
+                course: course.because(reason),
             });
         };
         if again == Again::OnPrimary {
             return Ok(Way {
                 pool: self.primary(),
-                course: Course {
-                    extent: Extent::Request(length),
-                    reason: None,
-                },
+                course: Course::request(length),
             });
         }
         let sample = match routing.consistency {
@@ -308,12 +333,11 @@ impl Family {
             }
         };
         // Only a replica keeps a transaction from becoming READ WRITE.
-        let extent = match purpose == Purpose::Read || pool.is_read_only() {
-            true => Extent::Request(length),
-            false => Extent::Reads,
+        let course = match purpose == Purpose::Read || pool.is_read_only() {
+            true => Course::request(length),
+            false => Course::READS,
         };
-        let reason = Some(reason);
-        let course = Course { extent, reason };
+        let course = course.because(Some(reason));
         Ok(Way { pool, course })
     }
 

@@ -14,7 +14,7 @@ pub mod pool;
 pub mod watch;
 pub mod written;
 
-pub use family::{Again, Course, Extent, Family, Topologies, Way};
+pub use family::{Again, Course, Family, Topologies, Way};
 pub use lease::{Attempt, Lease, Server, ServerInfo};
 pub use peers::{Peer, Peers};
 pub use pool::{Dedicated, Farewell, Greetings, Mail, Opening, Past, Pool};

@@ -9,7 +9,7 @@ use crate::admin::snapshot::ClientState;
 use crate::client::farewell::End;
 use crate::config::PoolMode;
 use crate::flow::{Outlook, Release, Session, Setback, Wait};
-use crate::server::{Again, Course, Extent, Farewell, Lease, Way};
+use crate::server::{Again, Course, Farewell, Lease, Way};
 use crate::stats::add;
 use crate::wire::build::{self, Refusal};
 
@@ -76,8 +76,8 @@ impl Client {
     pub(super) fn link(&mut self, mut lease: Lease, course: Course, input: &[u8]) {
         let again = std::mem::take(&mut self.again);
         // What is sent is looked at.
-        lease.may_write &= course.extent != Extent::Reads;
-        if let Extent::Request(length) = course.extent {
+        lease.may_write &= !course.only_reads();
+        if let Some(length) = course.is_request() {
             lease.one_by_one = true;
             // What a replica has refused was no read after all.
             lease.may_write = again == Again::OnPrimary;
