@@ -42,6 +42,15 @@ pub const OWN: &[Known] = &[
         ],
     },
     Known {
+        name: USED,
+        script: "shared_libraries",
+        lines: &[
+            "- psql:shared_libraries.sql:10: ERROR:  22023: 2 is outside the valid range for parameter \"pg_trgm.similarity_threshold\" (0 .. 1)",
+            "- LOCATION:  parse_and_validate_value, guc.c:7470",
+            "+ SET",
+        ],
+    },
+    Known {
         name: NAMES,
         script: "startup_options",
         lines: &[
