@@ -93,19 +93,22 @@ impl Stream {
     }
 
     /// The socket, if nothing but that is needed to go on with the connection
-    /// elsewhere: not so with TLS.
+    /// elsewhere: not so with TLS, nor if it has not taken all that was written.
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Stream::Tcp(s) => Some(s.as_fd()),
-            Stream::Unix(s) => Some(s.as_fd()),
-            Stream::Known(inner) => inner.0.file(),
-            Stream::Tls(_) => None,
-        }
+        let socket = self.plain().filter(|socket| socket.is_sent());
+        socket.map(AsFd::as_fd)
     }
 
-    /// The number of that socket's descriptor.
+    /// The number of the socket's descriptor, if it is a plain one.
     pub fn descriptor(&self) -> Option<i32> {
-        self.file().map(|file| file.as_raw_fd())
+        self.plain().map(|socket| socket.as_fd().as_raw_fd())
+    }
+
+    fn plain(&self) -> Option<&Socket> {
+        match self.bare() {
+            Stream::Tcp(s) | Stream::Unix(s) => Some(s),
+            Stream::Tls(_) | Stream::Known(_) => None,
+        }
     }
 
     /// The connection itself, without what is known of it.
@@ -355,8 +358,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            // Sockets have no buffer of their own to flush.
-            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tcp(s) | Stream::Unix(s) => Pin::new(s).poll_flush(cx),
             Stream::Tls(s) => Pin::new(&mut **s).poll_flush(cx),
             Stream::Known(inner) => Pin::new(&mut inner.0).poll_flush(cx),
         }

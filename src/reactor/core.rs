@@ -14,7 +14,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 
 use super::inbox::Inbox;
-use super::sources::{Edge, Place, Sources, Waiter};
+use super::outbox::Outbox;
+use super::sources::{Edge, Place, Sources, Waiter, Way};
 use super::tasks::{Id, Task, Tasks};
 use super::time::Timers;
 
@@ -40,6 +41,7 @@ pub(super) struct Reactor {
     events: RefCell<Events>,
     tasks: RefCell<Tasks>,
     pub(super) sources: RefCell<Sources>,
+    pub(super) outbox: RefCell<Outbox>,
     pub(super) timers: RefCell<Timers>,
     /// When events came last.
     now: Cell<Instant>,
@@ -112,6 +114,7 @@ impl Runtime {
             events: RefCell::new(Events::with_capacity(EVENTS)),
             tasks: RefCell::default(),
             sources: RefCell::default(),
+            outbox: RefCell::default(),
             timers: RefCell::default(),
             now: Cell::new(Instant::now()),
             inbox: Arc::new(Called { inbox, thread }),
@@ -246,6 +249,7 @@ impl Reactor {
                     resume_unwind(panic);
                 }
             }
+            self.send_posted();
             if let Some(result) = result.take() {
                 return Ok(result);
             }
@@ -329,16 +333,19 @@ impl Reactor {
             Err(error) => return Err(error),
         }
         let (mut sources, mut tasks) = (self.sources.borrow_mut(), self.tasks.borrow_mut());
+        let mut outbox = self.outbox.borrow_mut();
         let mut others = Vec::new();
         for event in events.iter() {
             let Token(token) = event.token();
-            sources.report(token, edge(event), |waiter| match waiter {
+            let mut edge = edge(event);
+            edge.writable = edge.writable && outbox.send_rest(Place::of(token));
+            sources.report(token, edge, |waiter| match waiter {
                 Waiter::Nobody => {}
                 Waiter::Task(id) => tasks.wake(id),
                 Waiter::Other(waker) => others.push(waker),
             });
         }
-        drop((sources, tasks));
+        drop((sources, tasks, outbox));
         for waker in others {
             waker.wake();
         }
@@ -379,8 +386,29 @@ impl Reactor {
         poll.registry().deregister(&mut SourceFd(&descriptor))
     }
 
-    /// Nobody asks any more for the socket that is known here.
+    /// Sends what tasks have written.
+    #[inline]
+    pub fn send_posted(&self) {
+        let mut outbox = self.outbox.borrow_mut();
+        if !outbox.is_empty() {
+            let mut sources = self.sources.borrow_mut();
+            outbox.send(|place| sources.blocked(place, Way::Write));
+        }
+    }
+
+    /// To be sent with all that is written in this turn.
+    #[inline]
+    pub fn post(&self, place: Place, descriptor: i32, bytes: &[u8]) {
+        if self.outbox.borrow().is_full() {
+            self.send_posted();
+        }
+        self.outbox.borrow_mut().post(place, descriptor, bytes);
+    }
+
+    /// Nobody asks any more for the socket that is known here, and that is still open.
     pub fn forget(&self, place: Place) {
+        self.send_posted();
+        self.outbox.borrow_mut().forget(place);
         let gone = self.sources.borrow_mut().remove(place);
         drop(gone);
     }

@@ -12,6 +12,7 @@
 
 mod core;
 mod inbox;
+mod outbox;
 mod pages;
 mod socket;
 mod sources;

@@ -12,6 +12,7 @@ use socket2::{SockAddr, SockRef, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::{Reactor, Wake};
+use super::outbox::{self, LONGEST};
 use super::sources::{Place, Waiter, Way};
 
 /// A stream socket, TCP or Unix.
@@ -25,8 +26,9 @@ pub struct Listening(Source);
 /// A socket that the reactor knows.
 #[derive(Debug)]
 struct Source {
-    file: OwnedFd,
+    /// Left before the file is closed, which it is used with.
     place: Seat,
+    file: OwnedFd,
 }
 
 /// Its place there, which belongs to one thread.
@@ -58,8 +60,18 @@ impl Source {
     }
 
     fn into_file(self) -> io::Result<OwnedFd> {
+        if !self.is_sent() {
+            return Err(outbox::unsent());
+        }
         Reactor::current().deregister(self.file.as_raw_fd())?;
         Ok(self.file)
+    }
+
+    /// Sends what was written, and tells whether the kernel has taken all of it.
+    fn is_sent(&self) -> bool {
+        let reactor = Reactor::current();
+        reactor.send_posted();
+        !reactor.outbox.borrow().has_rest(self.place())
     }
 
     fn place(&self) -> Place {
@@ -189,9 +201,17 @@ impl Socket {
         read
     }
 
-    /// Writes what the socket takes. Cancel safe.
+    /// Writes what the socket takes. Cancel safe. Short ones are sent when the tasks that
+    /// are ready have run; an error that comes of that is the next read's.
     #[inline(always)]
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let reactor = Reactor::current();
+        if bytes.len() <= LONGEST {
+            ready!(self.0.poll_ready(cx, Way::Write));
+            reactor.post(self.0.place(), self.0.file.as_raw_fd(), bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        reactor.send_posted();
         self.0.poll_transfer(cx, Way::Write, bytes.len(), |file| {
             send(file, bytes, SendFlags::NOSIGNAL)
         })
@@ -202,7 +222,16 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` is one of them.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_sent() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         Ok(send(self, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    /// Whether the kernel has taken all that was written. False: the other end does not
+    /// read.
+    pub fn is_sent(&self) -> bool {
+        self.0.is_sent()
     }
 
     /// False: a read would be pending, as far as the reactor knows. Whoever it was
@@ -267,12 +296,15 @@ impl AsyncWrite for Socket {
         Socket::poll_write(&self, cx, bytes)
     }
 
-    /// Sockets have no buffer of their own to flush.
+    /// What was written is on its way without that.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_sent() {
+            ready!(self.0.poll_ready(cx, Way::Write));
+        }
         Poll::Ready(shutdown(&*self, Shutdown::Write).map_err(io::Error::from))
     }
 }

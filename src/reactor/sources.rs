@@ -58,8 +58,16 @@ pub(super) struct Sources {
 }
 
 /// The place of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place(u32);
+
+impl Place {
+    /// That which the kernel speaks of by this number.
+    #[inline]
+    pub fn of(token: usize) -> Place {
+        Place(token as u32)
+    }
+}
 
 impl Sources {
     /// A place for a socket, and the number by which the kernel is to speak of it.
