@@ -233,23 +233,29 @@ fn slow(pooler: &Pooler) {
     );
 }
 
-#[test]
-fn slow_queries_and_full_pools_eject_nobody() {
-    let trio = Trio::shared();
+/// Six clients that may read slowly on replicas with a connection each.
+fn six_for_two(trio: &Trio, host_check_timeout: f64) -> (Pooler, Vec<RawClient>) {
     let setup = trio
         .setup()
         .for_database("replica_pool_size", 1)
-        .set("host_check_timeout", secs(0.5));
+        .set("host_check_timeout", secs(host_check_timeout));
     let pooler = start(trio, setup);
     slow(&pooler);
     trio.catch_up();
-    // Three for each of the two connections: the last are served after four
-    // seconds.
     let mut clients: Vec<_> = (0..6).map(|_| pooler.login()).collect();
     patiently("the function is known", || {
         let first = clients[0].value(SLOW);
         (first != port(&trio.primary)).then_some(())
     });
+    (pooler, clients)
+}
+
+#[test]
+fn slow_queries_and_full_pools_eject_nobody() {
+    let trio = Trio::shared();
+    // Three for each of the two connections: the last are served after four
+    // seconds.
+    let (pooler, mut clients) = six_for_two(trio, 0.5);
     let before = Instant::now();
     for client in &mut clients {
         client.send(&Frontend::new().query(SLOW));
@@ -268,18 +274,7 @@ fn slow_queries_and_full_pools_eject_nobody() {
 #[test]
 fn a_read_is_counted_where_it_is_served() {
     let trio = Trio::fresh();
-    let setup = trio
-        .setup()
-        .for_database("replica_pool_size", 1)
-        .set("host_check_timeout", secs(0.3));
-    let pooler = start(&trio, setup);
-    slow(&pooler);
-    trio.catch_up();
-    let mut clients: Vec<_> = (0..6).map(|_| pooler.login()).collect();
-    patiently("the function is known", || {
-        let first = clients[0].value(SLOW);
-        (first != port(&trio.primary)).then_some(())
-    });
+    let (pooler, mut clients) = six_for_two(&trio, 0.3);
     let counts = |column: &str| {
         trio.replicas.each_ref().map(|replica| {
             let count = &host(&pooler, replica)[column];
