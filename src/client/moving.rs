@@ -86,6 +86,7 @@ impl Client {
         if let Some(lease) = self.take_lease() {
             self.pool.let_go(lease);
         }
+        self.stream.leave();
     }
 
     /// The other process does not take it.

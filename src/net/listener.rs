@@ -227,8 +227,12 @@ impl Listener {
     /// Somebody else has the socket, too: it is left as it is, with all who wait
     /// there.
     pub fn leave(self) {
-        if let Listener::Unix(_, file) = &self {
-            file.ours.store(false, Relaxed);
+        match &self {
+            Listener::Tcp(listener) => listener.leave(),
+            Listener::Unix(listener, file) => {
+                listener.leave();
+                file.ours.store(false, Relaxed);
+            }
         }
     }
 

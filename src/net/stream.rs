@@ -99,6 +99,14 @@ impl Stream {
         socket.map(AsFd::as_fd)
     }
 
+    /// To be called before it is dropped when another process goes on with the connection.
+    pub fn leave(&self) {
+        // Others go nowhere.
+        if let Some(socket) = self.plain() {
+            socket.leave();
+        }
+    }
+
     /// The number of the socket's descriptor, if it is a plain one.
     pub fn descriptor(&self) -> Option<i32> {
         self.plain().map(|socket| socket.as_fd().as_raw_fd())
@@ -375,7 +383,10 @@ impl AsyncWrite for Stream {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::fcntl_dupfd_cloexec;
+
     use super::*;
+    use crate::reactor;
 
     #[test]
     fn plain_connections_are_not_larger_for_tls() {
@@ -385,6 +396,25 @@ mod tests {
             _Boxed(Box<()>),
         }
         assert_eq!(size_of::<Stream>(), size_of::<Plain>());
+    }
+
+    #[test]
+    fn a_connection_may_come_back_under_its_old_number() {
+        reactor::run(async {
+            let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+            socket.set_nonblocking(true).unwrap();
+            // Higher than those that other tests get meanwhile.
+            let copy = || fcntl_dupfd_cloexec(&socket, 900).unwrap();
+            let attach = |file| Detached::from_file(file).and_then(Detached::attach);
+            let first = copy();
+            let number = first.as_raw_fd();
+            let stream = attach(first).unwrap();
+            stream.leave();
+            drop(stream);
+            let second = copy();
+            assert_eq!(second.as_raw_fd(), number);
+            attach(second).unwrap();
+        });
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl Source {
         !reactor.outbox.borrow().has_rest(self.place())
     }
 
+    /// See [`Socket::leave`].
+    fn leave(&self) {
+        let left = Reactor::current().deregister(self.file.as_raw_fd());
+        debug_assert!(left.is_ok(), "{left:?}");
+    }
+
     fn place(&self) -> Place {
         self.place.0
     }
@@ -180,6 +186,13 @@ impl Socket {
     /// The kernel does not know that it told of it.
     pub fn into_file(self) -> io::Result<OwnedFd> {
         self.0.into_file()
+    }
+
+    /// To be called before it is dropped while another process has the socket, too: the
+    /// kernel tells of a socket until it is closed everywhere, and would not let it be
+    /// registered again under the same number when it comes back.
+    pub fn leave(&self) {
+        self.0.leave();
     }
 
     /// Reads what is there; Ready(0) is the end. Cancel safe: nothing is lost when it
@@ -343,6 +356,11 @@ impl Listening {
             }
         };
         std::future::poll_fn(next).await
+    }
+
+    /// As [`Socket::leave`].
+    pub fn leave(&self) {
+        self.0.leave();
     }
 
     /// The socket without the reactor.

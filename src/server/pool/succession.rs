@@ -86,6 +86,7 @@ impl Pool {
             Some((link, (written, socket))) => {
                 debug!(conn = %self.log_server(&server.info), "goes to another process");
                 self.forget_server(&server);
+                server.stream.leave();
                 link.give(written, socket, || self.book.borrow_mut().departed());
             }
             None => {
@@ -107,6 +108,7 @@ impl Pool {
     pub fn let_go(&self, lease: Lease) {
         if let Some(server) = lease.into_server() {
             self.forget_server(&server);
+            server.stream.leave();
             self.book.borrow_mut().closed();
         }
     }

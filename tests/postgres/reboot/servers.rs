@@ -131,16 +131,17 @@ fn two_processes_share_one_connection() {
     let mut line = Line::begin(change);
     let mut stays = line.encrypted("stays");
     let mut moves = log_in(&line, "moves");
-    assert_eq!(stays.value("select 1"), "1");
+    let backend = stays.value(PID);
     line.go_on();
     has_moved(&line, "moves");
-    let begun = Instant::now();
+    let mut quickest = Duration::MAX;
     for _ in 0..10 {
-        assert_eq!(stays.value("select 1"), "1");
-        assert_eq!(moves.value("select 1"), "1");
-        line.last().expect_backends(1);
+        let begun = Instant::now();
+        assert_eq!(stays.value(PID), backend);
+        assert_eq!(moves.value(PID), backend);
+        quickest = quickest.min(begun.elapsed());
     }
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
     drop(stays);
     assert_eq!(line.poolers[0].wait(), 0);
     assert_eq!(moves.value("select 1"), "1");
