@@ -185,6 +185,13 @@ impl Running {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("kill");
     }
 
+    /// Tells pgbench that its time (`-T`) is over, and waits for its report.
+    #[track_caller]
+    pub fn time_is_over(self) -> Output {
+        self.signal(Signal::SIGALRM);
+        self.finish()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Output {

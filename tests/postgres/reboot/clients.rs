@@ -68,7 +68,7 @@ fn nothing_fails_under_load_and_nobody_connects_again() {
         std::fs::write(&script, text).expect("write");
         let script = script.display().to_string();
         let arguments = [
-            "-n", "-M", mode, "-c", "20", "-j", "2", "-T", "5", "-f", &script,
+            "-n", "-M", mode, "-c", "20", "-j", "2", "-T", "600", "-f", &script,
         ];
         let bench = pgbench(&arguments, &line.last().dsn()).start();
         let begun = || line.last().show("CLIENTS").len();
@@ -83,7 +83,7 @@ fn nothing_fails_under_load_and_nobody_connects_again() {
         let mut logins = log.lines().filter(|line| line.contains("login attempt"));
         let again = logins.find(|login| login.contains("user=app"));
         assert_eq!(again, None, "somebody connected again");
-        let output = bench.finish();
+        let output = bench.time_is_over();
         assert!(output.success, "{mode}: {}", output.stderr);
         let failed = "number of failed transactions: 0 (0.000%)";
         assert!(output.stdout.contains(failed), "{}", output.stdout);

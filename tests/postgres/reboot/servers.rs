@@ -88,7 +88,7 @@ fn the_bound_holds_while_two_processes_run() {
     let text = "begin;\nselect 1;\n\\sleep 1 ms\nselect 2;\ncommit;\n";
     std::fs::write(&script, text).expect("write");
     let script = script.display().to_string();
-    let arguments = ["-n", "-c", "20", "-j", "2", "-T", "6", "-f", &script];
+    let arguments = ["-n", "-c", "20", "-j", "2", "-T", "600", "-f", &script];
     let bench = pgbench(&arguments, &line.last().dsn()).start();
     line.last().expect_backends(5);
     let mut admin = line.last().admin();
@@ -115,7 +115,7 @@ fn the_bound_holds_while_two_processes_run() {
         drop(end);
         watch.join().expect("watch")
     });
-    let output = bench.finish();
+    let output = bench.time_is_over();
     assert!(output.success, "{}", output.stderr);
     let failed = "number of failed transactions: 0 (0.000%)";
     assert!(output.stdout.contains(failed), "{}", output.stdout);
