@@ -709,6 +709,17 @@ impl Pooler {
         eventually("server connections", count, || self.backends().len());
     }
 
+    /// Waits until so many server processes of the database are in pg_sleep().
+    #[track_caller]
+    pub fn expect_sleeping(&self, count: usize) {
+        let sql = "select pid from pg_stat_activity where wait_event = 'PgSleep' \
+                   and datname = current_database()";
+        let mut admin = self.admin();
+        eventually("processes that sleep", count, || {
+            admin.query(sql).column().len()
+        });
+    }
+
     /// Whether it was started from an ini.
     pub fn is_ini(&self) -> bool {
         self.setup.is_ini()

@@ -155,9 +155,9 @@ fn a_client_stays_if_the_new_process_dies() {
 #[test]
 fn cancel_requests_find_their_client() {
     let mut line = Line::begin(|setup| setup.in_ini().pool_size(5));
-    let cancelled = |client: &mut RawClient, cancel: &dyn Fn(&RawClient)| {
+    let cancelled = |line: &Line, client: &mut RawClient, cancel: &dyn Fn(&RawClient)| {
         client.send(&Frontend::new().query("select pg_sleep(30)"));
-        thread::sleep(Duration::from_millis(200));
+        line.last().expect_sleeping(1);
         cancel(client);
         assert_eq!(client.answer().error().sqlstate(), "57014");
     };
@@ -166,9 +166,9 @@ fn cancel_requests_find_their_client() {
     stays.query("begin");
     line.go_on();
     has_moved(&line, "moves");
-    cancelled(&mut moves, &RawClient::cancel);
+    cancelled(&line, &mut moves, &RawClient::cancel);
     assert_eq!(moves.value("select 1"), "1");
-    cancelled(&mut stays, &RawClient::cancel);
+    cancelled(&line, &mut stays, &RawClient::cancel);
     stays.query("rollback");
     // By way of the second to the first one.
     stays.query("select 1");
@@ -176,7 +176,7 @@ fn cancel_requests_find_their_client() {
     stays.query("begin");
     line.go_on();
     line.go_on();
-    cancelled(&mut stays, &RawClient::cancel);
+    cancelled(&line, &mut stays, &RawClient::cancel);
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn a_client_goes_on_with_its_settings_and_its_key() {
     }
     for client in [&mut client, &mut by_socket] {
         client.send(&Frontend::new().query("select pg_sleep(30)"));
-        thread::sleep(Duration::from_millis(200));
+        new.expect_sleeping(1);
         client.cancel();
         assert_eq!(client.answer().error().sqlstate(), "57014");
     }
@@ -231,7 +231,7 @@ fn a_transaction_goes_on() {
     failed.query("begin");
     failed.try_query("select 1/0");
     let mut busy = swap.log_in("busy");
-    busy.send(&Frontend::new().query("select 'slept', pg_sleep(2)"));
+    busy.send(&Frontend::new().query("select 'slept', pg_sleep(4)"));
     let mut endless = swap.log_in("endless");
     endless.send(&Frontend::new().query("select pg_sleep(60)"));
     let mut copies = swap.log_in("copies");
@@ -239,7 +239,7 @@ fn a_transaction_goes_on() {
     copies.send(&Frontend::new().query("copy copied from stdin"));
     copies.read_until(b'G');
     copies.send(&Frontend::new().copy_data(b"one\n"));
-    thread::sleep(Duration::from_millis(300));
+    swap.old.expect_sleeping(2);
     let new = swap.swap();
 
     assert_eq!(open.value("select what from kept"), "kept");
@@ -320,7 +320,7 @@ fn a_session_keeps_its_server_connection() {
     let named = Frontend::new().bind("", "p", &[]).execute("", 0).sync();
     assert_eq!(client.exchange(&named).value(), "kept");
     client.send(&Frontend::new().query("select pg_sleep(30)"));
-    thread::sleep(Duration::from_millis(200));
+    new.expect_sleeping(1);
     client.cancel();
     assert_eq!(client.answer().error().sqlstate(), "57014");
     assert_eq!(client.value("select what from kept"), "kept");
