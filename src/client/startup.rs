@@ -55,18 +55,14 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
     let mut names = Names::default();
     // Empty during a TLS handshake: whoever fails there can be told nothing.
     let mut stream = Some(stream);
-    let begun = Box::pin(async {
-        match limit {
-            Some(limit) => {
-                let begin = begin(&mut stream, &mut names, id, &worker, arrival);
-                reactor::timeout(limit, begin)
-                    .await
-                    .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit, proved.get()))))
-            }
-            None => begin(&mut stream, &mut names, id, &worker, arrival).await,
-        }
-    })
-    .await;
+    // Boxed before anything else gets it: it is large, and would be copied each time.
+    let begin = Box::pin(begin(&mut stream, &mut names, id, &worker, arrival));
+    let begun = match limit {
+        Some(limit) => reactor::timeout(limit, begin)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Refused(login_timeout(limit, proved.get())))),
+        None => begin.await,
+    };
     let _listed = match &begun {
         Ok(Begun::Cancel { .. }) => Some(listed.cancels()),
         _ => {
