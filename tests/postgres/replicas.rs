@@ -415,8 +415,7 @@ fn what_only_reads_on_the_primary_is_no_write() {
     let setup = trio.setup().set("read_consistency", "session");
     let pooler = start(&trio, setup);
     for replica in &trio.replicas {
-        let pause = "select pg_wal_replay_pause()";
-        replica.admin("postgres").query(pause);
+        replica.pause_replay();
     }
     // Of somebody else; the replicas will not replay it.
     pooler.login().query("insert into t values (1)");

@@ -186,7 +186,7 @@ fn a_replica_that_lags_gets_no_reads() {
         let (setup, stats) = with_metrics(trio.setup().set(bound, value));
         let pooler = start(&trio, setup);
         let mut client = pooler.login();
-        lags.admin("postgres").query("select pg_wal_replay_pause()");
+        lags.pause_replay();
         let rows = "insert into t select n from generate_series(1, 5000) n";
         client.query(rows);
         becomes(&pooler, lags, "lagging");
@@ -201,9 +201,7 @@ fn a_replica_that_lags_gets_no_reads() {
             (places(&mut client) == only(other)).then_some(())
         });
         // With both, the primary is what is left.
-        other
-            .admin("postgres")
-            .query("select pg_wal_replay_pause()");
+        other.pause_replay();
         client.query("truncate t");
         client.query(rows);
         becomes(&pooler, other, "lagging");
@@ -350,9 +348,7 @@ fn why_the_primary_reads_is_counted() {
     let counts = || ["consistency", "hint", "not_proved", "policy"].map(|r| kept(stats, r));
     let before = counts();
     for replica in &trio.replicas {
-        replica
-            .admin("postgres")
-            .query("select pg_wal_replay_pause()");
+        replica.pause_replay();
     }
     client.query("insert into t values (1)");
     for (sql, times) in [

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::replicas::{PORT, Trio, port, start};
-use crate::support::{Frontend, Pooler, RawClient, eventually, patiently, secs};
+use crate::support::{Frontend, Pooler, RawClient, patiently, secs};
 
 /// Reads that replicas have refused, and lost.
 fn repeated(pooler: &Pooler) -> (usize, usize) {
@@ -102,12 +102,7 @@ fn what_a_refused_read_has_written_is_read() {
         .parse()
         .expect("a number");
     for replica in &trio.replicas {
-        let mut admin = replica.admin("postgres");
-        admin.query("select pg_wal_replay_pause()");
-        // Before that it may replay some of what is written below, and be good enough.
-        eventually("a pause", "paused".to_owned(), || {
-            admin.value("select pg_get_wal_replay_pause_state()")
-        });
+        replica.pause_replay();
     }
     for n in 1..20 {
         client.query(&format!("select lie{n}()"));

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::address::free_port;
 use super::guard::Guard;
-use super::{Address, Certificates, RawClient, patiently, tls};
+use super::{Address, Certificates, RawClient, eventually, patiently, tls};
 
 /// A PostgreSQL server of the tests' own.
 ///
@@ -205,6 +205,17 @@ impl Cluster {
         ));
         let signal = self.dir.join("data/standby.signal");
         fs::write(signal, "").expect("standby.signal");
+    }
+
+    /// Lets a replica replay nothing more, until `pg_wal_replay_resume()`.
+    #[track_caller]
+    pub fn pause_replay(&self) {
+        let mut admin = self.admin("postgres");
+        admin.query("select pg_wal_replay_pause()");
+        // Which only asks for it.
+        eventually("a pause", "paused".to_owned(), || {
+            admin.value("select pg_get_wal_replay_pause_state()")
+        });
     }
 
     /// Sends the server and its processes a signal.
