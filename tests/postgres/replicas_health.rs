@@ -67,7 +67,7 @@ fn with_metrics(setup: Setup) -> (Setup, u16) {
 #[test]
 fn a_replica_that_hangs_gets_no_reads_until_it_answers() {
     let trio = Trio::fresh();
-    let setup = trio.setup().set("host_check_timeout", secs(0.3));
+    let setup = trio.setup().set("host_check_timeout", secs(2.0));
     let (setup, stats) = with_metrics(setup);
     let pooler = start(&trio, setup);
     let [hangs, other] = &trio.replicas;
