@@ -104,17 +104,16 @@ fn a_replica_that_comes_and_goes_stays_out_longer() {
     let hangs = &trio.replicas[0];
     let mut out = Vec::new();
     for _ in 0..4 {
+        let since = Instant::now();
         hangs.signal_all(Signal::SIGSTOP);
         becomes(&pooler, hangs, "down");
         assert_ne!(host(&pooler, hangs)["ejected_until"], "");
         hangs.signal_all(Signal::SIGCONT);
-        let since = Instant::now();
         becomes(&pooler, hangs, "up");
         out.push(since.elapsed());
     }
-    // At least eight times 0.3 s, less a quarter by chance, and what it took to
-    // notice.
-    assert!(out[3] > Duration::from_millis(1200), "{out:?}");
+    // At least eight times 0.3 s, less a quarter by chance.
+    assert!(out[3] > Duration::from_millis(1800), "{out:?}");
 }
 
 #[test]
