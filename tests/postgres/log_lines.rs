@@ -151,7 +151,7 @@ fn an_error_of_ours() {
 
 #[test]
 fn an_error_within_a_session() {
-    let setup = setup().pool_size(1).set("query_wait_timeout", secs(0.3));
+    let setup = setup().pool_size(1).set("query_wait_timeout", secs(3.0));
     let pooler = setup.start();
     let (mut holder, mut waiting) = (pooler.login(), pooler.login());
     holder.query("begin");
