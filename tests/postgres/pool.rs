@@ -358,9 +358,11 @@ fn a_check_is_no_use_of_a_connection() {
     let setup = Setup::new().pool_size(5).one_worker();
     let setup = setup.set("server_idle_timeout", secs(2.0));
     let pooler = setup.set("server_check_delay", secs(0.0)).start();
-    let holders: Vec<_> = (0..5).map(|_| holds(&pooler)).collect();
-    drop(holders);
-    pooler.expect_backends(5);
+    let mut holders: Vec<_> = (0..5).map(|_| holds(&pooler)).collect();
+    assert_eq!(pooler.backends().len(), 5);
+    for client in &mut holders {
+        client.query("commit");
+    }
     // Each of these is preceded by checks of what is idle; in two seconds
     // there are two, and so there are connections that nobody has.
     let mut client = pooler.login();
@@ -465,7 +467,7 @@ fn connection_that_ends_while_in_use_ends_its_client_only() {
 fn query_wait_timeout() {
     let pooler = Setup::new()
         .pool_size(1)
-        .set("query_wait_timeout", secs(0.5))
+        .set("query_wait_timeout", secs(3.0))
         .start();
     let mut holder = holds(&pooler);
     let mut waiting = asks(&pooler, "app");
@@ -484,7 +486,7 @@ fn query_wait_timeout_of_user_before_database() {
     let setup = Setup::new()
         .pool_size(1)
         .set("query_wait_timeout", secs(3600.0));
-    let setup = setup.for_database("query_wait_timeout", secs(0.3));
+    let setup = setup.for_database("query_wait_timeout", secs(3.0));
     let pooler = setup
         .user("app2", "query_wait_timeout", secs(3600.0))
         .start();
@@ -616,7 +618,7 @@ fn clients_wait_while_the_server_restarts() {
 
 #[test]
 fn client_login_timeout() {
-    let pooler = Setup::new().set("client_login_timeout", secs(0.5)).start();
+    let pooler = Setup::new().set("client_login_timeout", secs(3.0)).start();
     let mut logged_in = pooler.login();
     let mut silent = RawClient::connect(&pooler.address);
     let messages = silent.read_to_end();
