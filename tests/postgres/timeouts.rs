@@ -8,16 +8,16 @@ use crate::support::{Frontend, RawClient, Setup, eventually, secs};
 
 #[test]
 fn query_timeout() {
-    let setup = Setup::new().set("query_timeout", secs(0.4));
+    let setup = Setup::new().set("query_timeout", secs(2.0));
     let pooler = setup.in_ini().start();
     let mut client = pooler.login();
     client.query("begin");
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(2200));
     assert_eq!(client.query("commit").status(), 'I');
     client.send(&Frontend::new().query("select pg_sleep(60)"));
     let failure = client.expect_end();
     assert_eq!(failure.message(), "query timeout");
-    assert_eq!(failure.detail(), "query_timeout is 0.4 s.");
+    assert_eq!(failure.detail(), "query_timeout is 2 s.");
     // The server ends the query too.
     eventually("server connections", 0, || pooler.backends().len());
     let closed = format!(": {}/app@", pooler.database);
@@ -39,8 +39,10 @@ fn idle_transaction_timeout_of_user() {
     let mut client = pooler.login();
     client.query("select 1");
     std::thread::sleep(Duration::from_millis(600));
-    client.query("begin");
-    client.query("select pg_sleep(0.6)");
+    // In one write, so that the transaction is not idle in between.
+    client.send(&Frontend::new().query("begin").query("select pg_sleep(0.6)"));
+    assert_eq!(client.answer().status(), 'T');
+    assert_eq!(client.answer().tags(), "TDCZ");
     let failure = client.expect_end();
     assert_eq!(failure.message(), "idle transaction timeout");
 }
@@ -52,9 +54,10 @@ fn transaction_timeout() {
     let mut client = pooler.login();
     client.query("select 1");
     std::thread::sleep(Duration::from_millis(1200));
-    client.query("begin");
     let begun = Instant::now();
-    client.query("select 1");
+    client.send(&Frontend::new().query("begin").query("select 1"));
+    assert_eq!(client.answer().status(), 'T');
+    assert_eq!(client.answer().tags(), "TDCZ");
     assert_eq!(client.expect_end().message(), "transaction timeout");
     assert!(begun.elapsed() > Duration::from_millis(700));
 }
@@ -80,18 +83,18 @@ fn a_new_limit_holds_for_who_is_there() {
 
 #[test]
 fn client_idle_timeout() {
-    let setup = Setup::new().set("client_idle_timeout", secs(0.6));
+    let setup = Setup::new().set("client_idle_timeout", secs(2.0));
     let pooler = setup.in_ini().start();
     let mut client = pooler.login();
     // It is not idle while it has a server connection.
     client.query("begin");
-    std::thread::sleep(Duration::from_millis(900));
-    client.query("commit");
+    std::thread::sleep(Duration::from_millis(2300));
     let idle = Instant::now();
+    client.query("commit");
     let failure = client.expect_end();
     assert_eq!(failure.message(), "client_idle_timeout");
-    assert_eq!(failure.detail(), "client_idle_timeout is 0.6 s.");
-    assert!(idle.elapsed() > Duration::from_millis(500));
+    assert_eq!(failure.detail(), "client_idle_timeout is 2 s.");
+    assert!(idle.elapsed() > Duration::from_millis(1800));
     // The server connection that it had is not lost.
     assert_eq!(pooler.backends().len(), 1);
     let closed = format!(": {}/app@", pooler.database);
@@ -105,7 +108,7 @@ fn client_idle_timeout() {
 fn client_idle_timeout_is_of_who_logs_in() {
     let setup = Setup::new().for_database("user", "app");
     let setup = setup.set("client_idle_timeout", secs(3600.0));
-    let pooler = setup.user("app2", "client_idle_timeout", secs(0.3)).start();
+    let pooler = setup.user("app2", "client_idle_timeout", secs(2.0)).start();
     let mut patient = pooler.login();
     let mut client = pooler.login_as("app2");
     assert_eq!(client.value("select current_user"), "app");
@@ -115,11 +118,11 @@ fn client_idle_timeout_is_of_who_logs_in() {
 
 #[test]
 fn what_needs_no_server_is_no_idleness() {
-    let setup = Setup::new().set("client_idle_timeout", secs(0.6));
+    let setup = Setup::new().set("client_idle_timeout", secs(2.0));
     let pooler = setup.start();
     let mut client = pooler.login();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(1500) {
+    while begun.elapsed() < Duration::from_millis(3000) {
         std::thread::sleep(Duration::from_millis(100));
         client.exchange(&Frontend::new().sync());
     }
@@ -174,7 +177,7 @@ fn login_notify_message() {
 
 #[test]
 fn query_timeout_while_queued() {
-    let setup = Setup::new().pool_size(1).set("query_timeout", secs(0.4));
+    let setup = Setup::new().pool_size(1).set("query_timeout", secs(2.0));
     let pooler = setup.start();
     let mut holder = pooler.login();
     holder.query("begin");
