@@ -82,7 +82,7 @@ fn of_an_idle_client_hits_nobody() {
     let mut idle = pooler.login();
     let backend = idle.value("select pid from pg_backend_pid() as pid");
     let mut busy = pooler.login();
-    busy.send(&Frontend::new().query("select pg_backend_pid() from pg_sleep(0.5)"));
+    busy.send(&Frontend::new().query("select pg_backend_pid() from pg_sleep(3)"));
     expect_sleeping(&pooler, 1);
     for _ in 0..20 {
         idle.cancel();
@@ -151,7 +151,7 @@ fn of_a_waiting_client_many_times() {
 fn with_a_wrong_key_does_nothing() {
     let pooler = Setup::new().start();
     let mut client = pooler.login();
-    client.send(&Frontend::new().query("select 'whole' from pg_sleep(1)"));
+    client.send(&Frontend::new().query("select 'whole' from pg_sleep(3)"));
     expect_sleeping(&pooler, 1);
     let right = client.key.clone();
     for at in 0..right.len() {
