@@ -189,7 +189,7 @@ fn a_silent_peer_holds_up_few_and_not_for_long() {
     let group = Group::start(1, |_, setup, _| {
         peer(setup, 0x0102, &place)
             .peer(0x0102, "pool_size", 2)
-            .set("cancel_wait_timeout", secs(1.0))
+            .set("cancel_wait_timeout", secs(4.0))
     });
     let key = [1, 2, 1, 4, 5, 6, 7, 0xff];
     let socket = &group.sockets[0];
