@@ -74,7 +74,7 @@ fn pause_waits_for_transactions_and_resume_serves_who_waits() {
     assert_eq!(busy.value("select 1"), "1");
     busy.query("commit");
     assert_eq!(pause.answer().command_tags(), ["PAUSE"]);
-    assert_eq!(pooler.backends(), Vec::<String>::new());
+    pooler.expect_backends(0);
 
     // Those who are in wait, and those who come too, on every worker.
     for client in &mut idle {
@@ -94,7 +94,7 @@ fn pause_waits_for_transactions_and_resume_serves_who_waits() {
     // PgBouncer's column is about PAUSE of this database.
     assert_eq!(database_row(&pooler)["paused"], "0");
     assert!(idle[0].is_silent_for(WHILE));
-    assert_eq!(pooler.backends(), Vec::<String>::new());
+    pooler.expect_backends(0);
 
     let mut console = pooler.console();
     refused(&mut console, "PAUSE", "already suspended/paused");
@@ -141,7 +141,7 @@ fn pause_waits_for_sessions_in_session_mode() {
     assert_eq!(client.value("select 2"), "2");
     drop(client);
     assert_eq!(pause.answer().command_tags(), ["PAUSE"]);
-    assert_eq!(pooler.backends(), Vec::<String>::new());
+    pooler.expect_backends(0);
 }
 
 #[test]
