@@ -182,7 +182,9 @@ fn console_stays_open_at_the_unix_socket() {
         let failure = refused.expect_err("no new clients");
         assert_eq!(failure.message(), "pooler is shutting down");
         let mut console = RawClient::login(&pooler.socket, "admin", "pgbouncer");
-        assert_eq!(console.query("show clients").column().len(), 2);
+        eventually("the refused have left", 2, || {
+            console.query("show clients").column().len()
+        });
         busy.query("commit");
         drop(busy);
         assert_eq!(pooler.wait(), 0);
