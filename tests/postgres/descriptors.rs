@@ -104,11 +104,11 @@ fn without_files_nobody_comes_in_until_somebody_leaves() {
     });
     let start = Instant::now();
     let mut answered = 0;
-    while start.elapsed() < Duration::from_secs(1) {
+    while start.elapsed() < Duration::from_secs(3) {
         assert_eq!(client.value("select 1"), "1");
         answered += 1;
     }
-    assert!(answered > 10, "{answered} queries in a second");
+    assert!(answered > 10, "{answered} queries in three seconds");
     // As some leave, others take their places, and the next has none again.
     for _ in 0..5 {
         silent.drain(..2);
