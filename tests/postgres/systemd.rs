@@ -113,9 +113,9 @@ fn the_watchdog_hears_of_it_until_the_process_hangs() {
     let manager = Manager::new();
     let setup = manager.watch(Setup::new());
     let setup = setup.before("export WATCHDOG_USEC=400000 WATCHDOG_PID=$$");
+    let begin = Instant::now();
     let pooler = setup.start();
     let mut heard = 0;
-    let begin = Instant::now();
     while heard < 5 {
         heard += usize::from(manager.read() == "WATCHDOG=1\n");
     }
