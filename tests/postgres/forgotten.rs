@@ -41,6 +41,9 @@ fn a_database_of_the_fallback_comes_and_goes() {
         assert!(!shows(&pooler, "DATABASES", &name));
         // On both workers; it is registered once.
         let mut clients: Vec<_> = (0..4).map(|_| login(&pooler, &name)).collect();
+        for client in &mut clients[..2] {
+            client.query("begin");
+        }
         let row = pooler.show("DATABASES").into_iter();
         let row = row.filter(|row| row["name"] == name).collect::<Vec<_>>();
         let [row] = row.as_slice() else {
@@ -52,6 +55,9 @@ fn a_database_of_the_fallback_comes_and_goes() {
         );
         assert!(shows(&pooler, "STATS", &name));
         assert_eq!(logged(&pooler, "registered new auto-database"), 1);
+        for client in &mut clients[..2] {
+            client.query("commit");
+        }
 
         // Somebody who is there keeps it, without a server connection.
         clients.truncate(1);
