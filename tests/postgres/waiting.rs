@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Cluster, Failure, Frontend, Pooler, RawClient, Setup, answering, eventually, secs,
+    Cluster, Failure, Frontend, Pooler, RawClient, Setup, answering, eventually, patiently, secs,
 };
 
 const PID: &str = "select pid from pg_backend_pid() as pid";
@@ -32,12 +32,10 @@ fn holds(pooler: &Pooler) -> RawClient {
 fn a_reserve_in_use_does_not_stop_the_clock() {
     let setup = Setup::new().pool_size(1).set("reserve_pool_size", 1);
     let setup = setup.set("reserve_pool_timeout", secs(0.1));
-    let pooler = setup.set("query_wait_timeout", secs(0.6)).start();
+    let pooler = setup.set("query_wait_timeout", secs(3.0)).start();
     let _both = [holds(&pooler), holds(&pooler)];
-    let begun = Instant::now();
     let failure = asks(&pooler).read_to_end()[0].failure();
     assert!(failure.message().contains("query_wait_timeout"));
-    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -150,11 +148,15 @@ fn who_leaves_while_logging_in_gives_up_its_place() {
     let setup = Setup::new().for_database("port", port);
     let pooler = setup.set("max_client_conn", 3).start();
     let parameters = [("user", "app"), ("database", pooler.database.as_str())];
-    for _ in 0..10 {
+    for round in 1..=10 {
         let mut client = RawClient::connect(&pooler.address);
         client.send(&Frontend::new().startup((3, 0), &parameters));
         // Not "no more connections allowed".
         assert!(client.is_silent_for(Duration::from_millis(100)));
+        drop(client);
+        eventually("it has left", round, || {
+            pooler.log().matches("client unexpected eof").count()
+        });
     }
 }
 
@@ -187,6 +189,9 @@ fn a_refused_login_ends_all_waiting_at_once_after_one_attempt() {
     let pooler = setup.one_worker().start();
     // Nobody is answered until all are there.
     let mut waiting: Vec<_> = (0..5).map(|_| begins_login(&pooler)).collect();
+    eventually("all have asked", 5, || {
+        pooler.log().matches("login attempt").count()
+    });
     for client in &mut waiting {
         assert!(client.is_silent_for(Duration::from_millis(50)));
     }
@@ -235,15 +240,19 @@ fn a_server_that_starts_or_stops_is_waited_for() {
 fn refused_connects_do_not_end_waiting() {
     let (setup, server) = in_front_of_nobody();
     drop(server);
-    let setup = setup.set("server_login_retry", secs(0.2));
+    let setup = setup.set("server_login_retry", secs(1.0));
     let mut pooler = setup.start();
     let mut early = begins_login(&pooler);
     eventually("an attempt", true, || {
         pooler.log().contains("connect failed")
     });
     assert!(early.is_silent_for(Duration::from_millis(300)));
-    // Who comes meanwhile is told.
-    let failure = refused(&pooler);
+    // Who comes meanwhile is told; not so at the moment of an attempt.
+    let failure = patiently("somebody is told", || {
+        let mut late = begins_login(&pooler);
+        let told = !late.is_silent_for(Duration::from_millis(200));
+        told.then(|| late.read().failure())
+    });
     let begin = "server login has been failing, cached error: connect failed";
     assert!(failure.message().starts_with(begin), "{failure:?}");
     assert!(
@@ -260,7 +269,7 @@ fn refused_connects_do_not_end_waiting() {
 #[test]
 fn with_a_forced_user_the_login_users_limit_holds() {
     let setup = Setup::new().pool_size(1).for_database("user", "app2");
-    let setup = setup.user("app", "query_wait_timeout", secs(0.5));
+    let setup = setup.user("app", "query_wait_timeout", secs(3.0));
     let pooler = setup.user("app2", "query_wait_timeout", secs(0.1)).start();
     let mut holder = holds(&pooler);
     let mut usual = pooler.login_as("app3");
@@ -268,7 +277,7 @@ fn with_a_forced_user_the_login_users_limit_holds() {
     let begun = Instant::now();
     let failure = asks(&pooler).read_to_end()[0].failure();
     assert_eq!(failure.message(), "query_wait_timeout");
-    assert!(begun.elapsed() >= Duration::from_millis(400));
+    assert!(begun.elapsed() >= Duration::from_millis(2900));
     assert!(usual.is_silent_for(Duration::from_millis(100)));
     holder.query("commit");
     assert_eq!(usual.answer().value(), "7");
@@ -278,7 +287,7 @@ fn with_a_forced_user_the_login_users_limit_holds() {
 fn who_waits_may_give_up_by_the_limit_of_its_queries() {
     let setup = Setup::new()
         .pool_size(1)
-        .set("query_wait_timeout", secs(0.5));
+        .set("query_wait_timeout", secs(3.0));
     let pooler = setup.set("query_timeout", secs(3600.0)).start();
     let _holder = holds(&pooler);
     let failure = asks(&pooler).read_to_end()[0].failure();
