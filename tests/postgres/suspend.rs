@@ -1,9 +1,8 @@
 //! SUSPEND: everything stands still, and nothing is lost.
 
-use std::thread;
 use std::time::Duration;
 
-use crate::support::{Frontend, Pooler, RawClient, Setup, secs};
+use crate::support::{Frontend, Pooler, RawClient, Setup, eventually, secs};
 
 /// Long enough for an answer that must not come.
 const WHILE: Duration = Duration::from_millis(200);
@@ -27,12 +26,16 @@ fn nothing_is_read_until_resume() {
     let pooler = Setup::new().start();
     let mut console = pooler.console();
     let mut clients: Vec<_> = (0..4).map(|_| pooler.login()).collect();
+    let mut admin = pooler.admin();
+    admin.query("select pg_advisory_lock(1)");
     let busy = &mut clients[0];
     busy.query("begin");
-    busy.send(&Frontend::new().query("select pg_sleep(0.1), 'served'"));
-    // It has been sent on.
-    assert!(busy.is_silent_for(Duration::from_millis(50)));
+    busy.send(&Frontend::new().query("select pg_advisory_xact_lock(1), 'served'"));
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'advisory' \
+                 and datname = current_database()";
+    eventually("it has been sent on", "1".to_owned(), || admin.value(waits));
     assert_eq!(console.query("SUSPEND").command_tags(), ["SUSPEND"]);
+    admin.query("select pg_advisory_unlock(1)");
     assert_eq!(states(&mut console), ["no", "no", "yes"]);
     for client in &mut clients[1..] {
         client.send(&Frontend::new().query("select 1, 'served'"));
@@ -72,8 +75,19 @@ fn slow_reader(pooler: &Pooler) -> RawClient {
     let mut client = pooler.login();
     client.send(&Frontend::new().query(LONG));
     client.read();
-    // Until all buffers of the kernel are full.
-    thread::sleep(Duration::from_millis(500));
+    // Until all buffers of the kernel are full: the server process does not come on.
+    let stuck = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite' \
+                 and datname = current_database()";
+    let mut admin = pooler.admin();
+    let mut times = 0;
+    eventually("the server waits", 50, || {
+        times = if admin.value(stuck) == "1" {
+            times + 1
+        } else {
+            0
+        };
+        times
+    });
     client
 }
 
@@ -86,9 +100,11 @@ fn what_is_under_way_arrives_first() {
     assert!(console.is_silent_for(WHILE), "the client does not read");
     // It takes what there is for it; the rest stays with the server.
     let mut read = 0;
-    while !slow.is_silent_for(WHILE) {
-        slow.skip_bytes(1);
-        read += 1;
+    while console.is_silent_for(WHILE) {
+        while !slow.is_silent_for(WHILE) {
+            slow.skip_bytes(1);
+            read += 1;
+        }
     }
     assert!(read > 0);
     assert_eq!(console.answer().command_tags(), ["SUSPEND"]);
