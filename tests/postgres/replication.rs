@@ -350,7 +350,7 @@ fn it_waits_its_turn_among_all_workers() {
 fn waiting_has_its_limit() {
     let pooler = setup()
         .pool_size(1)
-        .set("query_wait_timeout", secs(0.3))
+        .set("query_wait_timeout", secs(3.0))
         .start();
     let mut holder = pooler.login();
     holder.query("begin");
