@@ -252,7 +252,7 @@ fn slow_queries_and_full_pools_eject_nobody() {
     let trio = Trio::shared();
     // Three for each of the two connections: the last are served after four
     // seconds.
-    let (pooler, mut clients) = six_for_two(trio, 0.5);
+    let (pooler, mut clients) = six_for_two(trio, 1.5);
     let before = Instant::now();
     for client in &mut clients {
         client.send(&Frontend::new().query(SLOW));
