@@ -260,21 +260,12 @@ fn found(finding: &Finding) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(fields: &[Option<&str>]) -> Vec<u8> {
-        let mut body = (fields.len() as u16).to_be_bytes().to_vec();
-        for field in fields {
-            let length = field.map_or(-1, |text| text.len() as i32);
-            body.extend(length.to_be_bytes());
-            body.extend(field.unwrap_or_default().bytes());
-        }
-        body
-    }
+    use crate::wire::row::encoded;
 
     fn answer(columns: Option<u16>, rows: &[&[Option<&str>]]) -> Result<Option<String>, String> {
         let finding = Finding {
             columns,
-            rows: rows.iter().map(|fields| row(fields)).collect(),
+            rows: rows.iter().map(|fields| encoded(fields)).collect(),
             error: None,
         };
         let found = found(&finding).map_err(|error| error.to_string())?;

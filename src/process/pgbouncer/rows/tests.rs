@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::row::encoded;
 
 /// The columns of PgBouncer 1.18.
 const COLUMNS: [&str; 15] = [
@@ -28,22 +29,12 @@ fn description(names: &[&str]) -> Vec<u8> {
     body
 }
 
-fn body(fields: &[Option<&str>]) -> Vec<u8> {
-    let mut body = (fields.len() as u16).to_be_bytes().to_vec();
-    for field in fields {
-        let length = field.map_or(-1, |text| text.len() as i32);
-        body.extend(length.to_be_bytes());
-        body.extend(field.unwrap_or_default().bytes());
-    }
-    body
-}
-
 /// Fields by their names; the others are NULL.
 fn row(fields: &[(&str, &str)]) -> Result<Row, Mistake> {
     let of = |name: &&str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
     let fields: Vec<_> = COLUMNS.iter().map(of).collect();
     let columns = Columns::read(&description(&COLUMNS))?;
-    columns.row(&body(&fields))
+    columns.row(&encoded(&fields))
 }
 
 fn pooler(fd: &str, addr: &str) -> Row {
@@ -153,9 +144,9 @@ fn columns_may_be_in_another_order_and_more_or_fewer() {
     let names = ["new", "link", "cancel", "fd", "task"];
     let columns = Columns::read(&description(&names)).unwrap();
     let fields = [Some("x"), Some("0"), Some("5"), Some("9"), Some("server")];
-    assert!(columns.row(&body(&fields)).is_ok());
+    assert!(columns.row(&encoded(&fields)).is_ok());
     let pooler = [None, None, None, Some("9"), Some("pooler")];
-    let mistake = columns.row(&body(&pooler)).unwrap_err();
+    let mistake = columns.row(&encoded(&pooler)).unwrap_err();
     assert_eq!(mistake, Mistake::NoColumn("addr"));
 }
 
