@@ -448,11 +448,7 @@ fn long_transaction(pooler: &Pooler) -> Vec<Step> {
 
 fn told_to_wait(pooler: &Pooler) -> Vec<Step> {
     let mut p = Player::new(pooler);
-    let own = pooler.database.clone();
-    p.login("a", "app", &own, &[]);
-    p.login("b", "app", &own, &[]);
-    p.ask("a", "begin");
-    p.begin("b", "select 1");
+    p.b_waits_for_a();
     p.end("b");
     p.ask("a", "commit");
     p.end("b");
@@ -461,12 +457,8 @@ fn told_to_wait(pooler: &Pooler) -> Vec<Step> {
 
 fn newest(pooler: &Pooler) -> Vec<Step> {
     let mut p = Player::new(pooler);
-    let own = pooler.database.clone();
     p.login("admin", "admin", "pgbouncer", &[]);
-    p.login("a", "app", &own, &[]);
-    p.login("b", "app", &own, &[]);
-    p.ask("a", "begin");
-    p.begin("b", "select 1");
+    p.b_waits_for_a();
     p.end("b");
     for command in [
         "SET extra_float_digits = 3",

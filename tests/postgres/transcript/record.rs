@@ -108,6 +108,15 @@ impl<'a> Player<'a> {
         self.note(format!("{name} begins: {sql}"), vec![lines]);
     }
 
+    /// One client has the only server connection, and another one waits for it.
+    pub fn b_waits_for_a(&mut self) {
+        for name in ["a", "b"] {
+            self.login(name, "app", &self.pooler.database, &[]);
+        }
+        self.ask("a", "begin");
+        self.begin("b", "select 1");
+    }
+
     /// Hears the answer to what has waited.
     pub fn end(&mut self, name: &str) {
         let lines = match self.clients.get_mut(name) {

@@ -624,10 +624,7 @@ fn slow(pooler: &Pooler) -> Vec<Step> {
     let own = pooler.database.clone();
     let some = vec![0, 0, 0, 32, 0, 3];
     p.knock("half a packet", Frontend { bytes: some });
-    p.login("a", "app", &own, &[]);
-    p.login("b", "app", &own, &[]);
-    p.ask("a", "begin");
-    p.begin("b", "select 1");
+    p.b_waits_for_a();
     p.end("b");
     p.ask("a", "commit");
     p.begin("a", "select pg_sleep(60)");
