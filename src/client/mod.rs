@@ -9,6 +9,7 @@ mod login;
 mod lookup;
 mod moving;
 mod proxy;
+mod relay;
 mod replication;
 mod session;
 mod startup;

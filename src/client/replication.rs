@@ -8,13 +8,12 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::farewell::{End, Goodbye, log_end};
+use super::farewell::End;
 use super::info::{ClientInfo, Order, Party};
 use super::login::{told, welcome};
+use super::relay::Relay;
 use super::startup::Failure;
-use crate::admin::snapshot::{ClientState, ServerState};
-use crate::config::Config;
-use crate::net::{Outgoing, Stream};
+use crate::net::Stream;
 use crate::server::{Dedicated, Pool};
 use crate::stats::add;
 use crate::wire::build::Refusal;
@@ -96,10 +95,6 @@ impl Opened {
         add(&pool.counters.server_assignment_count, 1);
         let party = Party::Client(admission, pool.clone());
         let info = ClientInfo::new(id, cancel_key, party, stream, params);
-        info.state.set(ClientState::Active);
-        info.link.set(Some(server.info.clone()));
-        server.info.link.set(Some(id));
-        server.info.state.set(ServerState::Active);
         Ok(Welcomed { server, pool, info })
     }
 }
@@ -118,20 +113,16 @@ impl Welcomed {
         let info = Rc::new(self.info);
         worker.enlist(info.clone());
         let _listed = Listed(worker.clone(), info.clone());
-        let mut pair = Pair {
-            stream,
-            server: self.server,
-            pool: self.pool,
-            info,
-            to_client: Outgoing::default(),
+        let mut copying = Copying {
+            relay: Relay::new(stream, self.server, self.pool, info),
             from_server: Walk::default(),
-            from_client: Walk::default(),
             phase: Phase::Idle,
-            said_goodbye: Goodbyes::default(),
         };
-        let end = poll_fn(|cx| pair.poll(cx)).await;
+        let end = poll_fn(|cx| copying.poll(cx)).await;
         let terms = worker.terms();
-        pair.end(&end, &terms.config).await;
+        let between_messages = copying.from_server.is_between_messages();
+        let relay = copying.relay;
+        relay.end(&end, between_messages, &terms.config).await;
     }
 }
 
@@ -143,17 +134,10 @@ impl Drop for Listed {
     }
 }
 
-/// The two connections.
-struct Pair {
-    stream: Stream,
-    server: Dedicated,
-    pool: Rc<Pool>,
-    info: Rc<ClientInfo>,
-    to_client: Outgoing,
+struct Copying {
+    relay: Relay,
     from_server: Walk,
-    from_client: Walk,
     phase: Phase,
-    said_goodbye: Goodbyes,
 }
 
 /// What the server is doing.
@@ -166,17 +150,10 @@ enum Phase {
     Streaming,
 }
 
-#[derive(Default)]
-struct Goodbyes {
-    client: bool,
-    /// By an error; what comes after one takes it back.
-    server: bool,
-}
-
-impl Pair {
+impl Copying {
     /// Ready when it is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.info.listen();
+        self.relay.info.listen();
         match self.drive(cx) {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),
@@ -195,10 +172,10 @@ impl Pair {
     }
 
     fn obey(&self) -> Result<(), End> {
-        if self.server.info.close_needed.get() {
+        if self.relay.server.info.close_needed.get() {
             return Err(End::Outdated);
         }
-        match self.info.ordered() {
+        match self.relay.info.ordered() {
             Order::Nothing | Order::Move | Order::Stay => Ok(()),
             // Who follows the WAL connects again and goes on where it was.
             Order::Drain if self.phase == Phase::Busy => Ok(()),
@@ -207,85 +184,25 @@ impl Pair {
         }
     }
 
-    /// Pending: the server has nothing, or the client takes nothing.
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
-        let gone = |error| End::Gone(Some(error));
-        match self.to_client.poll_flush(&mut self.stream, cx) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(flushed) => flushed.map_err(gone)?,
-        }
-        let pool = self.pool.clone();
-        let mut buffer = pool.local().read_buffer.borrow_mut();
-        let read = match self.server.stream.poll_read_some(cx, &mut buffer) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(read) => read.map_err(|error| End::ServerGone(Some(error)))?,
-        };
-        if read == 0 {
-            return Err(End::ServerGone(None));
-        }
-        let bytes = buffer.get(..read).unwrap_or_default();
-        let (phase, goodbye) = (&mut self.phase, &mut self.said_goodbye.server);
-        let walked = self.from_server.feed(bytes, |tag| {
-            *goodbye = tag == b'E';
-            match tag {
-                b'W' => *phase = Phase::Streaming,
-                b'Z' => *phase = Phase::Idle,
-                _ => {}
-            }
-        });
-        // There is nothing to be done about it: the client sees it as well.
-        walked.map_err(|_| End::ServerGone(None))?;
-        add(&self.pool.counters.bytes_sent, read as u64);
-        let sent = self.to_client.write(&mut self.stream, cx, bytes);
-        sent.map_err(gone)?;
-        Ok(Poll::Ready(()))
+        let (from_server, phase) = (&mut self.from_server, &mut self.phase);
+        self.relay.poll_server(cx, |bytes, goodbye| {
+            from_server.feed(bytes, |tag| {
+                *goodbye = tag == b'E';
+                match tag {
+                    b'W' => *phase = Phase::Streaming,
+                    b'Z' => *phase = Phase::Idle,
+                    _ => {}
+                }
+            })
+        })
     }
 
-    /// Pending: the client has nothing, or the server takes nothing.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
-        let lost = |error| End::ServerGone(Some(error));
-        let server = &mut *self.server;
-        match server.output.poll_flush(&mut server.stream, cx) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(flushed) => flushed.map_err(lost)?,
-        }
-        if self.said_goodbye.client {
-            return Err(End::Terminate);
-        }
-        let mut buffer = self.pool.local().read_buffer.borrow_mut();
-        let read = match self.stream.poll_read_some(cx, &mut buffer) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(read) => read.map_err(|error| End::Gone(Some(error)))?,
-        };
-        if read == 0 {
-            return Err(End::Gone(None));
-        }
-        let bytes = buffer.get(..read).unwrap_or_default();
-        let goodbye = &mut self.said_goodbye.client;
-        // What is wrong with it the server will say.
-        let _ = self.from_client.feed(bytes, |tag| *goodbye |= tag == b'X');
-        if self.phase == Phase::Idle {
+        let polled = self.relay.poll_client(cx, |_| ())?;
+        if polled.is_ready() && self.phase == Phase::Idle {
             self.phase = Phase::Busy;
         }
-        add(&self.pool.counters.bytes_received, read as u64);
-        let sent = server.output.write(&mut server.stream, cx, bytes);
-        sent.map_err(lost)?;
-        Ok(Poll::Ready(()))
-    }
-
-    /// Closes both, after the client was told why.
-    async fn end(mut self, end: &End, config: &Config) {
-        let (mut refusal, reason) = end.last_words(self.said_goodbye.server, config);
-        if !self.from_server.is_between_messages() {
-            // It would be taken for the rest of a message.
-            refusal.clear();
-        }
-        self.server.close(&reason);
-        let info = &self.info;
-        info.link.set(None);
-        info.state.set(ClientState::Idle);
-        log_end(info, &reason, !refusal.is_empty(), config);
-        let output = std::mem::take(&mut self.to_client);
-        Goodbye { output, refusal }.say(&mut self.stream).await;
+        Ok(polled)
     }
 }

@@ -9,22 +9,18 @@
 
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::Guest;
 use super::answers::{Answers, Said};
-use crate::admin::snapshot::{ClientState, ServerState};
-use crate::client::farewell::{End, Goodbye, log_end};
-use crate::client::info::{ClientInfo, Order};
-use crate::config::{Config, PoolMode};
+use crate::client::farewell::End;
+use crate::client::info::Order;
+use crate::client::relay::Relay;
+use crate::config::PoolMode;
 use crate::flow::{Params, is_fixed};
-use crate::net::{Detached, Outgoing, Stream};
+use crate::net::{Detached, Stream};
 use crate::process::Linked;
-use crate::server::{Dedicated, Pool};
-use crate::stats::add;
 use crate::wire::build;
-use crate::wire::walk::Walk;
 
 impl Guest {
     /// Serves it until it has no server connection: it, and its settings then. `None`: it
@@ -40,40 +36,27 @@ impl Guest {
         let server = server.ok()?;
         let (pool, info) = (self.pool.clone(), self.info.clone());
         let server = pool.dedicate_taken(server, key)?;
-        info.state.set(ClientState::Active);
-        info.link.set(Some(server.info.clone()));
-        server.info.link.set(Some(info.id));
-        server.info.state.set(ServerState::Active);
         let mut pair = Pair {
-            stream,
-            server,
-            pool,
-            info,
+            relay: Relay::new(stream, server, pool, info),
             settings,
-            to_client: Outgoing::default(),
             from_server: Answers::default(),
-            from_client: Walk::default(),
             progress: Progress::default(),
             leaving: false,
-            said_goodbye: Goodbyes::default(),
         };
         let end = poll_fn(|cx| pair.poll(cx)).await;
-        pair.info.link.set(None);
-        pair.info.state.set(ClientState::Idle);
+        let between_messages = pair.from_server.are_between_messages();
+        let Pair {
+            relay, settings, ..
+        } = pair;
         match end {
             None => {
-                let Pair {
-                    stream,
-                    server,
-                    settings,
-                    ..
-                } = pair;
+                let (stream, server) = relay.part();
                 server.close("opened by PgBouncer");
                 Some((stream, settings))
             }
             Some(end) => {
                 let terms = self.worker.terms();
-                pair.end(&end, &terms.config).await;
+                relay.end(&end, between_messages, &terms.config).await;
                 None
             }
         }
@@ -117,31 +100,18 @@ impl Progress {
 }
 
 struct Pair {
-    stream: Stream,
-    server: Dedicated,
-    pool: Rc<Pool>,
-    info: Rc<ClientInfo>,
+    relay: Relay,
     settings: Params,
-    to_client: Outgoing,
     from_server: Answers,
-    from_client: Walk,
     progress: Progress,
     /// The server was told that nothing more comes.
     leaving: bool,
-    said_goodbye: Goodbyes,
-}
-
-#[derive(Default)]
-struct Goodbyes {
-    client: bool,
-    /// By an error; what comes after one takes it back.
-    server: bool,
 }
 
 impl Pair {
     /// Ready when it is over; `None`: the client goes on without the server.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        self.info.listen();
+        self.relay.info.listen();
         match self.drive(cx) {
             Ok(true) => Poll::Ready(None),
             Ok(false) => Poll::Pending,
@@ -166,7 +136,7 @@ impl Pair {
     }
 
     fn obey(&self) -> Result<(), End> {
-        match self.info.ordered() {
+        match self.relay.info.ordered() {
             Order::Nothing | Order::Move | Order::Stay => Ok(()),
             Order::Drain if !self.is_at_rest() => Ok(()),
             order => Err(End::Ordered(order)),
@@ -176,110 +146,53 @@ impl Pair {
     fn is_at_rest(&self) -> bool {
         self.progress.is_at_rest()
             && self.from_server.are_between_messages()
-            && self.from_client.is_between_messages()
+            && self.relay.client_is_between_messages()
     }
 
     /// Says goodbye to the server once the client can do without it.
     fn let_go(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        let for_session = self.pool.config().pool_mode == PoolMode::Session;
+        let for_session = self.relay.pool.config().pool_mode == PoolMode::Session;
         if for_session || self.leaving || !self.is_at_rest() {
             return Ok(());
         }
         self.leaving = true;
-        let server = &mut *self.server;
+        let server = &mut *self.relay.server;
         let said = server
             .output
             .write(&mut server.stream, cx, build::TERMINATE);
         said.map_err(|error| End::ServerGone(Some(error)))
     }
 
-    /// Pending: the server has nothing, or the client takes nothing. True: it has
-    /// closed the connection after our goodbye.
+    /// Ready with true: it has closed the connection after our goodbye.
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<Poll<bool>, End> {
-        let gone = |error| End::Gone(Some(error));
-        match self.to_client.poll_flush(&mut self.stream, cx) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(flushed) => flushed.map_err(gone)?,
-        }
-        let pool = self.pool.clone();
-        let mut buffer = pool.local().read_buffer.borrow_mut();
-        let read = match self.server.stream.poll_read_some(cx, &mut buffer) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(read) => read,
-        };
-        let read = match read {
-            Ok(0) | Err(_) if self.leaving && self.is_at_rest() => return Ok(Poll::Ready(true)),
-            Ok(0) => return Err(End::ServerGone(None)),
-            read => read.map_err(|error| End::ServerGone(Some(error)))?,
-        };
-        let bytes = buffer.get(..read).unwrap_or_default();
+        let from_server = &mut self.from_server;
         let (progress, settings) = (&mut self.progress, &mut self.settings);
-        let goodbye = &mut self.said_goodbye.server;
-        let followed = self.from_server.feed(bytes, |said| {
-            *goodbye = said == Said::Other(b'E');
-            match said {
-                Said::Ready(status) => progress.ready(status),
-                Said::Parameter(name, value) if !is_fixed(name) => {
-                    settings.set(name, value, false);
+        let polled = self.relay.poll_server(cx, |bytes, goodbye| {
+            from_server.feed(bytes, |said| {
+                *goodbye = said == Said::Other(b'E');
+                match said {
+                    Said::Ready(status) => progress.ready(status),
+                    Said::Parameter(name, value) if !is_fixed(name) => {
+                        settings.set(name, value, false);
+                    }
+                    Said::Parameter(..) | Said::Other(_) => {}
                 }
-                Said::Parameter(..) | Said::Other(_) => {}
-            }
+            })
         });
-        // There is nothing to be done about it: the client sees it as well.
-        followed.map_err(|_| End::ServerGone(None))?;
-        add(&self.pool.counters.bytes_sent, read as u64);
-        let sent = self.to_client.write(&mut self.stream, cx, bytes);
-        sent.map_err(gone)?;
-        Ok(Poll::Ready(false))
+        match polled {
+            Err(End::ServerGone(_)) if self.leaving && self.is_at_rest() => Ok(Poll::Ready(true)),
+            polled => Ok(polled?.map(|()| false)),
+        }
     }
 
-    /// Pending: the client has nothing, or the server takes nothing.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
-        let lost = |error| End::ServerGone(Some(error));
-        let server = &mut *self.server;
-        match server.output.poll_flush(&mut server.stream, cx) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(flushed) => flushed.map_err(lost)?,
-        }
         if self.leaving {
+            // Nothing more is read, but the goodbye may not have gone yet.
+            let _ = self.relay.poll_flush(cx)?;
             return Ok(Poll::Pending);
         }
-        if self.said_goodbye.client {
-            return Err(End::Terminate);
-        }
-        let mut buffer = self.pool.local().read_buffer.borrow_mut();
-        let read = match self.stream.poll_read_some(cx, &mut buffer) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(read) => read.map_err(|error| End::Gone(Some(error)))?,
-        };
-        if read == 0 {
-            return Err(End::Gone(None));
-        }
-        let bytes = buffer.get(..read).unwrap_or_default();
-        let (progress, goodbye) = (&mut self.progress, &mut self.said_goodbye.client);
-        // What is wrong with it the server will say.
-        let _ = self.from_client.feed(bytes, |tag| {
-            *goodbye |= tag == b'X';
-            progress.asked(tag);
-        });
-        add(&self.pool.counters.bytes_received, read as u64);
-        let sent = server.output.write(&mut server.stream, cx, bytes);
-        sent.map_err(lost)?;
-        Ok(Poll::Ready(()))
-    }
-
-    /// Closes both, after the client was told why.
-    async fn end(mut self, end: &End, config: &Config) {
-        let (mut refusal, reason) = end.last_words(self.said_goodbye.server, config);
-        if !self.from_server.are_between_messages() {
-            // It would be taken for the rest of a message.
-            refusal.clear();
-        }
-        self.server.close(&reason);
-        let info = &self.info;
-        log_end(info, &reason, !refusal.is_empty(), config);
-        let output = std::mem::take(&mut self.to_client);
-        Goodbye { output, refusal }.say(&mut self.stream).await;
+        let progress = &mut self.progress;
+        self.relay.poll_client(cx, |tag| progress.asked(tag))
     }
 }
 
