@@ -149,11 +149,45 @@ impl Reply {
 #[derive(Debug, Default)]
 pub(super) struct Replies {
     queue: VecDeque<Reply>,
-    // Counted, because each message of a pipeline asks.
-    /// How many entries change what a name means.
-    names: usize,
-    /// How many are simple queries or function calls.
-    simple: usize,
+    latest: Latest,
+}
+
+/// The last entry of each kind, because every message of a pipeline asks and the queue
+/// may be long. Entries have numbers, from 1 as they come; 0: there was none.
+#[derive(Debug, Default)]
+struct Latest {
+    entry: u64,
+    /// A simple query or a function call.
+    simple: u64,
+    /// The client's.
+    sync: u64,
+    /// Changes what a name means.
+    name: u64,
+    /// The same, with a Sync behind it.
+    name_before_sync: u64,
+    /// Changes what the unnamed statement is.
+    unnamed: u64,
+}
+
+impl Latest {
+    fn note(&mut self, reply: &Reply) {
+        self.entry += 1;
+        if reply.is_simple() {
+            self.simple = self.entry;
+        }
+        if reply.is_sync() {
+            self.name_before_sync = self.name;
+        }
+        if matches!(reply, Reply::Sync) {
+            self.sync = self.entry;
+        }
+        if reply.changes_a_name() {
+            self.name = self.entry;
+        }
+        if reply.changes_the_unnamed() {
+            self.unnamed = self.entry;
+        }
+    }
 }
 
 impl Replies {
@@ -184,16 +218,17 @@ impl Replies {
     }
 
     pub fn push(&mut self, reply: Reply) {
-        self.names += usize::from(reply.changes_a_name());
-        self.simple += usize::from(reply.is_simple());
+        self.latest.note(&reply);
         self.queue.push_back(reply);
     }
 
     pub fn pop(&mut self) -> Option<Reply> {
-        let reply = self.queue.pop_front()?;
-        self.names -= usize::from(reply.changes_a_name());
-        self.simple -= usize::from(reply.is_simple());
-        Some(reply)
+        self.queue.pop_front()
+    }
+
+    /// Whether the entry with this number is still there. They go in order.
+    fn owe(&self, entry: u64) -> bool {
+        entry + self.queue.len() as u64 > self.latest.entry
     }
 
     /// Takes away what a server skips after an error: everything before the
@@ -202,10 +237,7 @@ impl Replies {
     pub fn skip_to_sync(&mut self) -> (Vec<Reply>, bool) {
         let sync = self.queue.iter().position(Reply::is_sync);
         let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
-        let skipped: Vec<_> = skipped.rev().collect();
-        self.names -= skipped.iter().filter(|r| r.changes_a_name()).count();
-        self.simple -= skipped.iter().filter(|r| r.is_simple()).count();
-        (skipped, sync.is_some())
+        (skipped.rev().collect(), sync.is_some())
     }
 
     /// Whether an error now would be that of a message of our own, which nobody is to
@@ -220,25 +252,19 @@ impl Replies {
     /// Whether a name was changed by a message that may yet be skipped while
     /// one that is sent now is not: there is a Sync between them.
     pub fn names_in_doubt(&self) -> bool {
-        self.names > 0 && self.before_last_sync(Reply::changes_a_name)
+        self.owe(self.latest.name_before_sync)
     }
 
     /// The same for the unnamed statement, as long as nothing since then has
     /// replaced it.
     pub fn unnamed_in_doubt(&self) -> bool {
-        let mut latest = self.queue.iter().rev();
-        let replaced = latest.position(Reply::changes_the_unnamed);
-        replaced.is_some_and(|ago| {
-            let since = self.queue.iter().rev().take(ago);
-            since.into_iter().any(|r| matches!(r, Reply::Sync))
-        })
+        self.owe(self.latest.unnamed) && self.latest.sync > self.latest.unnamed
     }
 
     /// Whether a transaction may fail before a message that is sent now, and
     /// that message not be skipped.
     pub fn may_fail(&self) -> bool {
-        let ends = |r: &Reply| matches!(r, Reply::Query { .. } | Reply::FunctionCall | Reply::Sync);
-        self.queue.iter().any(ends)
+        self.owe_simple_query() || self.owe(self.latest.sync)
     }
 
     /// How many ReadyForQuery are to come.
@@ -255,14 +281,7 @@ impl Replies {
     /// Whether something is under way that may do anything, and answers without a
     /// Sync.
     pub fn owe_simple_query(&self) -> bool {
-        self.simple > 0
-    }
-
-    fn before_last_sync(&self, wanted: impl Fn(&Reply) -> bool) -> bool {
-        match self.queue.iter().position(wanted) {
-            Some(at) => self.queue.iter().skip(at).any(Reply::is_sync),
-            None => false,
-        }
+        self.owe(self.latest.simple)
     }
 
     /// What the first message that replaces the unnamed statement goes back to
@@ -304,6 +323,10 @@ impl Replies {
             at += 1;
             at > end || !matches!(reply, Reply::Sync)
         });
+        if self.queue.len() < before {
+            self.latest = Latest::default();
+            self.queue.iter().for_each(|reply| self.latest.note(reply));
+        }
         Some(CopyInSyncs {
             ignored: before - self.queue.len(),
             end_sent,
@@ -325,23 +348,87 @@ pub(super) struct CopyInSyncs {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn simple_queries_are_owed_until_they_are_answered_or_skipped() {
-        let mut replies = Replies::default();
-        replies.push(Reply::Sync);
-        assert!(!replies.owe_simple_query());
-        replies.push(Reply::FunctionCall);
-        replies.push(Reply::FunctionCall);
-        replies.push(Reply::Sync);
-        assert!(replies.owe_simple_query());
-        replies.pop();
-        replies.pop();
-        assert!(replies.owe_simple_query());
-        replies.skip_to_sync();
-        assert!(!replies.owe_simple_query());
-        replies.pop();
-        assert!(replies.is_empty());
+    /// What a look at the whole queue says.
+    fn walked(replies: &Replies) -> [bool; 4] {
+        let queue: Vec<_> = replies.queue.iter().collect();
+        let is_client_sync = |r: &&Reply| matches!(r, Reply::Sync);
+        let name = queue.iter().position(|r| r.changes_a_name());
+        let unnamed = queue.iter().rposition(|r| r.changes_the_unnamed());
+        let simple = queue.iter().any(|r| r.is_simple());
+        [
+            name.is_some_and(|at| queue[at..].iter().any(|r| r.is_sync())),
+            unnamed.is_some_and(|at| queue[at..].iter().any(is_client_sync)),
+            simple || queue.iter().any(is_client_sync),
+            simple,
+        ]
+    }
+
+    fn reply(kind: u32) -> Reply {
+        let undo = |undo| Reply::Local { bytes: &[], undo };
+        let parse = |id| Reply::Parse {
+            own: false,
+            id,
+            undo: Undo::Nothing,
+            alias: None,
+        };
+        let own = |query| Reply::Own {
+            query,
+            answered: true,
+            error: None,
+        };
+        match kind {
+            0 => parse(0),
+            1 => parse(1),
+            2 => Reply::Bind { id: 1, alias: None },
+            3 => Reply::Execute { script: None },
+            4 => Reply::Close {
+                own: true,
+                evicted: None,
+            },
+            5 => Reply::Query {
+                unnamed: None,
+                script: None,
+            },
+            6 => Reply::FunctionCall,
+            7 => own(OwnQuery::Guard),
+            8 => own(OwnQuery::Housekeeping),
+            9 => Reply::CopyEnd,
+            10 => undo(Undo::Unnamed(None)),
+            11 => undo(Undo::Named(Box::new(NamedUndo {
+                name: Box::default(),
+                before: None,
+            }))),
+            12 => undo(Undo::Nothing),
+            _ => Reply::Sync,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_entries_say_what_the_whole_queue_does(
+            steps in vec((0..4_u32, 0..16_u32), 0..60),
+        ) {
+            let mut replies = Replies::default();
+            for (step, kind) in steps {
+                match (step, kind) {
+                    (0, 0) => _ = replies.skip_to_sync(),
+                    (0, 1) => _ = replies.enter_copy_in(),
+                    (0, _) => _ = replies.pop(),
+                    _ => replies.push(reply(kind)),
+                }
+                let told = [
+                    replies.names_in_doubt(),
+                    replies.unnamed_in_doubt(),
+                    replies.may_fail(),
+                    replies.owe_simple_query(),
+                ];
+                prop_assert_eq!(told, walked(&replies), "{:?}", replies.queue);
+            }
+        }
     }
 }
