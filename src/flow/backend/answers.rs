@@ -468,14 +468,15 @@ impl Backend {
     /// last was not skipped but refused.
     fn take_back(&mut self, skipped: Vec<Reply>, mut session: Option<&mut Session>) {
         let count = skipped.len();
+        let (mut unnamed, mut replaced) = (None, None);
         for (n, reply) in skipped.into_iter().enumerate() {
             let undo = match reply {
                 // With an alias the name is taken already, by what was there
                 // before.
                 Reply::Parse { alias: Some(_), .. } => continue,
                 Reply::Parse { id: 0, undo, .. } => {
-                    let replaced = self.replies.unnamed_undo();
-                    if replaced.is_none() {
+                    let replies = &mut self.replies;
+                    if !*replaced.get_or_insert_with(|| replies.unnamed_undo().is_some()) {
                         self.unnamed = None;
                     }
                     match undo {
@@ -504,17 +505,24 @@ impl Backend {
                 Reply::Query { unnamed, .. } => Undo::Unnamed(unnamed),
                 _ => continue,
             };
-            // What was sent after the next Sync has replaced it already, and
-            // would go back to this.
-            if let Undo::Unnamed(before) = &undo
-                && let Some(later) = self.replies.unnamed_undo()
-            {
-                later.clone_from(before);
-                continue;
+            match undo {
+                Undo::Unnamed(before) => unnamed = Some(before),
+                undo => {
+                    if let Some(session) = session.as_deref_mut() {
+                        session.take_back(undo);
+                    }
+                }
             }
-            if let Some(session) = session.as_deref_mut() {
-                session.take_back(undo);
-            }
+        }
+        let Some(before) = unnamed else {
+            return;
+        };
+        // What was sent after the next Sync has replaced it already, and would go back to
+        // this.
+        if let Some(later) = self.replies.unnamed_undo() {
+            *later = before;
+        } else if let Some(session) = session {
+            session.take_back(Undo::Unnamed(before));
         }
     }
 
