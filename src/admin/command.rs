@@ -153,10 +153,27 @@ fn show(what: &str) -> Option<Command> {
     Show::from_word(what).map(Command::Show)
 }
 
-/// What C's `sscanf` takes for a number: the digits that a text begins with.
+/// What C's `sscanf` takes for a number without sign: blanks, one sign after all, and
+/// the digits up to anything else. One that is too large is the largest.
 fn number(text: &str) -> Option<u64> {
+    let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}');
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(text) => (true, text),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
     let end = text.find(|c: char| !c.is_ascii_digit());
-    text.get(..end.unwrap_or(text.len()))?.parse().ok()
+    let digits = text.get(..end.unwrap_or(text.len()))?;
+    if digits.is_empty() {
+        return None;
+    }
+    let Ok(number) = digits.parse::<u64>() else {
+        return Some(u64::MAX);
+    };
+    Some(if negative {
+        number.wrapping_neg()
+    } else {
+        number
+    })
 }
 
 fn shutdown_mode(argument: &str) -> Option<ShutdownMode> {

@@ -153,6 +153,13 @@ fn controls_with_and_without_a_database() {
         ("enable app", Control::Enable(app())),
         ("kill_client 7", Control::KillClient(Some(7))),
         ("kill_client 7up", Control::KillClient(Some(7))),
+        ("kill_client \" +7\"", Control::KillClient(Some(7))),
+        ("kill_client \"-1\"", Control::KillClient(Some(u64::MAX))),
+        (
+            "kill_client 18446744073709551616",
+            Control::KillClient(Some(u64::MAX)),
+        ),
+        ("kill_client \"-\"", Control::KillClient(None)),
         ("kill_client", Control::KillClient(None)),
         ("kill_client up7", Control::KillClient(None)),
     ];

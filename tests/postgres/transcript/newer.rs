@@ -307,6 +307,12 @@ fn crowd(pooler: &Pooler) -> Vec<Step> {
         "KILL_CLIENT x",
         "KILL_CLIENT 12345",
         "kill_client 0",
+        "KILL_CLIENT 18446744073709551615",
+        "KILL_CLIENT 18446744073709551616",
+        "KILL_CLIENT 99999999999999999999999999",
+        "KILL_CLIENT \"-1\"",
+        "KILL_CLIENT \" +12345\"",
+        "KILL_CLIENT \"-\"",
     ] {
         p.ask("admin", command);
     }
