@@ -218,6 +218,15 @@ impl Controls {
         }
     }
 
+    /// Nobody is at the console any more who could say RESUME: as with PgBouncer a
+    /// SUSPEND, unlike a PAUSE, does not outlive them.
+    pub fn end_suspend(&self) {
+        if self.gates().suspended {
+            info!("admin disappeared when suspended, doing RESUME");
+            drop(self.change(resume));
+        }
+    }
+
     fn check(
         &self,
         control: &Control,

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::{Control, ControlError};
@@ -36,19 +39,24 @@ pub enum Command {
     Succeeded(Successor),
     /// Who waits for a PAUSE does so no longer.
     CancelPause,
+    /// The last client of the console has left.
+    ConsoleIsEmpty,
 }
 
 /// A cheap handle to the running process, for any thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
+    /// Clients of the console, of all workers.
+    consoles: Arc<AtomicUsize>,
 }
 
 impl Handle {
     /// A handle and the receiving end that `process` serves.
     pub fn new() -> (Handle, mpsc::UnboundedReceiver<Command>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (Handle { commands }, receiver)
+        let consoles = Arc::default();
+        (Handle { commands, consoles }, receiver)
     }
 
     /// The state of all workers; `None` when the process is already stopping.
@@ -84,6 +92,18 @@ impl Handle {
         let sent = self.commands.send(Command::Control(control, tx));
         sent.map_err(|_| ControlError::ShuttingDown)?;
         rx.await.map_err(gone)?
+    }
+
+    pub fn console_came(&self) {
+        self.consoles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last one to leave ends a SUSPEND.
+    pub fn console_left(&self) {
+        if self.consoles.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // A closed channel means that the process is leaving already.
+            let _ = self.commands.send(Command::ConsoleIsEmpty);
+        }
     }
 
     /// Ends a PAUSE of everything.

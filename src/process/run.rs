@@ -387,6 +387,10 @@ impl Process {
                         self.controls.cancel_pause();
                         continue;
                     }
+                    Some(Command::ConsoleIsEmpty) => {
+                        self.controls.end_suspend();
+                        continue;
+                    }
                     Some(Command::Succeeded(successor)) => {
                         if self.shown.stopping.borrow().is_none() {
                             left = Some(self.make_way(successor));

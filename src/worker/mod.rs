@@ -245,6 +245,7 @@ impl Worker {
     pub fn enlist_console(self: &Rc<Self>, info: Rc<ClientInfo>) -> ListedConsole {
         let place = place(info.pid, info.key.bytes());
         self.consoles.borrow_mut().insert(place, info);
+        self.handle.console_came();
         ListedConsole(self.clone(), place)
     }
 
@@ -434,5 +435,6 @@ pub struct ListedConsole(Rc<Worker>, u64);
 impl Drop for ListedConsole {
     fn drop(&mut self) {
         self.0.consoles.borrow_mut().remove(&self.1);
+        self.0.handle.console_left();
     }
 }

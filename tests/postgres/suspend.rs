@@ -126,6 +126,30 @@ fn who_takes_too_long_is_disconnected() {
     assert_eq!(idle.value("select 1"), "1");
 }
 
+/// As with PgBouncer, whatever the format of the file.
+#[test]
+fn it_ends_with_the_last_console() {
+    for ini in [true, false] {
+        let pooler = Setup::new().in_format(ini).start();
+        let mut client = pooler.login();
+        let mut first = pooler.console();
+        let second = pooler.console();
+        first.query("SUSPEND");
+        drop(first);
+        client.send(&Frontend::new().query("select 'served'"));
+        assert!(client.is_silent_for(WHILE), "somebody can still resume");
+        drop(second);
+        assert_eq!(client.answer().rows()[0][0].as_deref(), Some("served"));
+        assert_eq!(states(&mut pooler.console()), ["yes", "no", "no"]);
+        let text = "admin disappeared when suspended, doing RESUME";
+        assert!(pooler.log().contains(text), "{}", pooler.log());
+        // A PAUSE stays.
+        pooler.console().query("PAUSE");
+        std::thread::sleep(WHILE);
+        assert_eq!(states(&mut pooler.console()), ["no", "yes", "no"]);
+    }
+}
+
 #[test]
 fn a_cancel_request_of_the_console_resumes() {
     let pooler = Setup::new().start();
