@@ -1,6 +1,7 @@
 //! A client of database `pgbouncer`: one command per Query, or per prepared
 //! statement.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::pin;
 
@@ -32,6 +33,25 @@ pub struct Identity {
     pub addr: String,
     /// `log_pooler_errors`: whether errors are logged.
     pub log_errors: bool,
+    /// An ini's log has refused commands twice, as PgBouncer's.
+    pub of_ini: bool,
+}
+
+/// Why a client of the console is no longer there, in PgBouncer's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    pub reason: Cow<'static, str>,
+    /// It was sent this as an error.
+    pub told: bool,
+}
+
+impl Over {
+    fn of(reason: &'static str) -> Over {
+        Over {
+            reason: reason.into(),
+            told: false,
+        }
+    }
 }
 
 /// A message of a client is a command and fits easily; type byte and length
@@ -78,8 +98,7 @@ pub fn welcome(asked: &[(&str, String)], key_data: &[u8]) -> io::Result<BytesMut
 }
 
 /// Serves a client that has been welcomed, until it leaves or breaks the
-/// protocol. Returns why, in PgBouncer's words for `closing because: ...`; an
-/// error is one of `io`. `view` is called for each table with the
+/// protocol. Returns why; an error is one of `io`. `view` is called for each table with the
 /// snapshot that it shows (an empty one where none is needed). `asks` is
 /// told when a message is being dealt with and when it has been. When `dismissed`
 /// resolves, the client is told so and closed.
@@ -90,7 +109,7 @@ pub async fn serve<S, V>(
     who: Identity,
     (handle, view): (Handle, V),
     (asks, dismissed): (impl Fn(bool), impl Future<Output = ()>),
-) -> io::Result<&'static str>
+) -> io::Result<Over>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     V: Fn(&Snapshot) -> ConsoleView,
@@ -106,12 +125,11 @@ where
     };
     let mut input = BytesMut::new();
     let mut dismissed = pin!(dismissed);
-    let reason = loop {
+    let over = loop {
         let received = tokio::select! {
             received = next_message(&mut console.io, &mut input) => received?,
             () = &mut dismissed => {
-                let reason = "admin forced disconnect";
-                break console.fatal(reason.to_owned(), reason).await?;
+                break console.fatal("admin forced disconnect".into()).await?;
             }
         };
         match received {
@@ -119,27 +137,24 @@ where
                 asks(true);
                 let end = console.message(kind, &body).await?;
                 asks(false);
-                if let Some(reason) = end {
-                    break reason;
+                if let Some(over) = end {
+                    break over;
                 }
             }
-            Received::Eof => break "client unexpected eof",
-            Received::Bad { message, reason } => break console.fatal(message, reason).await?,
+            Received::Eof => break Over::of("client unexpected eof"),
+            Received::Bad(message) => break console.fatal(message.into()).await?,
         }
     };
     // The peer may be gone already; the reason says so where it matters.
     let _ = console.io.shutdown().await;
-    Ok(reason)
+    Ok(over)
 }
 
 enum Received {
     Message(u8, BytesMut),
     Eof,
     /// Nothing sensible can follow.
-    Bad {
-        message: String,
-        reason: &'static str,
-    },
+    Bad(String),
 }
 
 /// Reads one whole message. Memory grows with what has arrived, not with what
@@ -156,19 +171,14 @@ async fn next_message(
             let kind = *kind;
             // The length counts itself.
             let Some(body) = u32::from_be_bytes(length).checked_sub(4) else {
-                return Ok(Received::Bad {
-                    message: format!("bad packet header: '{}'", hex(header)),
-                    reason: "bad packet header",
-                });
+                let message = format!("bad packet header: '{}'", hex(header));
+                return Ok(Received::Bad(message));
             };
             let body = usize::try_from(body).unwrap_or(usize::MAX);
             if body > MAX_BODY {
-                return Ok(Received::Bad {
-                    message: format!(
-                        "packet too large: the console takes at most {MAX_BODY} bytes"
-                    ),
-                    reason: "packet too large",
-                });
+                return Ok(Received::Bad(format!(
+                    "packet too large: the console takes at most {MAX_BODY} bytes"
+                )));
             }
             if rest.len() >= body {
                 input.advance(HEADER);
@@ -224,9 +234,9 @@ where
     V: Fn(&Snapshot) -> ConsoleView,
 {
     /// Answers one message; `Some` is why to close.
-    async fn message(&mut self, kind: u8, body: &[u8]) -> io::Result<Option<&'static str>> {
+    async fn message(&mut self, kind: u8, body: &[u8]) -> io::Result<Option<Over>> {
         match kind {
-            b'X' => return Ok(Some("client close request")),
+            b'X' => return Ok(Some(Over::of("client close request"))),
             b'S' => {
                 self.skipping = false;
                 self.extended.sync();
@@ -248,8 +258,7 @@ where
             other => {
                 let text = format!("unsupported packet type for admin console: {other}");
                 self.failed(&error(text)).await?;
-                let reason = "bad packet";
-                return self.fatal(reason.to_owned(), reason).await.map(Some);
+                return self.fatal("bad packet".into()).await.map(Some);
             }
         }
         Ok(None)
@@ -273,7 +282,7 @@ where
     }
 
     /// Execute; `Some` is why to close.
-    async fn execute(&mut self, body: &[u8]) -> io::Result<Option<&'static str>> {
+    async fn execute(&mut self, body: &[u8]) -> io::Result<Option<Over>> {
         let (rest, command, form, limit) = match self.extended.execute(body) {
             Ok((portal, limit)) => {
                 let form = Form {
@@ -311,10 +320,9 @@ where
         Ok(None)
     }
 
-    async fn query(&mut self, body: &[u8]) -> io::Result<Option<&'static str>> {
+    async fn query(&mut self, body: &[u8]) -> io::Result<Option<Over>> {
         let Some(end) = memchr::memchr(0, body) else {
-            let reason = "incomplete query";
-            return self.fatal(reason.to_owned(), reason).await.map(Some);
+            return self.fatal("incomplete query".into()).await.map(Some);
         };
         let text = String::from_utf8_lossy(body.get(..end).unwrap_or_default());
         let form = Form {
@@ -455,11 +463,10 @@ where
     }
 
     /// Sends the last message of this connection.
-    async fn fatal(&mut self, message: String, reason: &'static str) -> io::Result<&'static str> {
-        self.log(&message);
-        Failure::fatal(message).put(&mut self.pending)?;
+    async fn fatal(&mut self, reason: Cow<'static, str>) -> io::Result<Over> {
+        Failure::fatal(reason.clone()).put(&mut self.pending)?;
         self.flush().await?;
-        Ok(reason)
+        Ok(Over { reason, told: true })
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -471,16 +478,19 @@ where
 
     /// The connection stays open until the process has gone, as with
     /// PgBouncer: its end is the reply.
-    async fn wait_for_the_end(&mut self) -> io::Result<&'static str> {
+    async fn wait_for_the_end(&mut self) -> io::Result<Over> {
         let mut ignored = [0; 512];
         while self.io.read(&mut ignored).await? > 0 {}
-        Ok("client unexpected eof")
+        Ok(Over::of("client unexpected eof"))
     }
 
     fn log(&self, reason: &str) {
         let Identity {
             user, conn, addr, ..
         } = &self.who;
+        if self.who.of_ini {
+            tracing::error!(reason, "console error");
+        }
         if !self.who.log_errors {
             return;
         }

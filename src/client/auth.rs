@@ -74,6 +74,17 @@ pub struct Refusal {
     pub reason: String,
 }
 
+impl Refusal {
+    pub fn is_of_unknown_user(&self) -> bool {
+        self.reason == NO_SUCH_USER
+    }
+
+    /// The client has done all that SCRAM asks for, with another password.
+    pub fn is_wrong_proof(&self) -> bool {
+        self.message == SASL_FAILED && WITHOUT_PROOF.contains(&&*self.reason)
+    }
+}
+
 impl AuthContext {
     /// `scram_iterations` is used where there is no stored verifier to say;
     /// `usual_kind` is the form of password that an unknown user seems to have
@@ -183,7 +194,13 @@ where
     }
 }
 
+const SASL_FAILED: &str = "SASL authentication failed";
 const NO_SUCH_USER: &str = "no such user";
+const NO_PASSWORD: &str = "user has no password";
+const WRONG_KIND: &str =
+    "wrong password, or auth_type is scram-sha-256 and the user's secret is md5";
+const WRONG_PASSWORD: &str = "wrong password";
+const WITHOUT_PROOF: [&str; 4] = [NO_SUCH_USER, NO_PASSWORD, WRONG_KIND, WRONG_PASSWORD];
 
 struct Login<'a, S> {
     io: &'a mut S,
@@ -379,7 +396,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
         let (sqlstate, message) = match error {
             ScramError::Downgrade => ("28000", "SCRAM channel binding negotiation error"),
             ScramError::OtherCertificate => ("28000", "SCRAM channel binding check failed"),
-            _ => ("28P01", "SASL authentication failed"),
+            _ => ("28P01", SASL_FAILED),
         };
         let reason = match error {
             ScramError::Proof => self.reason().to_owned(),
@@ -394,11 +411,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
     fn reason(&self) -> &'static str {
         match self.secret {
             None => NO_SUCH_USER,
-            Some(secret) if secret.is_empty() => "user has no password",
-            Some(Secret::Md5(_)) => {
-                "wrong password, or auth_type is scram-sha-256 and the user's secret is md5"
-            }
-            Some(_) => "wrong password",
+            Some(secret) if secret.is_empty() => NO_PASSWORD,
+            Some(Secret::Md5(_)) => WRONG_KIND,
+            Some(_) => WRONG_PASSWORD,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tokio::sync::oneshot;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::admin::snapshot::ClientState;
 use crate::net::PeerAddr;
@@ -13,6 +13,32 @@ use crate::stats::add;
 use crate::wire::cancel_key;
 use crate::worker::{Command, Worker};
 
+/// What became of a request, in PgBouncer's words for the log: whoever sent it is told
+/// nothing.
+#[derive(Debug)]
+pub struct Outcome {
+    pub reason: &'static str,
+    /// Where something was cancelled.
+    pub database: Option<String>,
+}
+
+impl Outcome {
+    fn of(reason: &'static str) -> Outcome {
+        Outcome {
+            reason,
+            database: None,
+        }
+    }
+
+    fn failed() -> Outcome {
+        Outcome::of("failed cancel request")
+    }
+
+    fn sent() -> Outcome {
+        Outcome::of("successfully sent cancel request")
+    }
+}
+
 /// Hands the request on to the process that gave the key, or has the worker whose
 /// client it is about cancel what that is running. Returns when that is done, or
 /// there is nothing to be done. `from`: the connection that it came by.
@@ -20,7 +46,7 @@ pub(super) async fn request(
     worker: &Rc<Worker>,
     from: (u64, PeerAddr),
     (pid, mut key): (u32, Vec<u8>),
-) {
+) -> Outcome {
     let own = worker.terms().config.general.peer_id;
     if own != 0 {
         let peer = cancel_key::peer(pid);
@@ -31,15 +57,16 @@ pub(super) async fn request(
     }
     let owner = worker.crew().owner(pid);
     if owner == worker.crew().number() {
-        find_and_cancel(worker, None, (pid, &key)).await;
-        return;
+        let found = find_and_cancel(worker, None, (pid, &key)).await;
+        return found.unwrap_or_else(Outcome::failed);
     }
     let (done, answer) = oneshot::channel();
     // A worker that has ended has no clients, and drops the answer.
     let _ = worker
         .crew()
         .tell(owner, Command::Cancel { pid, key, done });
-    let _ = answer.await;
+    let found = answer.await.ok().flatten();
+    found.unwrap_or_else(Outcome::failed)
 }
 
 async fn hand_on(
@@ -47,15 +74,14 @@ async fn hand_on(
     (id, addr): (u64, PeerAddr),
     number: u32,
     (pid, mut key): (u32, Vec<u8>),
-) {
+) -> Outcome {
     let terms = worker.terms();
     let conn = format!("C-{id}");
-    let close = |reason: &str| info!(%conn, %addr, reason, age = 0, "closing because");
     if !cancel_key::take_hop(&mut key) {
-        return close("failed to forward cancel request because its TTL was exhausted");
+        return Outcome::of("failed to forward cancel request because its TTL was exhausted");
     }
     let Some(peer) = terms.peers.get(number) else {
-        return close("could not find peer to forward request to");
+        return Outcome::of("could not find peer to forward request to");
     };
     debug!(%conn, peer = number, "forwarding cancel request");
     let limit = terms.config.general.cancel_wait_timeout.0;
@@ -63,56 +89,66 @@ async fn hand_on(
     let means = (&tcp, &worker.local().dns);
     if let Err(error) = peer.hand_on((pid, &key), means, limit).await {
         warn!(%conn, %addr, peer = number, reason = %error, "failed to forward cancel request");
+        return Outcome::failed();
     }
+    Outcome::sent()
 }
 
 /// The same here or, while one process takes the place of another, there. `from`:
-/// the one that asks. False: nobody has this key.
+/// the one that asks. `None`: nobody has this key.
 pub async fn find_and_cancel(
     worker: &Rc<Worker>,
     from: Option<Side>,
     (pid, key): (u32, &[u8]),
-) -> bool {
-    if cancel(worker, pid, key).await {
-        return true;
+) -> Option<Outcome> {
+    let found = cancel(worker, pid, key).await;
+    if found.is_some() {
+        return found;
     }
-    if let Some(link) = worker.predecessor().filter(|_| from != Some(Side::Predecessor))
-        // It may have come from there meanwhile.
-        && (link.cancel(pid, key).await || cancel(worker, pid, key).await)
+    if let Some(link) = worker
+        .predecessor()
+        .filter(|_| from != Some(Side::Predecessor))
     {
-        return true;
+        if link.cancel(pid, key).await {
+            return Some(Outcome::sent());
+        }
+        // It may have come from there meanwhile.
+        let found = cancel(worker, pid, key).await;
+        if found.is_some() {
+            return found;
+        }
     }
     match worker.successor().filter(|_| from != Some(Side::Successor)) {
-        Some(link) => link.cancel(pid, key).await,
-        None => false,
+        Some(link) => link.cancel(pid, key).await.then(Outcome::sent),
+        None => None,
     }
 }
 
 /// Finds the client that the key belongs to and cancels what it is running, or
-/// waits to run. False: nobody here has this key.
-pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) -> bool {
+/// waits to run. `None`: nobody here has this key.
+async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) -> Option<Outcome> {
     if worker.is_console(pid, key) {
         // All that the console ever waits for.
         worker.handle().cancel_pause();
-        return true;
+        return Some(Outcome::of("cancel request for console client"));
     }
     let client = worker.find_by_key(pid, key);
-    let Some(client) = client.filter(|client| !client.moving.get()) else {
-        debug!("cancel request with an unknown key");
-        return false;
-    };
+    let client = client.filter(|client| !client.moving.get())?;
+    let database = || Some(client.database().to_owned());
     if client.state.get() == ClientState::Waiting {
         client.cancel_wait();
-        return true;
+        return Some(Outcome {
+            database: database(),
+            ..Outcome::of("cancelled the wait for a server connection")
+        });
     }
     // While the cancel is under way, the server connection is not given to
     // anybody else, so it cannot hit another client's query.
     let Some(connection) = client.link.get() else {
-        debug!("cancel request for idle client");
-        return true;
+        return Some(Outcome::of("cancel request for idle client"));
     };
     let Some(pool) = client.pool() else {
-        return true;
+        return Some(Outcome::failed());
     };
     add(&pool.counters.cancel_count, 1);
     let config = pool.config();
@@ -122,6 +158,10 @@ pub async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) -> bool {
     if let Err(error) = sent {
         let conn = format!("S-{}", connection.id);
         warn!(%conn, reason = %error, "failed cancel request");
+        return Some(Outcome::failed());
     }
-    true
+    Some(Outcome {
+        database: database(),
+        ..Outcome::sent()
+    })
 }

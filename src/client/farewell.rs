@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::info::{ClientInfo, Order};
 use super::session::TimeLimit;
 use crate::config::{Config, Source};
-use crate::flow::{ClientFault, ServerFault};
+use crate::flow::{ClientFault, Misuse, ServerFault};
 use crate::net::{Outgoing, PeerAddr, Stream};
 use crate::reactor;
 use crate::server::Farewell;
@@ -184,6 +184,7 @@ fn of_fault(fault: ClientFault, config: &Config) -> Refusal {
 }
 
 /// A client as the log names it.
+#[derive(Clone, Copy)]
 pub(super) struct Who<'a> {
     pub id: u64,
     pub db: Option<&'a str>,
@@ -221,15 +222,48 @@ impl Who<'_> {
     }
 }
 
-/// The end of a client that had logged in. `told`: it was sent an error.
-pub(super) fn log_end(info: &ClientInfo, reason: &str, told: bool, config: &Config) {
-    let who = Who {
+fn who(info: &ClientInfo) -> Who<'_> {
+    Who {
         id: info.id,
         db: Some(info.database()),
         user: Some(info.user()),
         peer: info.peer,
         pid: info.peer_pid,
-    };
+    }
+}
+
+/// What a client did wrong, as PgBouncer has it in its log besides the reason of the
+/// end; `statement` is the one that it has named.
+pub(super) fn log_fault(
+    fault: ClientFault,
+    statement: Option<&[u8]>,
+    info: &ClientInfo,
+    config: &Config,
+) {
+    if config.source != Source::Ini {
+        return;
+    }
+    let (who, conn) = (who(info), format!("C-{}", info.id));
+    let (db, user, addr) = (who.db, who.user, who.address(config));
+    let name = String::from_utf8_lossy(statement.unwrap_or_default());
+    match fault {
+        ClientFault::Type(tag) => {
+            let kind = format!("{tag}/{tag:#x}");
+            error!(%conn, db, user, %addr, kind, "unknown pkt from client");
+        }
+        ClientFault::Misuse(Misuse::Missing) => {
+            error!(%conn, db, user, %addr, %name, "prepared statement not found");
+        }
+        ClientFault::Misuse(Misuse::Taken) => {
+            error!(%conn, db, user, %addr, %name, "prepared statement was already prepared");
+        }
+        _ => {}
+    }
+}
+
+/// The end of a client that had logged in. `told`: it was sent an error.
+pub(super) fn log_end(info: &ClientInfo, reason: &str, told: bool, config: &Config) {
+    let who = who(info);
     let age = info.connect_time().elapsed().unwrap_or_default();
     who.log_end(reason, age, told, config);
 }

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
-use tracing::info;
+use tracing::{error, info};
 
 use super::auth::{self, Authenticated, LoginError, authenticate, entrust};
-use super::farewell::address;
+use super::farewell::{Who, address};
 use super::identity::{self, Asked, Proof};
 use super::info::{CancelKey, ClientInfo, Party};
 use super::lookup::Account;
@@ -18,7 +18,7 @@ use super::startup::{Arrival, Begun, Failure};
 use crate::admin::console::{self, Identity};
 use crate::admin::{self, Access};
 use crate::auth::{Demand, Method};
-use crate::config::{CONSOLE, PoolConfig, PoolMode, Reads, Settings, Source};
+use crate::config::{CONSOLE, Config, PoolConfig, PoolMode, Reads, Settings, Source};
 use crate::flow::{Naming, Params, ROLE, Session, error_fields, role_of};
 use crate::net::{PeerAddr, Stream};
 use crate::server::login::Credential;
@@ -97,6 +97,9 @@ pub(super) async fn login(
         let tls = tls.map_or("no".to_owned(), |tls| tls.to_string());
         info!(conn, db = %database, %user, %addr, tls, replication, "login attempt");
     }
+    if !console {
+        worker.check_enabled(&database)?;
+    }
     let own = console && identity::is_own_user(stream, &user);
     let (authenticated, found) = match own {
         true => Default::default(),
@@ -107,7 +110,7 @@ pub(super) async fn login(
                 user,
                 replication,
             };
-            prove(stream, asked, end_point, worker).await?
+            prove(stream, asked, end_point, (id, worker)).await?
         }
     };
     // The server may know it by another name.
@@ -119,6 +122,11 @@ pub(super) async fn login(
         return enter_console(stream, (&user, own), &startup, id, worker).await;
     };
     let unknown = || {
+        if general.log_connections {
+            let addr = address(stream.peer_addr(), stream.peer_pid(), &terms.config);
+            let conn = format!("C-{id}");
+            info!(conn, db = %database, %user, %addr, "login failed");
+        }
         // invalid_catalog_name
         Refusal::fatal("3D000", format!("no such database: {database}"))
     };
@@ -221,10 +229,10 @@ async fn prove(
     stream: &mut Stream,
     asked: Asked<'_>,
     end_point: Option<Arc<[u8]>>,
-    worker: &Rc<Worker>,
+    (id, worker): (u64, &Rc<Worker>),
 ) -> Result<(Authenticated, Option<Found>), Failure> {
     let terms = worker.terms();
-    let user = asked.user;
+    let (database, user) = (asked.database, asked.user);
     let demand = identity::demand(stream, asked, &terms);
     let account = match demand {
         // What somebody else checks need not be known here.
@@ -244,21 +252,39 @@ async fn prove(
     };
     let authenticated = proof.await.map_err(|error| match error {
         LoginError::Gone(error) => Failure::Gone(error),
-        LoginError::Refused(auth::Refusal {
-            sqlstate,
-            message,
-            hint,
-            reason,
-        }) => {
+        LoginError::Refused(refused) => {
             account.failed();
-            let addr = stream.peer_addr();
-            info!(%user, %addr, reason, "authentication failed");
-            let mut refusal = Refusal::fatal(sqlstate, message);
-            refusal.hint = hint.map(str::to_owned);
+            let who = Who {
+                id,
+                db: Some(database),
+                user: Some(user),
+                peer: stream.peer_addr(),
+                pid: stream.peer_pid(),
+            };
+            log_refused(&refused, who, &terms.config);
+            let mut refusal = Refusal::fatal(refused.sqlstate, refused.message);
+            refusal.hint = refused.hint.map(str::to_owned);
             refusal.into()
         }
     });
     Ok((authenticated?, account.into_found()))
+}
+
+/// Why somebody is not let in, who is told less. Where PgBouncer has a line for it, an
+/// ini has that.
+fn log_refused(refused: &auth::Refusal, who: Who, config: &Config) {
+    let (conn, addr) = (format!("C-{}", who.id), who.address(config));
+    let (db, user, reason) = (who.db, who.user, &*refused.reason);
+    let ini = config.source == Source::Ini;
+    let unknown = ini && refused.is_of_unknown_user();
+    if unknown && config.general.log_connections {
+        info!(%conn, db, user, %addr, "no such user");
+    }
+    if ini && refused.is_wrong_proof() {
+        error!(%conn, db, user, %addr, reason, "password authentication failed");
+    } else if !unknown {
+        info!(%conn, db, user, %addr, reason, "authentication failed");
+    }
 }
 
 async fn enter_console(
@@ -301,6 +327,7 @@ async fn enter_console(
         conn: format!("C-{id}"),
         addr: info.peer.to_string(),
         log_errors: general.log_pooler_errors,
+        of_ini: terms.config.source == Source::Ini,
     };
     Ok(Begun::Console(Box::new((who, info))))
 }

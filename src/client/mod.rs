@@ -18,7 +18,7 @@ mod task;
 
 use std::mem::size_of;
 
-pub use cancel::{cancel, find_and_cancel};
+pub use cancel::{Outcome, find_and_cancel};
 pub use farewell::address;
 pub use info::{CancelKey, ClientInfo, Order, Party};
 pub use moving::{Arrival, WrittenClient, arrive};

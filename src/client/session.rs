@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::farewell::{End, Goodbye, log_end};
+use super::farewell::{End, Goodbye, log_end, log_fault};
 use super::info::{ClientInfo, Order};
 use crate::admin::snapshot::ClientState;
 use crate::flow::{Backend, Outlook, Output, Release, Session, Stop, Wait};
@@ -669,6 +669,9 @@ impl Client {
         // message.
         self.unlink();
         let info = &self.info;
+        if let End::Fault(fault) = end {
+            log_fault(*fault, self.session.misused(), info, &terms.config);
+        }
         log_end(info, &reason, !refusal.is_empty(), &terms.config);
         Goodbye {
             output: std::mem::take(&mut self.output),

@@ -99,7 +99,7 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
             let asked = (asks, info.dismissed());
             let console = admin::console::serve(stream, identity, means, asked);
             match Box::pin(console).await {
-                Ok(reason) => ends(reason, false),
+                Ok(over) => ends(&over.reason, over.told),
                 Err(error) => {
                     debug!(addr = %who.address(&terms.config), reason = %error, "console connection failed");
                     ends("client unexpected eof", false);
@@ -108,8 +108,14 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>, seat: Seat) {
         }
         (Ok(Begun::Cancel { pid, key, newcomer }), stream) => {
             // Never answered; closed when it has been dealt with.
-            Box::pin(cancel::request(&worker, (id, peer), (pid, key))).await;
+            let outcome = Box::pin(cancel::request(&worker, (id, peer), (pid, key))).await;
             drop(newcomer);
+            let who = Who {
+                db: outcome.database.as_deref(),
+                ..who
+            };
+            let config = &worker.terms().config;
+            who.log_end(outcome.reason, arrived.elapsed(), false, config);
             // libpq 17 takes a cut connection for a failure.
             if let Some(mut stream) = stream {
                 stream.say_goodbye();

@@ -154,6 +154,8 @@ struct Names {
     start: Option<Rc<Params>>,
     /// Once LISTEN was used.
     channels: Option<Box<Channels>>,
+    /// The statement that it has to go for.
+    misused: Box<[u8]>,
 }
 
 /// The pure half of a client's connection.
@@ -255,8 +257,17 @@ impl Session {
 
     /// What comes of misusing the name of a statement, if that is not for the
     /// server to say.
-    fn punishment(&self, misuse: Misuse) -> Option<Step> {
-        (self.terms.naming() == Naming::TheClientsStrictly).then_some(Step::Fault(misuse))
+    fn punishment(&mut self, misuse: Misuse, name: &[u8]) -> Option<Step> {
+        if self.terms.naming() != Naming::TheClientsStrictly {
+            return None;
+        }
+        self.names.get_or_insert_default().misused = name.into();
+        Some(Step::Fault(misuse))
+    }
+
+    /// The statement whose name was misused, for the log.
+    pub fn misused(&self) -> Option<&[u8]> {
+        self.names.as_ref().map(|names| &*names.misused)
     }
 
     pub(super) fn statement_mode(&self) -> bool {

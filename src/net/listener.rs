@@ -298,7 +298,7 @@ impl Bound {
                 let addr = socket.local_addr();
                 let addr = addr.as_ref().ok().and_then(|addr| addr.as_pathname());
                 match file.path.as_deref().or(addr) {
-                    Some(path) => path.display().to_string(),
+                    Some(path) => format!("unix:{}", path.display()),
                     None => "an abstract Unix socket".to_owned(),
                 }
             }

@@ -142,6 +142,24 @@ impl Controls {
         }
     }
 
+    /// Begins what was asked for at the console, and logs that it was: as PgBouncer does,
+    /// before it has looked whether there is such a database.
+    pub fn obey(
+        &self,
+        control: Control,
+        config: &Config,
+        stopping: Option<ShutdownMode>,
+    ) -> Result<impl Future<Output = Result<(), ControlError>> + Send + 'static, ControlError> {
+        // RESUME is logged whatever comes of it.
+        if !matches!(control, Control::Resume(_)) {
+            self.check_state(&control, stopping)?;
+        }
+        if !matches!(control, Control::KillClient(_)) {
+            info!("{control} command issued");
+        }
+        self.begin(control, config, stopping)
+    }
+
     /// Does what can be done at once, or says why not. The future is for the rest;
     /// dropping it ends the waiting, and undoes nothing.
     pub fn begin(
@@ -150,10 +168,8 @@ impl Controls {
         config: &Config,
         stopping: Option<ShutdownMode>,
     ) -> Result<impl Future<Output = Result<(), ControlError>> + Send + 'static, ControlError> {
-        self.check(&control, config, stopping)?;
-        if !matches!(control, Control::KillClient(_)) {
-            info!("{control} command issued");
-        }
+        self.check_state(&control, stopping)?;
+        self.check_database(&control, config)?;
         let name: Option<Arc<str>> = control.database().map(Arc::from);
         let owned = control.database().unwrap_or_default().to_owned();
         let changed = match &control {
@@ -227,10 +243,9 @@ impl Controls {
         }
     }
 
-    fn check(
+    fn check_state(
         &self,
         control: &Control,
-        config: &Config,
         stopping: Option<ShutdownMode>,
     ) -> Result<(), ControlError> {
         let gates = self.gates();
@@ -241,15 +256,21 @@ impl Controls {
         if pauses && (gates.stop_everything() || stopping == Some(ShutdownMode::WaitForServers)) {
             return Err(ControlError::AlreadyPaused);
         }
+        match control {
+            Control::Resume(None) if stopping.is_some() => Err(ControlError::ShuttingDown),
+            Control::Resume(None) if !gates.stop_everything() => Err(ControlError::NotPaused),
+            Control::Suspend if !gates.paused.is_empty() => Err(ControlError::DatabasesPaused),
+            Control::KillClient(None) => Err(ControlError::NoNumber),
+            _ if control.needs_database() && control.database().is_none() => {
+                Err(ControlError::DatabaseRequired)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_database(&self, control: &Control, config: &Config) -> Result<(), ControlError> {
         let Some(name) = control.database() else {
-            return match control {
-                Control::Resume(_) if stopping.is_some() => Err(ControlError::ShuttingDown),
-                Control::Resume(_) if !gates.stop_everything() => Err(ControlError::NotPaused),
-                Control::Suspend if !gates.paused.is_empty() => Err(ControlError::DatabasesPaused),
-                Control::KillClient(None) => Err(ControlError::NoNumber),
-                _ if control.needs_database() => Err(ControlError::DatabaseRequired),
-                _ => Ok(()),
-            };
+            return Ok(());
         };
         let owned = || name.to_owned();
         if CONSOLE.contains(&name) {
@@ -262,7 +283,7 @@ impl Controls {
             return Err(ControlError::NoDatabase(owned()));
         }
         match control {
-            Control::Resume(_) if !gates.paused.contains(name) => {
+            Control::Resume(_) if !self.gates().paused.contains(name) => {
                 Err(ControlError::DatabaseNotPaused(owned()))
             }
             _ => Ok(()),

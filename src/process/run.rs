@@ -455,9 +455,9 @@ impl Process {
     fn control(&self, control: Control, mut reply: oneshot::Sender<Result<(), ControlError>>) {
         let stopping = *self.shown.stopping.borrow();
         let terms = self.shown.terms();
-        let begun = self.controls.begin(control, &terms.config, stopping);
+        let typed = self.controls.obey(control, &terms.config, stopping);
         tokio::spawn(async move {
-            let result = match begun {
+            let result = match typed {
                 Ok(rest) => tokio::select! {
                     result = rest => result,
                     () = reply.closed() => return,

@@ -175,12 +175,17 @@ impl Worker {
         if self.closed.get() || self.turning_away.get() && local {
             return Err(Refusal::fatal("57P01", "pooler is shutting down"));
         }
-        if self.is_disabled(database) {
-            let refusal = Refusal::fatal("08P01", format!("database \"{database}\" is disabled"));
-            return Err(refusal.hint("An administrator said DISABLE; ENABLE ends it."));
-        }
         let terms = self.terms();
         self.census.admit(seat, &terms.config, database, user)
+    }
+
+    /// Refuses new clients of a database that an operator has closed to them.
+    pub fn check_enabled(&self, database: &str) -> Result<(), Refusal> {
+        if !self.is_disabled(database) {
+            return Ok(());
+        }
+        let refusal = Refusal::fatal("08P01", format!("database \"{database}\" is disabled"));
+        Err(refusal.hint("An administrator said DISABLE; ENABLE ends it."))
     }
 
     /// Whether an operator has closed the database to new clients.

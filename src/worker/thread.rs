@@ -44,7 +44,7 @@ pub enum Command {
     Cancel {
         pid: u32,
         key: Vec<u8>,
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<Option<client::Outcome>>,
     },
     Terms(Arc<Terms>),
     /// Answers at once.
@@ -268,7 +268,8 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
                 let worker = worker.clone();
                 reactor::spawn(async move {
                     let from = Some(side);
-                    tell(client::find_and_cancel(&worker, from, (pid, &key)).await);
+                    let found = client::find_and_cancel(&worker, from, (pid, &key)).await;
+                    tell(found.is_some());
                 });
             }
             Command::Linked(side, link) => worker.link(side, link),
@@ -290,9 +291,9 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::Cancel { pid, key, done } => {
                 let worker = worker.clone();
                 reactor::spawn(async move {
-                    client::find_and_cancel(&worker, None, (pid, &key)).await;
+                    let found = client::find_and_cancel(&worker, None, (pid, &key)).await;
                     // Who asked may have gone.
-                    let _ = done.send(());
+                    let _ = done.send(found);
                 });
             }
             Command::Gates(gates, done) => {

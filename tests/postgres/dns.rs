@@ -119,7 +119,7 @@ fn connections_to_an_address_that_is_gone_end_as_they_are_released() {
         (used.count() <= 1).then_some(())
     });
     let log = pooler.log();
-    assert!(log.contains("obsolete connection"), "{log}");
+    assert!(log.contains("close_needed"), "{log}");
     assert!(log.contains("gone=127.0.0.1"), "{log}");
 }
 

@@ -201,6 +201,177 @@ fn a_login_that_the_server_refuses() {
     expect_line(&pooler, CLIENT_WARNING, &format!("pooler error: {text}"));
 }
 
+/// These lines of one client, one behind the other.
+#[track_caller]
+fn expect_lines(pooler: &Pooler, lines: &[(&str, String)]) {
+    let line = |(start, text): &(&str, String)| {
+        let start = start.replace("db/", &format!("{}/", pooler.database));
+        format!(" {start}@127.0.0.1:1 {text}\n")
+    };
+    let all: String = lines.iter().map(line).collect();
+    let all = masked(&all);
+    eventually(&all, true, || {
+        let log = pooler.log();
+        let client = |line: &str| line.split_once("] ").map(|(_, line)| format!(" {line}\n"));
+        let lines: String = log.lines().filter_map(client).collect();
+        masked(&lines).contains(&all)
+    });
+}
+
+#[test]
+fn a_wrong_password() {
+    let setup = setup().set("auth_type", "scram-sha-256");
+    let pooler = setup.start();
+    let wrong = |user: &str| {
+        let login = RawClient::try_login(&pooler.address, user, &pooler.database, Some("wrong"));
+        login.expect_err("it was let in");
+    };
+    wrong("app");
+    let text = "SASL authentication failed";
+    expect_lines(
+        &pooler,
+        &[
+            (
+                "ERROR C-0x1: db/app",
+                "password authentication failed".to_owned(),
+            ),
+            (CLIENT, format!("closing because: {text} (age=0s)")),
+            (CLIENT_WARNING, format!("pooler error: {text}")),
+        ],
+    );
+    wrong("nobody");
+    expect_lines(
+        &pooler,
+        &[
+            ("LOG C-0x1: db/nobody", "no such user: nobody".to_owned()),
+            (
+                "ERROR C-0x1: db/nobody",
+                "password authentication failed".to_owned(),
+            ),
+            (
+                "LOG C-0x1: db/nobody",
+                format!("closing because: {text} (age=0s)"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_database_that_is_not_there() {
+    let pooler = setup().start();
+    let login = RawClient::try_login(&pooler.address, "app", "none", None);
+    login.expect_err("it was let in");
+    expect_lines(
+        &pooler,
+        &[
+            (
+                "LOG C-0x1: none/app",
+                "login attempt: db=none user=app tls=no replication=no".to_owned(),
+            ),
+            (
+                "LOG C-0x1: none/app",
+                "login failed: db=none user=app".to_owned(),
+            ),
+            (
+                "LOG C-0x1: none/app",
+                "closing because: no such database: none (age=0s)".to_owned(),
+            ),
+            (
+                "WARNING C-0x1: none/app",
+                "pooler error: no such database: none".to_owned(),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn cancel_requests() {
+    let pooler = setup().start();
+    let mut client = pooler.login();
+    let closing = |text: &str| format!("closing because: {text} (age=0s)");
+    RawClient::cancel_key(&pooler.address, &[0, 0, 0, 1, 2, 3, 4, 5]);
+    let nobody = "LOG C-0x1: (nodb)/(nouser)";
+    expect_line(&pooler, nobody, &closing("failed cancel request"));
+    client.cancel();
+    expect_line(&pooler, nobody, &closing("cancel request for idle client"));
+    pooler.console().cancel();
+    let text = "cancel request for console client";
+    expect_line(&pooler, nobody, &closing(text));
+    client.send(&Frontend::new().query("select pg_sleep(60)"));
+    assert!(client.is_silent_for(Duration::from_millis(100)));
+    client.cancel();
+    assert_eq!(client.answer().error().sqlstate(), "57014");
+    let sent = closing("successfully sent cancel request");
+    expect_line(&pooler, "LOG C-0x1: db/(nouser)", &sent);
+}
+
+#[test]
+fn mistakes_of_a_client() {
+    let pooler = setup().start();
+    for (message, text) in [
+        (
+            Frontend::new().message(b'?', b""),
+            "unknown pkt from client: 63/0x3f",
+        ),
+        (
+            Frontend::new().bind("", "s'x", &[]).sync(),
+            "prepared statement 's'x' not found",
+        ),
+        (
+            Frontend::new()
+                .parse("s", "select 1")
+                .sync()
+                .parse("s", "select 2")
+                .sync(),
+            "prepared statement 's' was already prepared",
+        ),
+    ] {
+        let mut client = pooler.login();
+        client.send(&message);
+        client.read_to_end();
+        expect_line(&pooler, "ERROR C-0x1: db/app", text);
+    }
+}
+
+/// A refused command has a line of its own besides `pooler error`.
+#[test]
+fn mistakes_at_the_console() {
+    let pooler = setup().start();
+    let mut console = pooler.console();
+    for (command, line) in [
+        ("PAUSE none", "LOG PAUSE 'none' command issued"),
+        ("PAUSE none", "ERROR no such database: none"),
+        ("RESUME", "LOG RESUME command issued"),
+        ("RESUME", "ERROR pooler is not paused/suspended"),
+        (
+            "nonsense",
+            "ERROR invalid command 'nonsense', use SHOW HELP;",
+        ),
+    ] {
+        console.try_query(command).error();
+        let log = pooler.log();
+        assert!(log.contains(&format!("] {line}\n")), "{line} in {log}");
+    }
+    console.send(&Frontend {
+        bytes: b"Q\0\0\0\x03".to_vec(),
+    });
+    console.read_to_end();
+    let text = "bad packet header: '5100000003'";
+    expect_lines(
+        &pooler,
+        &[
+            (
+                "LOG C-0x1: pgbouncer/admin",
+                format!("closing because: {text} (age=0s)"),
+            ),
+            (
+                "WARNING C-0x1: pgbouncer/admin",
+                format!("pooler error: {text}"),
+            ),
+        ],
+    );
+}
+
 /// Clients that log in while there is no server wait, and are told if they do so
 /// for too long.
 #[test]
@@ -309,11 +480,7 @@ fn server_connections_that_are_out_of_date() {
     let idle = "closing because: database configuration changed (age=0s)";
     expect_line(&pooler, SERVER, idle);
     clients[1].query("commit");
-    expect_line(
-        &pooler,
-        SERVER,
-        "closing because: obsolete connection (age=0s)",
-    );
+    expect_line(&pooler, SERVER, "closing because: close_needed (age=0s)");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::admin::view::PoolerState;
 use crate::process;
 use crate::stats::Averages;
 
-type Served = JoinHandle<io::Result<&'static str>>;
+type Served = JoinHandle<io::Result<Over>>;
 type Commands = UnboundedReceiver<process::Command>;
 
 /// A console over a pipe; the test plays the client and the process.
@@ -24,6 +24,7 @@ fn console(admin: bool) -> (DuplexStream, Served, Commands) {
         conn: "C-1".to_owned(),
         addr: "127.0.0.1:5000".to_owned(),
         log_errors: true,
+        of_ini: true,
     };
     let served = tokio::spawn(serve(
         io,
@@ -180,7 +181,10 @@ async fn commands_in_turn_until_terminate() {
 
     client.write_all(&message(b'X', b"")).await.unwrap();
     assert!(reply(&mut client).await.is_empty());
-    assert_eq!(served.await.unwrap().unwrap(), "client close request");
+    assert_eq!(
+        served.await.unwrap().unwrap().reason,
+        "client close request"
+    );
 }
 
 #[tokio::test]
@@ -293,7 +297,10 @@ async fn shutdown_with_and_without_reply() {
             .is_err()
     );
     drop(client);
-    assert_eq!(served.await.unwrap().unwrap(), "client unexpected eof");
+    assert_eq!(
+        served.await.unwrap().unwrap().reason,
+        "client unexpected eof"
+    );
 }
 
 #[tokio::test]
@@ -342,7 +349,8 @@ async fn other_messages_end_the_connection() {
         client.write_all(&message(kind, b"\0")).await.unwrap();
         assert_eq!(reply(&mut client).await, error(&text));
         assert_eq!(reply(&mut client).await, [fatal("bad packet")]);
-        assert_eq!(served.await.unwrap().unwrap(), "bad packet");
+        let over = served.await.unwrap().unwrap();
+        assert_eq!((&*over.reason, over.told), ("bad packet", true));
     }
 }
 
@@ -364,7 +372,7 @@ async fn bad_frames_end_the_connection() {
         let (mut client, served, _commands) = console(true);
         client.write_all(frame).await.unwrap();
         assert_eq!(reply(&mut client).await, [fatal(text)]);
-        assert!(text.starts_with(served.await.unwrap().unwrap()));
+        assert_eq!(served.await.unwrap().unwrap().reason, text);
     }
 }
 
@@ -386,7 +394,10 @@ async fn frames_may_be_split_and_joined_anywhere() {
     assert_eq!(reply(&mut client).await.len(), 4);
     client.write_all(b"Q\0\0").await.unwrap();
     drop(client);
-    assert_eq!(served.await.unwrap().unwrap(), "client unexpected eof");
+    assert_eq!(
+        served.await.unwrap().unwrap().reason,
+        "client unexpected eof"
+    );
 }
 
 #[tokio::test]
@@ -416,6 +427,7 @@ async fn tokio_postgres_understands_it() {
             conn: "C-1".to_owned(),
             addr: "unix".to_owned(),
             log_errors: false,
+            of_ini: false,
         };
         serve(io, who, (handle, view), (|_| (), std::future::pending()))
             .await
@@ -458,7 +470,7 @@ async fn tokio_postgres_understands_it() {
     assert_eq!(states, expected);
     drop(client);
     let _ = connection.await.unwrap();
-    assert_eq!(server.await.unwrap(), "client close request");
+    assert_eq!(server.await.unwrap().reason, "client close request");
 }
 
 proptest::proptest! {

@@ -46,7 +46,7 @@ impl Session {
         }
         let Some(view) = names::parse(body) else {
             // The server will refuse it.
-            let punishment = self.punishment(Misuse::BrokenParse);
+            let punishment = self.punishment(Misuse::BrokenParse, b"");
             return punishment.unwrap_or_else(|| plain(backend));
         };
         if !view.name.is_empty() && backend.names_in_doubt() {
@@ -81,7 +81,7 @@ impl Session {
             false => self.named(view.name).map(|_| statement.clone()),
         };
         if let Some(there) = taken {
-            if let Some(step) = self.punishment(Misuse::Taken) {
+            if let Some(step) = self.punishment(Misuse::Taken, view.name) {
                 return step;
             }
             // The name is taken: the server finds its own name taken, and
@@ -146,7 +146,7 @@ impl Session {
             if message.body().is_none() {
                 return Step::Hold;
             }
-            let punishment = self.punishment(Misuse::BrokenBind);
+            let punishment = self.punishment(Misuse::BrokenBind, b"");
             return punishment.unwrap_or_else(|| plain(backend));
         };
         if view.statement.is_empty() {
@@ -202,7 +202,7 @@ impl Session {
                 (0, None)
             }
             None => {
-                if let Some(step) = self.punishment(Misuse::Missing) {
+                if let Some(step) = self.punishment(Misuse::Missing, view.statement) {
                     return step;
                 }
                 build::bind_front(out.own(), view.portal, MISSING, rest_len);
@@ -245,7 +245,7 @@ impl Session {
                             (0, None)
                         }
                         None => {
-                            if let Some(step) = self.punishment(Misuse::Missing) {
+                            if let Some(step) = self.punishment(Misuse::Missing, name) {
                                 return step;
                             }
                             build::statement_message(out.own(), b'D', MISSING);
@@ -258,7 +258,7 @@ impl Session {
                 }
                 Some(Target::Portal(_)) => {}
                 None => {
-                    if let Some(step) = self.punishment(Misuse::BrokenDescribe) {
+                    if let Some(step) = self.punishment(Misuse::BrokenDescribe, b"") {
                         return step;
                     }
                 }
@@ -307,7 +307,7 @@ impl Session {
                 }
                 Some(Target::Portal(_)) => {}
                 None => {
-                    if let Some(step) = self.punishment(Misuse::BrokenClose) {
+                    if let Some(step) = self.punishment(Misuse::BrokenClose, b"") {
                         return step;
                     }
                 }

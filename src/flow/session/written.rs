@@ -57,6 +57,8 @@ impl Session {
                 own,
                 start,
                 channels,
+                // Whoever has misused a name is leaving.
+                misused: _,
             } = &**names;
             // Who listens does so on a connection of this process.
             if !portals.is_empty() || channels.is_some() {
@@ -105,6 +107,7 @@ impl Session {
                     .collect(),
                 portals: Vec::new(),
                 channels: None,
+                misused: Box::default(),
                 own: written.own,
                 start: written
                     .start

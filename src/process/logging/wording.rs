@@ -7,6 +7,22 @@ pub const WORDING: &[(&str, &str)] = &[
         "login attempt",
         "login attempt: db={db} user={user} tls={tls} replication={replication}",
     ),
+    ("login failed", "login failed: db={db} user={user}"),
+    ("no such user", "no such user: {user}"),
+    (
+        "password authentication failed",
+        "password authentication failed",
+    ),
+    ("unknown pkt from client", "unknown pkt from client: {kind}"),
+    (
+        "prepared statement not found",
+        "prepared statement '{name}' not found",
+    ),
+    (
+        "prepared statement was already prepared",
+        "prepared statement '{name}' was already prepared",
+    ),
+    ("console error", "{reason}"),
     ("closing because", "closing because: {reason} (age={age}s)"),
     ("pooler error", "pooler error: {reason}"),
     (

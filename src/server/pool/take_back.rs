@@ -124,7 +124,7 @@ impl Pool {
             Some("pause mode")
         } else if server.info.close_needed.get() {
             let reason = server.info.close_reason.get();
-            Some(reason.unwrap_or("obsolete connection"))
+            Some(reason.unwrap_or("close_needed"))
         } else if server.info.was_used()
             && (config.server_lifetime.is_some_and(|max| max.is_zero())
                 || self.book.borrow_mut().end_life(server.info.born, now))
