@@ -7,6 +7,7 @@
 
 mod differences;
 mod files;
+mod log;
 mod newer;
 mod record;
 mod script;
@@ -14,6 +15,7 @@ mod script;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use differences::{DIFFERENCES, Difference, Kind};
 use record::Step;
@@ -28,6 +30,12 @@ const NEWER: &str = "target/pgbouncer/trixie/pgbouncer";
 
 /// Of those that the differences are known for, 1.x.
 const KNOWN: RangeInclusive<u32> = 18..=26;
+
+/// The step behind the last one.
+const LOG: &str = "the log";
+
+/// By then it has what the end of the last clients was.
+const WRITTEN: Duration = Duration::from_millis(300);
 
 /// Which differences were met.
 type Met = BTreeSet<usize>;
@@ -129,6 +137,11 @@ fn own() -> Target {
 fn play(script: &Script, target: Target) -> Vec<Step> {
     let pooler = (script.setup)().by(target).start();
     let mut steps = (script.play)(&pooler);
+    std::thread::sleep(WRITTEN);
+    steps.push(Step {
+        what: LOG.to_owned(),
+        lines: log::kinds(&pooler.log()),
+    });
     for step in &mut steps {
         step.mask(&pooler);
     }

@@ -1,6 +1,7 @@
 //! What is known to differ, each with a row in docs/drop-in.md.
 
 use super::record::Step;
+use super::{LOG, log};
 
 pub struct Difference {
     /// First column of the table in docs/drop-in.md.
@@ -66,6 +67,7 @@ const fn answer(
 
 pub const DIFFERENCES: &[Difference] = &[
     level("version", version),
+    level("the log", the_log),
     level("error fields", error_fields),
     level("order of rows", order_of_rows),
     level("order of parameters", order_of_parameters),
@@ -276,6 +278,13 @@ fn version(theirs: &mut Step, ours: &mut Step) {
             _ => line,
         }
     });
+}
+
+fn the_log(theirs: &mut Step, ours: &mut Step) {
+    if theirs.what == LOG {
+        log::level(&mut theirs.lines);
+        log::level(&mut ours.lines);
+    }
 }
 
 /// Of our own errors; DETAIL and HINT are left out of the record already. And of the
