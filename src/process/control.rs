@@ -150,14 +150,14 @@ impl Controls {
         config: &Config,
         stopping: Option<ShutdownMode>,
     ) -> Result<impl Future<Output = Result<(), ControlError>> + Send + 'static, ControlError> {
+        let checked = self.check_state(&control, stopping);
         // RESUME is logged whatever comes of it.
-        if !matches!(control, Control::Resume(_)) {
-            self.check_state(&control, stopping)?;
-        }
-        if !matches!(control, Control::KillClient(_)) {
+        let logged = checked.is_ok() || matches!(control, Control::Resume(_));
+        if logged && !matches!(control, Control::KillClient(_)) {
             info!("{control} command issued");
         }
-        self.begin(control, config, stopping)
+        checked?;
+        self.carry_out(control, config)
     }
 
     /// Does what can be done at once, or says why not. The future is for the rest;
@@ -169,6 +169,14 @@ impl Controls {
         stopping: Option<ShutdownMode>,
     ) -> Result<impl Future<Output = Result<(), ControlError>> + Send + 'static, ControlError> {
         self.check_state(&control, stopping)?;
+        self.carry_out(control, config)
+    }
+
+    fn carry_out(
+        &self,
+        control: Control,
+        config: &Config,
+    ) -> Result<impl Future<Output = Result<(), ControlError>> + Send + 'static, ControlError> {
         self.check_database(&control, config)?;
         let name: Option<Arc<str>> = control.database().map(Arc::from);
         let owned = control.database().unwrap_or_default().to_owned();
