@@ -72,16 +72,13 @@ pub struct Refusal {
     pub hint: Option<&'static str>,
     /// For the log only.
     pub reason: String,
+    /// The client has done all that SCRAM asks for, with another password.
+    pub wrong_proof: bool,
 }
 
 impl Refusal {
     pub fn is_of_unknown_user(&self) -> bool {
         self.reason == NO_SUCH_USER
-    }
-
-    /// The client has done all that SCRAM asks for, with another password.
-    pub fn is_wrong_proof(&self) -> bool {
-        self.message == SASL_FAILED && WITHOUT_PROOF.contains(&&*self.reason)
     }
 }
 
@@ -194,13 +191,7 @@ where
     }
 }
 
-const SASL_FAILED: &str = "SASL authentication failed";
 const NO_SUCH_USER: &str = "no such user";
-const NO_PASSWORD: &str = "user has no password";
-const WRONG_KIND: &str =
-    "wrong password, or auth_type is scram-sha-256 and the user's secret is md5";
-const WRONG_PASSWORD: &str = "wrong password";
-const WITHOUT_PROOF: [&str; 4] = [NO_SUCH_USER, NO_PASSWORD, WRONG_KIND, WRONG_PASSWORD];
 
 struct Login<'a, S> {
     io: &'a mut S,
@@ -396,14 +387,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
         let (sqlstate, message) = match error {
             ScramError::Downgrade => ("28000", "SCRAM channel binding negotiation error"),
             ScramError::OtherCertificate => ("28000", "SCRAM channel binding check failed"),
-            _ => ("28P01", SASL_FAILED),
+            _ => ("28P01", "SASL authentication failed"),
         };
+        let wrong_proof = matches!(error, ScramError::Proof);
         let reason = match error {
             ScramError::Proof => self.reason().to_owned(),
             error => error.to_string(),
         };
         LoginError::Refused(Refusal {
             hint,
+            wrong_proof,
             ..refusal(sqlstate, message, reason)
         })
     }
@@ -411,9 +404,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Login<'_, S> {
     fn reason(&self) -> &'static str {
         match self.secret {
             None => NO_SUCH_USER,
-            Some(secret) if secret.is_empty() => NO_PASSWORD,
-            Some(Secret::Md5(_)) => WRONG_KIND,
-            Some(_) => WRONG_PASSWORD,
+            Some(secret) if secret.is_empty() => "user has no password",
+            Some(Secret::Md5(_)) => {
+                "wrong password, or auth_type is scram-sha-256 and the user's secret is md5"
+            }
+            Some(_) => "wrong password",
         }
     }
 }
@@ -445,6 +440,7 @@ fn refusal(sqlstate: &'static str, message: &'static str, reason: String) -> Ref
         message,
         hint: None,
         reason,
+        wrong_proof: false,
     }
 }
 

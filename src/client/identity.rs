@@ -141,5 +141,6 @@ fn refuse(
         message,
         hint,
         reason,
+        wrong_proof: false,
     })
 }

@@ -280,7 +280,7 @@ fn log_refused(refused: &auth::Refusal, who: Who, config: &Config) {
     if unknown && config.general.log_connections {
         info!(%conn, db, user, %addr, "no such user");
     }
-    if ini && refused.is_wrong_proof() {
+    if ini && refused.wrong_proof {
         error!(%conn, db, user, %addr, reason, "password authentication failed");
     } else if !unknown {
         info!(%conn, db, user, %addr, reason, "authentication failed");
