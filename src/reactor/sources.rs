@@ -143,7 +143,7 @@ impl Sources {
     /// The kernel has reported something: `wake` gets those who wait for it.
     #[inline]
     pub fn report(&mut self, token: usize, edge: Edge, mut wake: impl FnMut(Waiter)) {
-        let source = self.places.get_mut(token & u32::MAX as usize);
+        let source = self.places.get_mut(Place::of(token).0 as usize);
         let Some(source) = source.filter(|source| source.life as usize == token >> 32) else {
             return;
         };

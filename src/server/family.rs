@@ -111,7 +111,7 @@ impl Course {
     }
 
     /// The length of a request, if it is no more than that.
-    pub fn is_request(self) -> Option<u32> {
+    pub fn request_length(self) -> Option<u32> {
         (self.extent == Extent::Request).then_some(self.length)
     }
 

@@ -77,7 +77,7 @@ impl Client {
         let again = std::mem::take(&mut self.again);
         // What is sent is looked at.
         lease.may_write &= !course.only_reads();
-        if let Some(length) = course.is_request() {
+        if let Some(length) = course.request_length() {
             lease.one_by_one = true;
             // What a replica has refused was no read after all.
             lease.may_write = again == Again::OnPrimary;
