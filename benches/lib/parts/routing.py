@@ -60,11 +60,11 @@ def compare(bench, candidate):
 
 
 def measure(stand, target, seconds):
-    before, lost = reads(stand, target), reads(stand, target, "lost_reads")
+    reads_before, lost_before = reads(stand, target)
     seen = pgbench.measure(stand, target, "simple", CLIENTS, seconds)
-    asked, served = seen["transactions"], reads(stand, target) - before
+    reads_now, lost_now = reads(stand, target)
     # What a server did not answer is asked, and counted, again elsewhere.
-    repeated = reads(stand, target, "lost_reads") - lost
+    asked, served, repeated = seen["transactions"], reads_now - reads_before, lost_now - lost_before
     # pgbench asks a few questions of its own, which are reads too.
     if target.replicas is not None and not asked <= served - repeated <= asked + pgbench.QUESTIONS_OF_ITS_OWN:
         raise BenchError(f"{target.name}: {served} reads counted of {asked}, {repeated} of them repeated")
@@ -73,18 +73,19 @@ def measure(stand, target, seconds):
 
 def until_routed(stand, target):
     deadline = time.monotonic() + 20
-    while reads(stand, target) == 0:
+    while reads(stand, target)[0] == 0:
         if time.monotonic() > deadline:
             raise BenchError(f"{target.name} routes nothing")
         stand.psql(target.port, READ)
         time.sleep(0.05)
 
 
-def reads(stand, target, column="reads"):
-    """How many the servers have had that should have them: the replicas, or the primary without any."""
+def reads(stand, target):
+    """How many the servers have had that should have them, the replicas or the primary without any; and lost."""
     role = "replica" if target.replicas else "primary"
     text = stand.run(
         f"{stand.bin}/psql", "-XqA", "-P", "footer=off", "-p", target.port, "-d", "pgbouncer", "-c", "SHOW HOSTS",
     )
     head, *hosts = [line.split("|") for line in text.splitlines()]
-    return sum(int(host[head.index(column)]) for host in hosts if host[head.index("role")] == role)
+    of_role = [dict(zip(head, host)) for host in hosts if host[head.index("role")] == role]
+    return [sum(int(host[column]) for host in of_role) for column in ("reads", "lost_reads")]
