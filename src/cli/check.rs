@@ -272,7 +272,7 @@ rule      app: table=audit role=primary
 rule      app: user=bob text=select count(*) * role=any
 database  reports: db1:5432 dbname=app session pool_size=20 min_pool_size=2 user=reader
 user      bob: password=*** pool_size=10
-files     up to 190 file descriptors (100 clients, 52 server connections, 38 of its own)
+files     up to 191 file descriptors (100 clients, 52 server connections, 39 of its own)
 server    db1:5432: up to 52 connections (app 32, reports 20)
 server    db2:7: up to 32 connections (app 32)
 "

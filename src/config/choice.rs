@@ -266,6 +266,17 @@ choice! {
 }
 
 choice! {
+    /// Whether io_uring(7) is used.
+    IoUring {
+        /// If the kernel allows it.
+        Auto = "auto",
+        /// Or else pgweir does not start.
+        On = "on",
+        Off = "off",
+    }
+}
+
+choice! {
     /// Which of several replicas gets a read.
     BalanceReads {
         /// The one where the fewest are under way or wait, by weight.

@@ -8,8 +8,8 @@ use super::load::Config;
 /// Standard streams, log, pid file, stats port with its scrapes, cancel
 /// requests under way.
 const OWN: u64 = 32;
-/// A worker's event loop, with what wakes it.
-const PER_WORKER: u64 = 4;
+/// A worker's event loop, what wakes it, and its ring.
+const PER_WORKER: u64 = 5;
 
 /// File descriptors that a configuration needs when it is used to the full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +132,8 @@ password = 'x'
         let needs = config(TOML).descriptors(&logins, 2);
         // Two users on app, one on reports; hosts share a pool's connections.
         assert_eq!((needs.clients, needs.servers), (500, 23));
-        assert_eq!(needs.own, 32 + 2 * 4 + 3);
-        assert_eq!(needs.total(), 566);
+        assert_eq!(needs.own, 32 + 2 * 5 + 3);
+        assert_eq!(needs.total(), 568);
     }
 
     #[test]
@@ -144,9 +144,9 @@ password = 'x'
         let error = needs.fit(needs.total() - 1).unwrap_err().to_string();
         assert_eq!(
             error,
-            "max_client_conn=500 does not fit: 556 file descriptors (500 clients, 13 server \
-             connections, 43 of its own), but the process may open 555 at most: raise the limit \
-             (LimitNOFILE=556 in the systemd unit, `ulimit -n 556` in a shell), or lower \
+            "max_client_conn=500 does not fit: 558 file descriptors (500 clients, 13 server \
+             connections, 45 of its own), but the process may open 557 at most: raise the limit \
+             (LimitNOFILE=558 in the systemd unit, `ulimit -n 558` in a shell), or lower \
              max_client_conn or the sizes of the pools"
         );
     }

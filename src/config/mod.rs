@@ -40,8 +40,8 @@ mod value;
 pub use capacity::{Capacity, Demand, TooMuch};
 pub use check::CONSOLE;
 pub use choice::{
-    AuthType, BalanceReads, Choice, HostRole, LoadBalance, LogFormat, LogLevel, ReadConsistency,
-    Reads, SessionFeatures, SslMode, SyslogFacility, WithoutReplica,
+    AuthType, BalanceReads, Choice, HostRole, IoUring, LoadBalance, LogFormat, LogLevel,
+    ReadConsistency, Reads, SessionFeatures, SslMode, SyslogFacility, WithoutReplica,
 };
 pub use descriptors::{Descriptors, TooFew};
 pub use diff::{Change, Changes, ObjectChanges};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choice::{
-    AuthType, BalanceReads, LogFormat, LogLevel, ReadConsistency, SessionFeatures, SslMode,
-    SyslogFacility, WithoutReplica,
+    AuthType, BalanceReads, IoUring, LogFormat, LogLevel, ReadConsistency, SessionFeatures,
+    SslMode, SyslogFacility, WithoutReplica,
 };
 use super::key::table;
 use super::ldap::LdapOptions;
@@ -68,6 +68,8 @@ table! {
                 "Unix user to become when the TCP sockets are open; for a process that root starts. Files that are read at RELOAD must be readable for it.";
             workers: u32 = 0, restart, built,
                 "Threads that serve clients, 64 at most; 0 is one per core.";
+            io_uring: IoUring = IoUring::Auto, restart, built,
+                "Whether what a worker has to send when those who were ready have run is one system call (Linux 5.6 and later, `io_uring(7)`), which takes less CPU the more clients there are: `auto` if the kernel allows it, `on` or pgweir does not start, `off` never: each message is a system call. The line `process up` of the log says which; from an ini only that it is not allowed is said.";
             shutdown_timeout: Timeout = Timeout::seconds(60), reload, built,
                 "How long draining may take after SIGTERM or SHUTDOWN WAIT_FOR_CLIENTS; 0 waits for the last client.";
             conffile: Option<PathBuf> = None, reload, built,

@@ -4,6 +4,7 @@ mod control;
 mod handle;
 mod handover;
 pub mod identity;
+mod io_uring;
 mod link;
 mod load;
 pub mod logging;

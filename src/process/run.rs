@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use super::control::{Control, ControlError, Controls};
 use super::handover::{self, Copies, Inheritance, Legacy, Numbers};
+use super::io_uring;
 use super::link::{Link, Side};
 use super::load::{self, Loaded, Source};
 use super::logging::{self, LogHandle};
@@ -183,6 +184,7 @@ impl Process {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let workers = general.worker_count(cores);
         open_files::check_limit(&config, &users, workers).map_err(anyhow::Error::msg)?;
+        let io_uring = io_uring::decide(general.io_uring)?;
         let hba = load::hba(&config).map_err(anyhow::Error::msg)?;
         let tls = load::tls(&config, None).map_err(anyhow::Error::msg)?;
         let mut inheritance = match origin.reboot {
@@ -264,6 +266,7 @@ impl Process {
         let census = Census::new(workers);
         let mut first = worker::Start {
             listeners,
+            io_uring,
             crew: crew.clone(),
             ledger: ledger.clone(),
             greetings: Arc::default(),
@@ -311,7 +314,7 @@ impl Process {
         warm(&terms);
         tokio::spawn(service_manager::keep_watchdog(crew.clone()));
         let version = concat!("pgweir ", env!("CARGO_PKG_VERSION"));
-        info!(version, workers, "process up");
+        info!(version, workers, io_uring, "process up");
         service_manager::ready();
         let legacy = inheritance.map(|from| from.serve(pid_path.as_deref()));
         let legacy = legacy.transpose();

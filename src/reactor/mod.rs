@@ -14,6 +14,11 @@ mod core;
 mod inbox;
 mod outbox;
 mod pages;
+#[cfg(target_os = "linux")]
+mod ring;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_ring.rs"]
+mod ring;
 mod socket;
 mod sources;
 mod tasks;
@@ -25,8 +30,9 @@ mod sync {
     pub use std::sync::{Mutex, MutexGuard, PoisonError};
 }
 
-#[cfg(test)]
-pub use self::core::run;
 pub use self::core::{Runtime, Wake, now, spawn};
+#[cfg(test)]
+pub use self::core::{run, run_both_ways};
+pub use ring::has_ring;
 pub use socket::{Listening, Socket, has_budget};
 pub use time::{Elapsed, Sleep, Timeout, sleep, sleep_until, timeout, timeout_at};

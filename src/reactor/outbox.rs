@@ -2,8 +2,8 @@
 //!
 //! A message's way through the kernel is long: TCP, the loopback interface or a driver,
 //! and waking who waits for it. One send after the other finds it in the processor's
-//! caches, where tasks and receives between them would have pushed it out: of the CPU per
-//! transaction that saves 2 to 6 % (docs/performance.md).
+//! caches, where tasks and receives between them would have pushed it out. With a ring
+//! (`ring.rs`) all are one system call. docs/performance.md has what either saves.
 //!
 //! For who writes it is as if the kernel had taken it. What it does not take stays
 //! here, at most one turn's writes for a socket: the socket is not writable until that
@@ -16,21 +16,27 @@ use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 use nix::sys::socket::{self, MsgFlags};
+use tracing::warn;
 
+use super::ring::{MOST, Outcome, Ring};
 use super::sources::Place;
 
 /// Longer ones are sent at once: to copy them costs more than it saves.
 pub(super) const LONGEST: usize = 2048;
-/// So many wait at most, so that the first does not wait for long.
-const MOST: usize = 32;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Outbox {
     /// The letters' contents, one after the other.
     bytes: Vec<u8>,
+    /// No two to the same socket: a ring may send the second and not the first. So many
+    /// at most that the first does not wait for long.
     letters: Vec<Letter>,
     /// What sockets have not taken. Those are blocked.
     rests: HashMap<Place, Rest>,
+    /// Without one, each letter is a system call.
+    ring: Option<Ring>,
+    /// What the ring has done, while letters are being sent.
+    outcomes: Vec<Outcome>,
 }
 
 /// Its socket is open: who closes one sends what is here before.
@@ -49,15 +55,41 @@ struct Rest {
 }
 
 impl Outbox {
+    pub fn send_by(&mut self, ring: Ring) {
+        self.ring = Some(ring);
+    }
+
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty()
     }
 
+    /// What comes there must be sent before there is room for one more.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.letters.len() >= MOST
     }
 
+    /// Adds to what waits for the socket already, if that is the last letter or a rest.
+    #[inline]
+    pub fn append(&mut self, to: Place, bytes: &[u8]) -> bool {
+        if let Some(last) = self.letters.last_mut()
+            && last.to == to
+        {
+            self.bytes.extend_from_slice(bytes);
+            last.end = self.bytes.len();
+            return true;
+        }
+        if !self.rests.is_empty()
+            && let Some(rest) = self.rests.get_mut(&to)
+        {
+            rest.bytes.extend_from_slice(bytes);
+            return true;
+        }
+        false
+    }
+
+    /// There must be no letter for it yet.
     #[inline]
     pub fn post(&mut self, to: Place, file: RawFd, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -65,26 +97,39 @@ impl Outbox {
         self.letters.push(Letter { to, file, end });
     }
 
-    /// Sends all. `blocked` gets the sockets that have not taken everything.
-    pub fn send(&mut self, mut blocked: impl FnMut(Place)) {
-        let mut begin = 0;
-        for Letter { to, file, end } in self.letters.drain(..) {
-            let bytes = self.bytes.get(begin..end).unwrap_or_default();
-            begin = end;
-            if !self.rests.is_empty()
-                && let Some(rest) = self.rests.get_mut(&to)
-            {
-                rest.bytes.extend_from_slice(bytes);
-                continue;
-            }
-            let left = send(file, bytes);
+    /// Sends all. `sent` gets each socket, and whether it is blocked because it has not
+    /// taken everything.
+    pub fn send(&mut self, mut sent: impl FnMut(Place, bool)) {
+        self.outcomes.resize(self.letters.len(), None);
+        // The kernel takes longer to see to one request of a ring than to a send.
+        if self.letters.len() > 1
+            && let Some(ring) = &mut self.ring
+            && let Err(error) = ring.send(each(&self.letters, &self.bytes), &mut self.outcomes)
+        {
+            warn!(
+                reason = %error,
+                "the kernel does not serve io_uring any more, each message is a system call again"
+            );
+            self.ring = None;
+        }
+        let contents = each(&self.letters, &self.bytes).map(|(_, bytes)| bytes);
+        for ((letter, bytes), outcome) in self.letters.iter().zip(contents).zip(&self.outcomes) {
+            let left = match outcome.unwrap_or(Ok(0)) {
+                Ok(n) if n == bytes.len() => &[],
+                Ok(n) => send(letter.file, bytes.get(n..).unwrap_or_default()),
+                Err(Errno::EAGAIN) => bytes,
+                Err(Errno::EINTR) => send(letter.file, bytes),
+                Err(_) => give_up(letter.file),
+            };
+            sent(letter.to, !left.is_empty());
             if !left.is_empty() {
-                let bytes = left.to_vec();
-                self.rests.insert(to, Rest { file, bytes });
-                blocked(to);
+                let (file, bytes) = (letter.file, left.to_vec());
+                self.rests.insert(letter.to, Rest { file, bytes });
             }
         }
+        self.letters.clear();
         self.bytes.clear();
+        self.outcomes.clear();
     }
 
     /// Whether a socket has not taken everything yet.
@@ -118,6 +163,15 @@ impl Outbox {
     }
 }
 
+fn each<'a>(letters: &'a [Letter], bytes: &'a [u8]) -> impl Iterator<Item = (RawFd, &'a [u8])> {
+    let mut begin = 0;
+    letters.iter().map(move |letter| {
+        let content = bytes.get(begin..letter.end).unwrap_or_default();
+        begin = letter.end;
+        (letter.file, content)
+    })
+}
+
 /// Sends what the socket takes, and returns the rest. To a socket that is broken there
 /// is nothing to be sent; its reader is told.
 #[inline]
@@ -128,14 +182,17 @@ fn send(file: RawFd, mut bytes: &[u8]) -> &[u8] {
             Ok(n) if n > 0 => bytes = bytes.get(n..).unwrap_or_default(),
             Err(Errno::EAGAIN) => break,
             Err(Errno::EINTR) => {}
-            Ok(_) | Err(_) => {
-                // Not all errors (ENOBUFS) would come with an event.
-                let _ = socket::shutdown(file, socket::Shutdown::Both);
-                return &[];
-            }
+            Ok(_) | Err(_) => return give_up(file),
         }
     }
     bytes
+}
+
+/// Nothing is left for it.
+fn give_up<'a>(file: RawFd) -> &'a [u8] {
+    // Not all errors (ENOBUFS) would come with an event.
+    let _ = socket::shutdown(file, socket::Shutdown::Both);
+    &[]
 }
 
 /// What a socket cannot be taken elsewhere with.
@@ -155,7 +212,8 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::reactor::{Socket, run, sleep, spawn};
+    use crate::reactor::core::Reactor;
+    use crate::reactor::{Socket, run, run_both_ways, sleep, spawn};
 
     fn pair() -> (Socket, UnixStream) {
         let (near, far) = UnixStream::pair().unwrap();
@@ -186,7 +244,7 @@ mod tests {
 
     #[test]
     fn short_ones_wait_for_the_end_of_the_turn_and_long_ones_come_behind_them() {
-        run(async {
+        run_both_ways(|| async {
             let ((first, mut to_first), (second, mut to_second)) = (pair(), pair());
             write(&first, b"one ").await;
             write(&second, b"two").await;
@@ -205,18 +263,57 @@ mod tests {
 
     #[test]
     fn not_too_many_wait() {
-        run(async {
-            let (socket, mut far) = pair();
-            for _ in 0..=MOST {
-                write(&socket, b"x").await;
+        run_both_ways(|| async {
+            let mut pairs: Vec<_> = (0..=MOST).map(|_| pair()).collect();
+            for (socket, _) in &pairs {
+                write(socket, b"x").await;
             }
-            assert_eq!(received(&mut far), [b'x'; MOST]);
+            let received = pairs.iter_mut().filter_map(|(_, far)| received(far).pop());
+            assert_eq!(received.count(), MOST);
+        });
+    }
+
+    /// The ring may send the second and not the first.
+    #[test]
+    fn a_socket_has_one_letter_at_most() {
+        run_both_ways(|| async {
+            let ((first, mut to_first), (second, mut to_second)) = (pair(), pair());
+            for text in [b"one ", b"two "] {
+                write(&first, text).await;
+                write(&first, b"and ").await;
+                write(&second, text).await;
+            }
+            assert_eq!(received(&mut to_first), b"one and ");
+            assert_eq!(received(&mut to_second), b"one ");
+            turn().await;
+            assert_eq!(received(&mut to_first), b"two and ");
+            assert_eq!(received(&mut to_second), b"two ");
+        });
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_ring_that_fails_takes_nothing_along() {
+        run(async {
+            let ((first, mut to_first), (second, mut to_second)) = (pair(), pair());
+            Reactor::current()
+                .outbox
+                .borrow_mut()
+                .send_by(Ring::broken());
+            for text in [b"one", b"two"] {
+                write(&first, text).await;
+                write(&second, text).await;
+                turn().await;
+                assert_eq!(received(&mut to_first), text);
+                assert_eq!(received(&mut to_second), text);
+            }
+            assert!(Reactor::current().outbox.borrow().ring.is_none());
         });
     }
 
     #[test]
     fn a_socket_that_is_closed_or_goes_elsewhere_has_sent_it() {
-        run(async {
+        run_both_ways(|| async {
             let (socket, mut far) = pair();
             write(&socket, b"last words").await;
             drop(socket);
@@ -260,7 +357,7 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_at_once_comes_in_order_and_blocks_the_socket() {
-        run(async {
+        run_both_ways(|| async {
             let (socket, mut far) = pair();
             let mut expected = fill(&socket).await;
             assert!(!socket.is_sent());
@@ -286,7 +383,7 @@ mod tests {
 
     #[test]
     fn the_end_is_not_told_before_all_is_sent() {
-        run(async {
+        run_both_ways(|| async {
             let (mut socket, mut far) = pair();
             let sent = fill(&socket).await.len();
             spawn(async move { socket.shutdown().await.unwrap() });
@@ -302,7 +399,7 @@ mod tests {
 
     #[test]
     fn who_cannot_be_written_to_is_at_its_end() {
-        run(async {
+        run_both_ways(|| async {
             let (socket, far) = pair();
             drop(far);
             write(&socket, b"nobody reads this").await;
@@ -314,7 +411,7 @@ mod tests {
     /// Those that have not gone out go to nobody, as those that the kernel has.
     #[test]
     fn a_new_socket_in_the_place_of_a_blocked_one_gets_nothing_of_it() {
-        run(async {
+        run_both_ways(|| async {
             let (socket, far) = pair();
             fill(&socket).await;
             drop(socket);

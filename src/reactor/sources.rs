@@ -29,16 +29,33 @@ struct Source {
     life: u32,
     readable: State,
     writable: State,
+    /// The outbox has a letter for it.
+    posted: bool,
     reader: Waiter,
     writer: Waiter,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct State {
-    ready: bool,
-    /// It will be ready for ever: it has been closed at the other end, or is broken.
-    /// The edge has told so once and does not again.
-    closed: bool,
+/// What is known of a direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// It was tried in vain, and no edge has come since.
+    #[default]
+    Blocked,
+    Ready,
+    /// Ready for ever: it has been closed at the other end, or is broken. The edge has
+    /// told so once and does not again.
+    Closed,
+}
+
+impl State {
+    #[inline]
+    fn report(&mut self, closed: bool) {
+        if closed {
+            *self = State::Closed;
+        } else if *self == State::Blocked {
+            *self = State::Ready;
+        }
+    }
 }
 
 /// What an event says.
@@ -79,7 +96,9 @@ impl Sources {
             life,
             ..Source::default()
         };
-        source.writable.ready = writable;
+        if writable {
+            source.writable = State::Ready;
+        }
         let place = self.places.insert(source);
         // Each has a descriptor: there are never more than 32 bits can count.
         (Place(place as u32), place | (life as usize) << 32)
@@ -106,24 +125,40 @@ impl Sources {
     #[inline]
     pub fn is_ready(&self, place: Place, way: Way) -> bool {
         let source = self.places.get(place.0 as usize);
-        source.is_some_and(|source| match way {
-            Way::Read => source.readable.ready,
-            Way::Write => source.writable.ready,
-        })
+        let state = source.map(|source| match way {
+            Way::Read => source.readable,
+            Way::Write => source.writable,
+        });
+        state.is_some_and(|state| state != State::Blocked)
     }
 
     /// It was tried, and nothing is left: what comes is an edge.
     #[inline]
     pub fn exhausted(&mut self, place: Place, way: Way) {
-        if let Some(state) = self.state(place, way) {
-            state.ready = state.closed;
+        if let Some(state) = self.state(place, way)
+            && *state == State::Ready
+        {
+            *state = State::Blocked;
         }
     }
 
     /// It was tried, and would have to wait.
     pub fn blocked(&mut self, place: Place, way: Way) {
         if let Some(state) = self.state(place, way) {
-            state.ready = false;
+            *state = State::Blocked;
+        }
+    }
+
+    #[inline]
+    pub fn is_posted(&self, place: Place) -> bool {
+        let source = self.places.get(place.0 as usize);
+        source.is_some_and(|source| source.posted)
+    }
+
+    #[inline]
+    pub fn set_posted(&mut self, place: Place, posted: bool) {
+        if let Some(source) = self.places.get_mut(place.0 as usize) {
+            source.posted = posted;
         }
     }
 
@@ -148,13 +183,11 @@ impl Sources {
             return;
         };
         if edge.readable || edge.read_closed {
-            source.readable.ready = true;
-            source.readable.closed |= edge.read_closed;
+            source.readable.report(edge.read_closed);
             wake(std::mem::take(&mut source.reader));
         }
         if edge.writable || edge.write_closed {
-            source.writable.ready = true;
-            source.writable.closed |= edge.write_closed;
+            source.writable.report(edge.write_closed);
             wake(std::mem::take(&mut source.writer));
         }
     }

@@ -138,6 +138,7 @@ pub struct Start {
     pub topologies: Arc<Topologies>,
     pub texts: Arc<Texts>,
     pub listeners: Vec<Bound>,
+    pub io_uring: bool,
     pub terms: Arc<Terms>,
     pub census: Arc<Census>,
     pub ids: Arc<AtomicU64>,
@@ -154,6 +155,7 @@ impl Start {
     pub fn for_another(&self) -> Start {
         Start {
             listeners: Vec::new(),
+            io_uring: self.io_uring,
             crew: self.crew.clone(),
             ledger: self.ledger.clone(),
             greetings: self.greetings.clone(),
@@ -185,6 +187,9 @@ pub fn start(
             // What a worker leaves to others, as looking up names, runs there.
             let _process = process.enter();
             let runtime = reactor::Runtime::new()?;
+            if start.io_uring {
+                runtime.send_by_ring()?;
+            }
             runtime.run(run(start, mailbox))??;
             // The tasks that are left would try to clean up in a reactor that
             // is going down; the process ends anyway.

@@ -31,6 +31,7 @@ mod forgotten;
 mod hba;
 mod host_lists;
 mod hostile;
+mod io_uring;
 mod libpq;
 mod listen;
 mod listen_lost;

@@ -185,6 +185,7 @@ fn every_key_of_pgbouncer_parses_and_has_its_default() {
         "balance_reads",
         "host_check_period",
         "host_check_timeout",
+        "io_uring",
         "log_format",
         "log_level",
         "max_pinned_connections",
