@@ -46,7 +46,7 @@ def main():
     with Stand(scale=1) as stand:
         print("| protocol | through | instructions per transaction |\n|---|---|---:|")
         for protocol in args.protocols.split(","):
-            for candidate in poolers.candidates([1]) + ([poolers.relay()] if args.floor else []):
+            for candidate in poolers.candidates([1]) + (poolers.relays()[:1] if args.floor else []):
                 if not understands(candidate, protocol):
                     continue
                 run = (stand, candidate, protocol, args.clients)

@@ -25,6 +25,7 @@ def arguments():
     parser.add_argument("--clients", default=env("CLIENTS", "32,200"), help="in the part transactions")
     parser.add_argument("--protocols", default=env("PROTOCOLS", "simple,extended,prepared"))
     parser.add_argument("--floor", action="store_true", help="in transactions, alone and even a bare relay as well, the least that a pooler can be")
+    parser.add_argument("--io-uring", default="auto", choices=["auto", "on", "off"], help="pgweir's setting io_uring")
     parser.add_argument("--quick", action="store_true", help="one round of a second, a tenth of the clients: shows only that it runs")
     parser.add_argument("--save", metavar="NAME", help="write benches/results/<date>-<NAME>.md as well")
     parser.add_argument("--readme", metavar="FILE", help="measure nothing: print a results file's table in short")
@@ -43,8 +44,8 @@ class Bench:
 
     def __init__(self, stand, args):
         self.stand, self.args = stand, args
-        self.candidates = poolers.candidates(args.workers)
-        self.floor = [poolers.relay()] if args.floor else []
+        self.candidates = poolers.candidates(args.workers, args.io_uring)
+        self.floor = poolers.relays() if args.floor else []
         self.protocols, self.clients = args.protocols, args.clients
         self.rows_of_accounts = SCALE * 100_000
         self.details, self.remarks = [], []
@@ -67,7 +68,7 @@ class Bench:
     def warm_up(self, targets, **more):
         for target in targets:
             # It has its connections from the start, and counts nothing.
-            if target.name != poolers.RELAY:
+            if target.name not in poolers.RELAYS:
                 pgbench.warm_up(self.stand, target, **more)
 
     def detail(self, protocol, clients, targets, cell):

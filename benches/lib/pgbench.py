@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 
-from .poolers import PGBOUNCER, RELAY, follows_prepared_statements
+from .poolers import PGBOUNCER, RELAYS, follows_prepared_statements
 from .stand import DATABASE, BenchError, sslmode
 
 # What pgbench asks before it starts (the scale, whether tables are partitioned).
@@ -22,7 +22,7 @@ def protocol_for(target, protocol):
 
 def understands(target, protocol):
     """The relay knows no names of statements."""
-    return target.name != RELAY or protocol != "prepared"
+    return target.name not in RELAYS or protocol != "prepared"
 
 
 def label(target, protocol):

@@ -11,7 +11,8 @@ import subprocess
 DATABASE = USER = "bench"
 PASSWORD = "bench-password"
 MAX_CLIENTS = 15_000
-PGBOUNCER, OLD, RELAY = "pgbouncer", "pgweir-old", "relay"
+PGBOUNCER, OLD = "pgbouncer", "pgweir-old"
+RELAY, RELAY_BY_RING = RELAYS = "relay", "relay, io_uring"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +21,16 @@ class Candidate:
     program: str
     workers: int = 1
 
+    # pgweir's setting.
+    io_uring: str = "auto"
+
+    @property
+    def is_relay(self):
+        return self.name in RELAYS
+
     @property
     def is_pgweir(self):
-        return self.name not in (PGBOUNCER, RELAY)
+        return self.name != PGBOUNCER and not self.is_relay
 
     def may_refuse(self, setup):
         """Whether a binary may lack what is asked for, and is left out with a note then."""
@@ -47,7 +55,7 @@ class Setup:
         return ("TLS, " if self.tls else "") + f"auth_type={self.auth_type}"
 
 
-def candidates(workers):
+def candidates(workers, io_uring="auto"):
     """PgBouncer (the distribution's, or the file PGBOUNCER), PGWEIR with each number of workers, and PGWEIR_OLD if it is set."""
     found = []
     name = os.environ.get("PGBOUNCER", "pgbouncer")
@@ -57,21 +65,23 @@ def candidates(workers):
     found.append(Candidate(PGBOUNCER, os.path.abspath(program)))
     here = os.path.dirname(os.path.abspath(__file__))
     pgweir = os.environ.get("PGWEIR", os.path.normpath(f"{here}/../../target/release/pgweir"))
-    found += [Candidate(f"pgweir workers={n}", os.path.abspath(pgweir), n) for n in workers]
+    found += [Candidate(f"pgweir workers={n}", os.path.abspath(pgweir), n, io_uring) for n in workers]
     if old := os.environ.get("PGWEIR_OLD"):
         found.append(Candidate(OLD, os.path.abspath(old)))
     return found
 
 
-def relay():
-    """The least that a pooler can be: benches/load/src/bin/relay.rs."""
-    return Candidate(RELAY, os.environ["RELAY"])
+def relays():
+    """The least that a pooler can be, without io_uring and with it: benches/load/src/bin/relay.rs."""
+    return [Candidate(name, os.environ["RELAY"]) for name in (RELAY, RELAY_BY_RING)]
 
 
 def configure(stand, candidate, setup, port):
     """Writes the configuration and returns the command."""
-    if candidate.name == RELAY:
+    if candidate.is_relay:
         options = ("--server", stand.direct.port, "--connections", setup.pool_size, "--user", USER, "--database", DATABASE)
+        if candidate.name == RELAY_BY_RING:
+            options += ("--io-uring",)
         return [candidate.program, "--port", port, *options]
     if candidate.is_pgweir:
         name = candidate.name.replace(" ", "-")
@@ -115,6 +125,7 @@ def pgweir_toml(stand, candidate, setup, port):
     lines = [
         "[pgweir]",
         f"workers = {candidate.workers}",
+        *([] if candidate.io_uring == "auto" else [f'io_uring = "{candidate.io_uring}"']),
         'listen_addr = "127.0.0.1"',
         f"listen_port = {port}",
         'unix_socket_dir = ""',
