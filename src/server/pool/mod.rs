@@ -240,7 +240,7 @@ impl Pool {
 
     /// A client has come (+1) or gone (-1): `min_pool_size` is kept while there
     /// are some.
-    pub fn count_client(&self, change: isize) {
+    pub fn count_client(self: &Rc<Self>, change: isize) {
         let kept = self.keeps_minimum();
         self.clients
             .set(self.clients.get().saturating_add_signed(change));

@@ -21,7 +21,7 @@ use crate::config::PoolConfig;
 use crate::flow::{PackedBackend, Release, WrittenParams};
 use crate::net::Detached;
 use crate::pool::Passage;
-use crate::process::Side;
+use crate::process::{Link, Side};
 use crate::server::cleanup;
 use crate::server::lease::{Lease, Server};
 use crate::server::written::{WrittenCredential, WrittenPool, WrittenServer, ago, moment};
@@ -38,13 +38,13 @@ impl Pool {
     }
 
     /// Another process takes the place of this one, or does so no longer.
-    pub fn set_leaving(&self, leaving: bool) {
+    pub fn set_leaving(self: &Rc<Self>, leaving: bool) {
         self.leaving.set(leaving);
         self.send_surplus();
     }
 
     /// Clients of another process starve.
-    pub fn give_to(&self, side: Side) {
+    pub fn give_to(self: &Rc<Self>, side: Side) {
         let idle = self.book.borrow_mut().take_idle(|_| true);
         match idle {
             Some((server, _)) => self.send_over(server, side),
@@ -59,7 +59,7 @@ impl Pool {
 
     /// Sends idle connections to the process that takes the place of this one. As many
     /// as there are clients are kept: they may want them.
-    pub(super) fn send_surplus(&self) {
+    pub(super) fn send_surplus(self: &Rc<Self>) {
         while self.leaving.get() && self.book.borrow().own() as usize > self.clients_of_all() {
             let idle = self.book.borrow_mut().take_idle(|_| true);
             let Some((server, _)) = idle else {
@@ -77,13 +77,14 @@ impl Pool {
         }
     }
 
-    /// Sends a held connection to another process. One that cannot move is closed, for
-    /// the good of one that is opened there.
-    pub(super) fn send_over(&self, server: Box<Server>, side: Side) {
-        let link = self.pools.upgrade().and_then(|pools| pools.link(side));
-        let written = self.write_server(&server);
-        match link.zip(written) {
-            Some((link, (written, socket))) => {
+    /// Sends a held connection to another process, if that is still there. One that
+    /// cannot move is closed, for the good of one that is opened there.
+    pub(super) fn send_over(self: &Rc<Self>, server: Box<Server>, side: Side) {
+        let Some(link) = self.link(side) else {
+            return self.reuse(server, Instant::now());
+        };
+        match self.write_server(&server) {
+            Some((written, socket)) => {
                 debug!(conn = %self.log_server(&server.info), "goes to another process");
                 self.forget_server(&server);
                 server.stream.leave();
@@ -94,6 +95,10 @@ impl Pool {
                 self.book.borrow_mut().closed();
             }
         }
+    }
+
+    fn link(&self, side: Side) -> Option<Link> {
+        self.pools.upgrade()?.link(side)
     }
 
     /// A session's connection, which another process takes over together with its

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::Line;
 use super::clients::{has_moved, log_in};
 use crate::restart::End;
@@ -146,6 +148,27 @@ fn two_processes_share_one_connection() {
     assert_eq!(line.poolers[0].wait(), 0);
     assert_eq!(moves.value("select 1"), "1");
     line.last().expect_backends(1);
+}
+
+/// The old process dies when the new one is about to give it a connection.
+#[test]
+fn a_connection_that_a_dead_process_wanted_stays() {
+    let change = |setup: Setup| setup.in_ini().offer_tls("allow").pool_size(1);
+    let mut line = Line::begin(change);
+    let mut stays = line.encrypted("stays");
+    let mut moves = log_in(&line, "moves");
+    line.go_on();
+    has_moved(&line, "moves");
+    let backend = moves.value(PID);
+    moves.query("begin");
+    stays.send(&Frontend::new().query("select 1"));
+    // The new process is told of it every 50 ms.
+    thread::sleep(Duration::from_millis(300));
+    line.poolers[0].signal(Signal::SIGKILL);
+    assert_eq!(line.poolers[0].wait(), -9);
+    thread::sleep(Duration::from_millis(300));
+    moves.query("commit");
+    assert_eq!(moves.value(PID), backend);
 }
 
 /// One that was opened under other terms is not used.
