@@ -5,6 +5,10 @@
 //! the moment that the answer is written it is there. Without an answer, however the
 //! line ends, it has stayed where it was.
 //!
+//! A server connection is the other process's from the moment that it is written. So a
+//! process that ends first says that it takes none any more, and waits for the answer:
+//! what was given before has then come.
+//!
 //! Each end has a thread that reads and one that writes, since messages with files
 //! are sent and received by sockets that block.
 
@@ -56,14 +60,22 @@ struct Line {
     /// Who waits for which answer; `None`: nothing comes any more.
     asked: Mutex<Option<Asked>>,
     last: AtomicU64,
-    traffic: Mutex<HashMap<PoolName, Traffic>>,
+    traffic: Mutex<Traffic>,
     ledger: Arc<Ledger>,
     open: watch::Sender<bool>,
 }
 
-/// What the two processes know of each other's connections of one pool.
+/// Server connections that come and go.
 #[derive(Debug, Default)]
 struct Traffic {
+    pools: HashMap<PoolName, Exchange>,
+    /// The other process takes none any more.
+    refused: bool,
+}
+
+/// What the two processes know of each other's connections of one pool.
+#[derive(Debug, Default)]
+struct Exchange {
     /// What the other one was told of ours.
     told: Option<Tally>,
     /// So many were given to it, and have come from it.
@@ -106,6 +118,11 @@ enum Message {
     },
     /// A server connection, for whoever wants it.
     Server(Box<WrittenServer>),
+    /// The process that is being replaced ends, and takes no server connection any more:
+    /// those that it was given come before the answer.
+    NoMore {
+        number: u64,
+    },
     /// Of each pool that has changed.
     Own(Vec<(WrittenName, Tally)>),
     /// Clients starve in these pools there.
@@ -174,7 +191,7 @@ impl Link {
         let mut news = Vec::new();
         for (name, own) in self.0.ledger.own() {
             let written = WrittenName::from(&name);
-            let pool = traffic.entry(name).or_default();
+            let pool = traffic.pools.entry(name).or_default();
             let come = pool.come;
             let now = Some(Tally { own, come });
             if std::mem::replace(&mut pool.told, now) != now {
@@ -189,27 +206,42 @@ impl Link {
     /// The other process tells what it has: what is under way to it comes on top.
     fn hear(&self, name: PoolName, Tally { own, come }: Tally) -> bool {
         let mut traffic = self.lock_traffic();
-        let pool = traffic.entry(name.clone()).or_default();
+        let pool = traffic.pools.entry(name.clone()).or_default();
         let under_way = pool.given.saturating_sub(come) as u32;
         self.0
             .ledger
             .set_elsewhere(&name, own.saturating_add(under_way))
     }
 
-    /// Gives a server connection away. `departed` counts it as the other process's,
-    /// which that does when it hears of it: nothing else is told in between.
-    pub fn give(&self, server: WrittenServer, socket: OwnedFd, departed: impl FnOnce()) {
+    /// Gives a server connection away. `depart` counts it as the other process's,
+    /// which that does when it hears of it: nothing else is told in between. False: that
+    /// one takes none any more, and it stays.
+    pub fn give(&self, server: WrittenServer, socket: OwnedFd, depart: impl FnOnce()) -> bool {
         let mut traffic = self.lock_traffic();
-        traffic.entry(server.pool.name.read()).or_default().given += 1;
+        if traffic.refused {
+            return false;
+        }
+        let name = server.pool.name.read();
+        traffic.pools.entry(name).or_default().given += 1;
+        depart();
         self.send(&Message::Server(Box::new(server)), vec![socket], None);
-        departed();
+        true
+    }
+
+    /// Returns when no server connection comes from the other process any more, and what
+    /// has come is told to the workers.
+    pub async fn take_no_more(&self) {
+        // An error says that it is gone.
+        let _ = self
+            .ask(Vec::new(), |number| Message::NoMore { number })
+            .await;
     }
 
     /// A server connection has come for this worker, and counts as ours.
     fn count(&self, name: PoolName, worker: usize) -> Passage {
         let mut traffic = self.lock_traffic();
         let passage = self.0.ledger.take_over(&name, worker);
-        traffic.entry(name).or_default().come += 1;
+        traffic.pools.entry(name).or_default().come += 1;
         passage
     }
 
@@ -304,7 +336,7 @@ impl Link {
         self.0.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_traffic(&self) -> MutexGuard<'_, HashMap<PoolName, Traffic>> {
+    fn lock_traffic(&self) -> MutexGuard<'_, Traffic> {
         self.0
             .traffic
             .lock()
@@ -368,6 +400,13 @@ impl Link {
                     // A worker that has ended takes nothing.
                     let _ = crew.tell(worker, Command::Server(server, socket, passage));
                 }
+            }
+            Message::NoMore { number } => {
+                // The successor stays, and gets all that is left.
+                if side == Side::Predecessor {
+                    self.lock_traffic().refused = true;
+                }
+                self.say(number, true);
             }
             Message::Own(counts) => {
                 let mut fewer = false;
@@ -443,14 +482,41 @@ fn write(stream: &UnixStream, outbox: &mpsc::Receiver<Letter>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::Crew;
+    use crate::worker::{Crew, Mailbox};
 
     fn ends() -> ((Link, Crew), UnixStream) {
-        let (here, there) = UnixStream::pair().unwrap();
-        let (crew, _mailbox) = Crew::assemble(1).remove(0);
-        let ledger = Ledger::new(1, std::time::Instant::now());
-        let link = Link::start(here, Side::Successor, crew.clone(), ledger).unwrap();
+        let (link, crew, _, there) = ends_on(Side::Successor);
         ((link, crew), there)
+    }
+
+    fn ends_on(side: Side) -> (Link, Crew, Mailbox, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (crew, mailbox) = Crew::assemble(1).remove(0);
+        let ledger = Ledger::new(1, std::time::Instant::now());
+        let link = Link::start(here, side, crew.clone(), ledger).unwrap();
+        (link, crew, mailbox, there)
+    }
+
+    fn server() -> WrittenServer {
+        let credential = r#"{"user":"u","password":null,"md5":null,"scram_keys":null}"#;
+        let name = r#"{"database":"d","user":"u","host":null}"#;
+        let text = format!(
+            r#"{{"pool":{{"name":{name},"credential":{credential},"welcome":null}},
+                "terms":"","id":1,"host":{{"Tcp":{{"host":"h","port":5432}}}},"key":null,
+                "read_only":false,"born":0,"connected":0,"requested":0,"idle":null,"checked":0,
+                "backend":{{"params":[],"prepared":false,"queries":0}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn socket() -> OwnedFd {
+        UnixStream::pair().unwrap().0.into()
+    }
+
+    fn say(there: &UnixStream, message: &Message, files: &[OwnedFd]) {
+        let message = serde_json::to_vec(message).unwrap();
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        descriptors::send(there, &message, &files).unwrap();
     }
 
     fn ask(link: &Link) -> oneshot::Receiver<bool> {
@@ -488,6 +554,45 @@ mod tests {
         assert!(ask(&link).await.is_err());
         assert!(!link.answer(1, true).await);
         assert!(!link.cancel(1, b"x").await);
+    }
+
+    #[test]
+    fn who_takes_no_more_has_got_what_was_given() {
+        let (link, _crew, _mailbox, there) = ends_on(Side::Predecessor);
+        assert!(link.give(server(), socket(), || ()));
+        say(&there, &Message::NoMore { number: 7 }, &[]);
+        let (given, files) = descriptors::receive(&there).unwrap();
+        assert!(given.starts_with(br#"{"Server""#) && files.len() == 1);
+        let (answer, _) = descriptors::receive(&there).unwrap();
+        assert_eq!(answer, br#"{"Answer":{"number":7,"yes":true}}"#);
+        assert!(!link.give(server(), socket(), || panic!("it stays")));
+    }
+
+    #[test]
+    fn a_successor_takes_all_there_are() {
+        let (link, _crew, _mailbox, there) = ends_on(Side::Successor);
+        say(&there, &Message::NoMore { number: 7 }, &[]);
+        descriptors::receive(&there).unwrap();
+        assert!(link.give(server(), socket(), || ()));
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_any_more_when_that_is_answered() {
+        let (link, _crew, mut mailbox, there) = ends_on(Side::Successor);
+        let other = std::thread::spawn(move || {
+            let (asked, _) = descriptors::receive(&there).unwrap();
+            assert_eq!(asked, br#"{"NoMore":{"number":0}}"#);
+            say(&there, &Message::Server(Box::new(server())), &[socket()]);
+            let (number, yes) = (0, true);
+            say(&there, &Message::Answer { number, yes }, &[]);
+            there
+        });
+        link.take_no_more().await;
+        assert!(matches!(mailbox.try_recv(), Ok(Command::Linked(..))));
+        assert!(matches!(mailbox.try_recv(), Ok(Command::Server(..))));
+        // Nobody is waited for who has gone.
+        drop(other.join().unwrap());
+        link.take_no_more().await;
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use tracing::warn;
 
 use alarms::Alarms;
 pub use census::{Admission, Census, Newcomer, Seat};
-pub use crew::Crew;
+pub use crew::{Crew, Mailbox};
 use ears::Hearers;
 pub use gates::Gates;
 pub use local::Local;

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::accept::Listening;
-use super::crew::Mailbox;
 use super::derived_keys::DerivedKeys;
-use super::{Census, Crew, Gates, Local, Seat, Terms, View, Worker};
+use super::{Census, Crew, Gates, Local, Mailbox, Seat, Terms, View, Worker};
 use crate::admin::snapshot::Snapshot;
 use crate::client;
 use crate::flow::Texts;

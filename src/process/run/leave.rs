@@ -16,6 +16,9 @@ use crate::worker::{self, Sockets};
 
 /// How long clients that are disconnected at the end may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long server connections that nobody uses any more may take to go to the new
+/// process.
+const LAST_SERVERS: Duration = Duration::from_secs(5);
 
 impl Process {
     /// Leaves to a new process what clients connect to, and lets ours finish.
@@ -72,6 +75,7 @@ impl Process {
         let crew = self.crew.clone();
         let (done, left) = oneshot::channel();
         let predecessor = self.predecessor.clone();
+        let successor = self.link.clone();
         tokio::spawn(async move {
             let left = async {
                 // Its clients go by way of this one.
@@ -103,6 +107,10 @@ impl Process {
             }
             // Those who do not read are not waited for.
             let _ = tokio::time::timeout(LAST_WORDS, all(answers)).await;
+            if let Some(successor) = successor {
+                // What it has given us is told to the workers by then, and goes back.
+                let _ = tokio::time::timeout(LAST_SERVERS, successor.take_no_more()).await;
+            }
             let _ = done.send(());
         });
         left

@@ -77,7 +77,7 @@ impl Pool {
         }
     }
 
-    /// Sends a held connection to another process, if that is still there. One that
+    /// Sends a held connection to another process, if that still takes one. One that
     /// cannot move is closed, for the good of one that is opened there.
     pub(super) fn send_over(self: &Rc<Self>, server: Box<Server>, side: Side) {
         let Some(link) = self.link(side) else {
@@ -85,10 +85,15 @@ impl Pool {
         };
         match self.write_server(&server) {
             Some((written, socket)) => {
-                debug!(conn = %self.log_server(&server.info), "goes to another process");
-                self.forget_server(&server);
-                server.stream.leave();
-                link.give(written, socket, || self.book.borrow_mut().departed());
+                let depart = || {
+                    debug!(conn = %self.log_server(&server.info), "goes to another process");
+                    self.forget_server(&server);
+                    server.stream.leave();
+                    self.book.borrow_mut().departed();
+                };
+                if !link.give(written, socket, depart) {
+                    self.reuse(server, Instant::now());
+                }
             }
             None => {
                 self.hang_up(server, "another process needs one");

@@ -171,6 +171,34 @@ fn a_connection_that_a_dead_process_wanted_stays() {
     assert_eq!(moves.value(PID), backend);
 }
 
+/// The clients of the old process that wait for a connection leave, and it ends, when
+/// the new one is about to give it one.
+#[test]
+fn what_the_old_process_does_not_want_any_more_is_not_lost() {
+    let change = |setup: Setup| setup.in_ini().offer_tls("allow").pool_size(1);
+    let mut line = Line::begin(change);
+    let mut stays = line.encrypted("stays");
+    let mut moves = log_in(&line, "moves");
+    line.go_on();
+    has_moved(&line, "moves");
+    let backend = moves.value(PID);
+    moves.query("begin");
+    stays.send(&Frontend::new().query("select 1"));
+    // The new process is told of it every 50 ms.
+    thread::sleep(Duration::from_millis(300));
+    line.last().signal(Signal::SIGSTOP);
+    moves.send(&Frontend::new().query("commit"));
+    drop(stays);
+    // Long enough to end; but the connection may be on its way.
+    thread::sleep(Duration::from_millis(500));
+    assert!(line.poolers[0].is_running());
+    line.last().signal(Signal::SIGCONT);
+    assert_eq!(moves.answer().tags(), "CZ");
+    assert_eq!(line.poolers[0].wait(), 0);
+    assert_eq!(moves.value(PID), backend);
+    line.last().expect_backends(1);
+}
+
 /// One that was opened under other terms is not used.
 #[test]
 fn a_connection_that_does_not_fit_is_closed() {
