@@ -53,6 +53,12 @@ impl Worker {
         }
     }
 
+    /// Whether no server connection is left.
+    pub(super) fn has_handed_over(&self) -> bool {
+        let pools = self.pools.each();
+        pools.iter().all(|pool| pool.book().own() == 0)
+    }
+
     /// If clients are to go, asks this one to: to the process that takes our place or,
     /// once its transaction is over, away.
     pub(super) fn ask_to_go(&self, client: &Rc<ClientInfo>) {

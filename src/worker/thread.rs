@@ -69,6 +69,8 @@ pub enum Command {
     /// Answers when no worker has a server connection of this database, or of
     /// any.
     WaitEmpty(Option<Arc<str>>, oneshot::Sender<()>),
+    /// Answers when none is left that could go to another process.
+    WaitHandedOver(oneshot::Sender<()>),
     /// Connections of this database, or of all, that are older than this
     /// generation are to be closed as they are released. Answers at once.
     Reconnect(Option<Arc<str>>, u64, oneshot::Sender<()>),
@@ -315,6 +317,9 @@ async fn run(start: Start, mut mailbox: Mailbox) -> io::Result<()> {
             Command::WaitEmpty(database, done) => tell_when(done, worker.clone(), move |worker| {
                 worker.is_without_servers(database.as_deref())
             }),
+            Command::WaitHandedOver(done) => {
+                tell_when(done, worker.clone(), Worker::has_handed_over);
+            }
             Command::Reconnect(database, generation, done) => {
                 worker.reconnect(database.as_deref(), generation);
                 let _ = done.send(());

@@ -10,9 +10,9 @@ use tracing::{info, warn};
 use super::{Process, join};
 use crate::config;
 use crate::process::handover::{self, Successor};
-use crate::process::link::Side;
-use crate::process::{ShutdownMode, all};
-use crate::worker::{self, Sockets};
+use crate::process::link::{Link, Side};
+use crate::process::{ShutdownMode, all, ask};
+use crate::worker::{self, Crew, Sockets};
 
 /// How long clients that are disconnected at the end may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -108,8 +108,8 @@ impl Process {
             // Those who do not read are not waited for.
             let _ = tokio::time::timeout(LAST_WORDS, all(answers)).await;
             if let Some(successor) = successor {
-                // What it has given us is told to the workers by then, and goes back.
-                let _ = tokio::time::timeout(LAST_SERVERS, successor.take_no_more()).await;
+                let parted = part_with_servers(&successor, &crew);
+                let _ = tokio::time::timeout(LAST_SERVERS, parted).await;
             }
             let _ = done.send(());
         });
@@ -136,5 +136,16 @@ impl Process {
         }
         info!("pgweir has stopped");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Returns when all server connections have gone to the new process, those included
+/// that are still being cleaned or opened, or when that has gone.
+async fn part_with_servers(successor: &Link, crew: &Crew) {
+    // What it has given us is told to the workers by then.
+    successor.take_no_more().await;
+    tokio::select! {
+        () = all(ask(crew, worker::Command::WaitHandedOver)) => {}
+        () = successor.ended() => {}
     }
 }

@@ -199,6 +199,26 @@ fn what_the_old_process_does_not_want_any_more_is_not_lost() {
     line.last().expect_backends(1);
 }
 
+/// The last client has left, but its query ends later than that.
+#[test]
+fn what_is_being_cleaned_moves_afterwards() {
+    let mut line = Line::begin(|setup| setup.in_ini().pool_size(1));
+    let mut client = line.last().login();
+    let backend = client.value(PID);
+    let does_not_obey = "do $$ begin perform pg_sleep(30); \
+                         exception when query_canceled then perform pg_sleep(0.5); end $$";
+    client.send(&Frontend::new().query(does_not_obey));
+    let mut admin = line.last().admin();
+    let runs = format!(
+        "select count(*) from pg_stat_activity where pid = {backend} and wait_event = 'PgSleep'"
+    );
+    eventually("it sleeps", "1".to_owned(), || admin.value(&runs));
+    line.go_on();
+    drop(client);
+    assert_eq!(line.poolers[0].wait(), 0);
+    assert_eq!(line.last().login().value(PID), backend);
+}
+
 /// One that was opened under other terms is not used.
 #[test]
 fn a_connection_that_does_not_fit_is_closed() {
