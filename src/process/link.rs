@@ -125,7 +125,7 @@ enum Message {
     },
     /// Of each pool that has changed.
     Own(Vec<(WrittenName, Tally)>),
-    /// Clients starve in these pools there.
+    /// Clients starve in these pools there, and in no others any more.
     Starving(Vec<WrittenName>),
 }
 
@@ -171,6 +171,7 @@ impl Link {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ended = self.ended();
         tokio::pin!(ended);
+        let mut starved = false;
         loop {
             tokio::select! {
                 _ = period.tick() => {}
@@ -179,7 +180,8 @@ impl Link {
             self.tell_own();
             let asked = super::ask(&crew, Command::Starving);
             let starving: Vec<_> = super::gather(asked).await.into_iter().flatten().collect();
-            if !starving.is_empty() {
+            let starves = !starving.is_empty();
+            if std::mem::replace(&mut starved, starves) || starves {
                 let names = starving.iter().map(WrittenName::from).collect();
                 self.send(&Message::Starving(names), Vec::new(), None);
             }

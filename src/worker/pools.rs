@@ -303,10 +303,13 @@ impl Pools {
         self.ledger.take_over(name, self.crew.number())
     }
 
-    /// Clients of the other process starve in these pools.
+    /// Clients of the other process starve in these pools, and in no others.
     pub fn give(&self, names: &[PoolName], side: Side) {
-        for pool in names.iter().filter_map(|name| self.find(name)) {
-            pool.give_to(side);
+        for pool in self.each() {
+            match names.contains(&pool.config().name()) {
+                true => pool.give_to(side),
+                false => pool.keep_from(side),
+            }
         }
     }
 

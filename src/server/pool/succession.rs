@@ -52,6 +52,13 @@ impl Pool {
         }
     }
 
+    /// They do so no longer.
+    pub fn keep_from(&self, side: Side) {
+        if self.wanted.get() == Some(side) {
+            self.wanted.set(None);
+        }
+    }
+
     /// Whether clients starve here.
     pub fn starves(&self) -> bool {
         self.book.borrow().starves()

@@ -199,6 +199,29 @@ fn what_the_old_process_does_not_want_any_more_is_not_lost() {
     line.last().expect_backends(1);
 }
 
+/// Clients of the old process have waited for a connection, and do so no longer.
+#[test]
+fn what_nobody_waits_for_any_more_stays_where_it_is() {
+    let change = |setup: Setup| setup.in_ini().offer_tls("allow").pool_size(1);
+    // Another one in the old process would send it back.
+    let change = |setup: Setup| change(setup).set("workers", 1);
+    let mut line = Line::begin(change);
+    let _idle = line.encrypted("idle");
+    let mut waits = line.encrypted("waits");
+    let mut moves = log_in(&line, "moves");
+    line.go_on();
+    has_moved(&line, "moves");
+    moves.query("begin");
+    waits.send(&Frontend::new().query("select 1"));
+    // The new process is told of it every 50 ms, and then of its end.
+    thread::sleep(Duration::from_millis(300));
+    drop(waits);
+    thread::sleep(Duration::from_millis(300));
+    moves.query("commit");
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(line.last().show("SERVERS").len(), 1);
+}
+
 /// The last client has left, but its query ends later than that.
 #[test]
 fn what_is_being_cleaned_moves_afterwards() {
