@@ -154,7 +154,7 @@ async fn cancel(worker: &Rc<Worker>, pid: u32, key: &[u8]) -> Option<Outcome> {
     let config = pool.config();
     let hashing = pool.local().derived_keys.hashing();
     let limit = config.cancel_wait_timeout;
-    let sent = server::cancel::cancel(&connection, &config.tcp, hashing, limit).await;
+    let sent = server::cancel::cancel(&connection, Some(pool), &config.tcp, hashing, limit).await;
     if let Err(error) = sent {
         let conn = format!("S-{}", connection.id);
         warn!(%conn, reason = %error, "failed cancel request");

@@ -184,11 +184,13 @@ impl Controls {
             Control::Pause(None) => self.change(|gates| gates.all_paused = true),
             Control::Resume(None) => self.change(resume),
             Control::Suspend => self.change(|gates| gates.suspended = true),
-            Control::Pause(Some(_)) | Control::Kill(Some(_)) => self.change(|gates| {
+            Control::Pause(Some(_)) => self.change(|gates| {
                 gates.paused.insert(owned);
             }),
+            Control::Kill(Some(_)) => self.change(|gates| kill(gates, [owned])),
             Control::Resume(Some(_)) => self.change(|gates| {
                 gates.paused.remove(&owned);
+                gates.killed.remove(&owned);
             }),
             Control::Disable(_) => self.change(|gates| {
                 gates.disabled.insert(owned);
@@ -208,7 +210,7 @@ impl Controls {
                 Control::Kill(Some(name)) => controls.kill([name].into()).await,
                 Control::Kill(None) => {
                     let names = controls.databases_in_use().await;
-                    all(controls.change(|gates| gates.paused.extend(names.iter().cloned()))).await;
+                    all(controls.change(|gates| kill(gates, names.iter().cloned()))).await;
                     controls.kill(names).await;
                 }
                 Control::KillClient(Some(number)) => {
@@ -360,6 +362,13 @@ impl Controls {
 
     fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
         super::ask(&self.crew, command)
+    }
+}
+
+fn kill(gates: &mut Gates, names: impl IntoIterator<Item = String>) {
+    for name in names {
+        gates.killed.insert(name.clone());
+        gates.paused.insert(name);
     }
 }
 

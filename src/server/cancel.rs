@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::dial::{self, DialError};
 use super::lease::ServerInfo;
+use super::pool::Pool;
 use crate::config::TcpConfig;
 use crate::reactor;
 use crate::worker::hashing::Hashing;
@@ -22,9 +23,11 @@ const CANCEL_REQUEST_CODE: u32 = 80_877_102;
 /// connection counts as having a cancel under way, so that nobody else gets
 /// it. `limit` bounds the wait; if it was too short, the request may still
 /// arrive at any time, so the connection is closed when it is released. The
-/// request is encrypted if the connection is.
+/// request is encrypted if the connection is. `told`: whose log has the connection
+/// that brings it, if a client has asked for it.
 pub async fn cancel(
     info: &Rc<ServerInfo>,
+    told: Option<&Pool>,
     tcp: &TcpConfig,
     hashing: &Hashing,
     limit: Option<Duration>,
@@ -37,10 +40,14 @@ pub async fn cancel(
     }
     let _under_way = UnderWay::new(info.clone());
     let sent = Cell::new(false);
+    let logged = Cell::new(None);
     let request = async {
         let encrypted = info.encryption.map(|_| &*info.connector);
         let place = (&info.host, info.peer);
         let mut stream = dial::connect_again(place, tcp, encrypted, hashing).await?;
+        if let Some(pool) = told {
+            logged.set(pool.log_cancel(&info.host, stream.local_addr()));
+        }
         let packet = packet(key.pid as u32, &key.secret);
         sent.set(true);
         stream.write_all(&packet).await?;
@@ -55,6 +62,13 @@ pub async fn cancel(
             .unwrap_or_else(|late| Err(io::Error::from(late).into())),
         None => request.await,
     };
+    if let (Some(pool), Some((id, begun))) = (told, logged.get()) {
+        let reason = match result {
+            Ok(()) => "successfully sent cancel request",
+            Err(_) => "server conn crashed?",
+        };
+        pool.log_close(id, &info.host, reason, begun);
+    }
     if result.is_err() && sent.get() {
         info.close_needed.set(true);
     }

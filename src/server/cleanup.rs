@@ -61,7 +61,7 @@ pub async fn resynchronise(
         // If it fails, the query is waited for instead.
         let hashing = pool.local().derived_keys.hashing();
         let limit = config.cancel_wait_timeout;
-        let cancelled = super::cancel::cancel(&server.info, &config.tcp, hashing, limit);
+        let cancelled = super::cancel::cancel(&server.info, None, &config.tcp, hashing, limit);
         if let Err(error) = cancelled.await {
             tracing::warn!(conn = %pool.log_server(&server.info), %error, "cancel request failed");
         }

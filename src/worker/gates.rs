@@ -11,6 +11,8 @@ pub struct Gates {
     pub suspended: bool,
     /// PAUSE or KILL of these.
     pub paused: BTreeSet<String>,
+    /// Those of them that were killed.
+    pub killed: BTreeSet<String>,
     /// They let nobody in (DISABLE).
     pub disabled: BTreeSet<String>,
 }
@@ -29,6 +31,7 @@ impl Gates {
     /// Forgets databases that there are no more.
     pub fn retain(&mut self, exists: impl Fn(&str) -> bool) {
         self.paused.retain(|name| exists(name));
+        self.killed.retain(|name| exists(name));
         self.disabled.retain(|name| exists(name));
     }
 }

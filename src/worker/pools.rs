@@ -123,7 +123,7 @@ impl Pools {
             (Rc::downgrade(self), self.crew.clone()),
         );
         pool.set_leaving(self.link(Side::Successor).is_some());
-        pool.set_paused(self.gates.borrow().stops(&pool.config().database));
+        pool.set_paused(self.gates.borrow().stops(&pool.config().database), false);
         self.all.borrow_mut().insert(key, pool.clone());
         if let Some(farewell) = &*self.closed.borrow() {
             pool.close(farewell);
@@ -177,7 +177,8 @@ impl Pools {
     pub fn set_gates(&self, gates: Arc<Gates>) {
         *self.gates.borrow_mut() = gates.clone();
         for pool in self.each() {
-            pool.set_paused(gates.stops(&pool.config().database));
+            let database = &pool.config().database;
+            pool.set_paused(gates.stops(database), gates.killed.contains(&**database));
         }
     }
 

@@ -192,7 +192,8 @@ fn a_login_that_the_server_refuses() {
         log.contains(&format!(" WARNING server login failed: FATAL {text}\n")),
         "{log}"
     );
-    expect_line(&pooler, SERVER, "closing because: login failed (age=0s)");
+    let refused = format!("closing because: {text} (age=0s)");
+    expect_line(&pooler, SERVER, &refused);
     expect_line(
         &pooler,
         CLIENT,
@@ -303,6 +304,14 @@ fn cancel_requests() {
     assert_eq!(client.answer().error().sqlstate(), "57014");
     let sent = closing("successfully sent cancel request");
     expect_line(&pooler, "LOG C-0x1: db/(nouser)", &sent);
+    // The connection that brings it has lines, too.
+    expect_line(&pooler, SERVER, &sent);
+    let opened = "new connection to server (from 127.0.0.1:1)";
+    assert_eq!(
+        pooler.log().matches(" new connection to server ").count(),
+        2
+    );
+    expect_line(&pooler, SERVER, opened);
 }
 
 #[test]
@@ -331,6 +340,25 @@ fn mistakes_of_a_client() {
         client.read_to_end();
         expect_line(&pooler, "ERROR C-0x1: db/app", text);
     }
+}
+
+/// Of a database that is killed: within a transaction, and idle.
+#[test]
+fn server_connections_of_a_killed_database() {
+    let pooler = setup().pool_size(2).start();
+    let mut clients = [pooler.login(), pooler.login()];
+    clients
+        .iter_mut()
+        .for_each(|client| drop(client.query("begin")));
+    clients[0].query("commit");
+    pooler.console().query("kill");
+    let used = "closing because: client disconnect while server was not ready (age=0s)";
+    expect_line(&pooler, SERVER, used);
+    expect_line(
+        &pooler,
+        SERVER,
+        "closing because: database removed (age=0s)",
+    );
 }
 
 /// A refused command has a line of its own besides `pooler error`.
@@ -531,7 +559,8 @@ fn an_end_for_all() {
     expect_line(&pooler, CLIENT, text);
     std::thread::sleep(Duration::from_millis(10));
     holder.query("commit");
-    expect_line(&pooler, SERVER, text);
+    // It has been paused for that.
+    expect_line(&pooler, SERVER, "closing because: pause mode (age=0s)");
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn databases_that_are_stopped() {
         suspended: false,
         paused: name("app"),
         disabled: name("made"),
+        ..Gates::default()
     };
     let rows = rows_with(Show::Databases, &Snapshot::default(), &gates);
     let flags: Vec<_> = rows

@@ -63,14 +63,12 @@ impl Pool {
                 .retain_idle(|server| !closing && !server.info.close_needed.get());
             room |= !gone.is_empty();
             for server in gone {
-                self.hang_up(
-                    server,
-                    if closing {
-                        "server shutting down"
-                    } else {
-                        "database configuration changed"
-                    },
-                );
+                let reason = if closing {
+                    self.closing_reason()
+                } else {
+                    "database configuration changed"
+                };
+                self.hang_up(server, reason);
             }
         }
         self.open_wanted(now);

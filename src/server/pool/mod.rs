@@ -17,6 +17,7 @@ mod eject;
 mod greeting;
 mod handover;
 mod lend;
+mod log;
 mod maintain;
 mod oblivion;
 mod open;
@@ -34,7 +35,7 @@ use std::time::Instant;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::config::PoolConfig;
+use crate::config::{PoolConfig, Source};
 use crate::flow::{Params, Pins, Shared, Values, Watchlist};
 use crate::net::tls::Connector;
 use crate::pool::{Book, Limits, Part};
@@ -431,6 +432,19 @@ impl Pool {
     pub fn known_parameters(&self, asked: &Params) -> Option<Rc<Params>> {
         let known = self.greeting.known(&self.config.borrow(), asked)?;
         Some(self.local.params.borrow_mut().intern(known))
+    }
+
+    /// Whether the log is to be worded as PgBouncer's.
+    pub(in crate::server) fn is_of_ini(&self) -> bool {
+        self.config.borrow().source == Source::Ini
+    }
+
+    /// Why its connections end when the process does: PgBouncer pauses for that.
+    fn closing_reason(&self) -> &'static str {
+        match self.is_of_ini() {
+            true => "pause mode",
+            false => "server shutting down",
+        }
     }
 
     /// Remembers what [`Pool::known_parameters`] returns, as this server told it.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::take_back::Pace;
 use super::{Failure, Farewell, Opening, Pool};
@@ -16,7 +16,7 @@ use crate::admin::snapshot::ServerState;
 use crate::config::{Host, PoolConfig, PoolMode, SessionFeatures, Source};
 use crate::flow::{Backend, Params};
 use crate::net::tls::Connector;
-use crate::net::{Outgoing, PeerAddr, Stream};
+use crate::net::{Outgoing, Stream};
 use crate::pool::SharedBound;
 use crate::reactor;
 use crate::server::dial::DialError;
@@ -412,7 +412,8 @@ pub(super) async fn reach(
         let id = opening.id;
         drop(opening);
         if let Err(error) = &result {
-            pool.log_close(id, &host, &error.end(), begun);
+            let of_ini = replication.is_none() && config.source == Source::Ini;
+            pool.log_close(id, &host, &error.end(of_ini), begun);
         }
         match result {
             Ok((stream, logged_in)) => {
@@ -505,9 +506,7 @@ async fn open_stream(
     if let Some(opening) = opening {
         let local = stream.local_addr();
         opening.ends.set(Some((stream.peer_addr(), local)));
-        if config.log_connections {
-            log_open(config, opening.id, host, local);
-        }
+        pool.log_open(opening.id, host, local);
     }
     let mut startup = vec![
         ("user", credential.user.as_str()),
@@ -524,15 +523,6 @@ async fn open_stream(
     let binding = binding.as_deref();
     let logged_in = login::login(&mut stream, &startup, credential, keys, binding).await?;
     Ok((stream, logged_in))
-}
-
-fn log_open(config: &PoolConfig, id: u64, host: &Host, local: PeerAddr) {
-    let (conn, addr) = (format!("S-{id}"), dial::place(host));
-    let (db, user) = (&config.database, &config.user);
-    match local {
-        PeerAddr::Unix => info!(%conn, %db, %user, %addr, "new connection to server"),
-        local_addr => info!(%conn, %db, %user, %addr, %local_addr, "new connection to server"),
-    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -557,14 +547,15 @@ impl OpenError {
         }
     }
 
-    /// How the attempt ended, in PgBouncer's words.
-    fn end(&self) -> Cow<'static, str> {
+    /// How the attempt ended, in PgBouncer's words; `of_ini`: in all of them.
+    fn end(&self, of_ini: bool) -> Cow<'_, str> {
         match self {
             OpenError::Dial(DialError::Connect(_) | DialError::Handshake(_)) => {
                 "connect failed".into()
             }
             OpenError::Timeout(_) => "connect timeout".into(),
             OpenError::Login(ServerLoginError::Io(_)) => "server conn crashed?".into(),
+            OpenError::Login(ServerLoginError::Server(error)) if of_ini => error.message(),
             OpenError::Login(_) => "login failed".into(),
             other => other.to_string().into(),
         }

@@ -15,15 +15,20 @@ impl Pool {
     }
 
     /// Idle connections are closed now, others when they are released; whoever
-    /// asks for one waits. Or ends that.
-    pub fn set_paused(&self, paused: bool) {
+    /// asks for one waits. Or ends that. `killed`: by KILL, which PgBouncer's log tells
+    /// from PAUSE.
+    pub fn set_paused(&self, paused: bool, killed: bool) {
         if self.paused.replace(paused) == paused {
             return;
         }
         if paused {
+            let reason = match killed && self.is_of_ini() {
+                true => "database removed",
+                false => "pause mode",
+            };
             let idle = self.book.borrow_mut().retain_idle(|_| false);
             for server in idle {
-                self.hang_up(server, "pause mode");
+                self.hang_up(server, reason);
             }
             self.offer_room();
             self.spread_room();

@@ -6,17 +6,14 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use tracing::info;
-
 use super::Pool;
 use super::lend::kind;
 use crate::admin::snapshot::ServerState;
-use crate::config::Host;
 use crate::flow::Release;
 use crate::pool::Given;
 use crate::reactor;
+use crate::server::cleanup;
 use crate::server::lease::{Server, ServerInfo};
-use crate::server::{cleanup, dial};
 use crate::stats::add;
 use crate::wire::build;
 
@@ -40,7 +37,14 @@ impl Pool {
             return self.discard(server, reason.unwrap_or("connection is unusable"));
         }
         if server.info.doomed.get() {
-            return self.discard(server, "database removed");
+            let in_use = release == Release::Dirty && self.is_of_ini();
+            return self.discard(
+                server,
+                match in_use {
+                    true => "client disconnect while server was not ready",
+                    false => "database removed",
+                },
+            );
         }
         // Half a message in one direction or the other is dirt as well.
         let dirty =
@@ -119,7 +123,7 @@ impl Pool {
         let config = self.config.borrow();
         let max = config.server_max_queries;
         if self.is_closing() {
-            Some("server shutting down")
+            Some(self.closing_reason())
         } else if self.is_paused() {
             Some("pause mode")
         } else if server.info.close_needed.get() {
@@ -159,20 +163,6 @@ impl Pool {
                 .write(&mut server.stream, &mut cx, build::TERMINATE);
         }
         server.stream.say_goodbye();
-    }
-
-    /// The end of a connection, or of an attempt to open one.
-    pub(super) fn log_close(&self, id: u64, host: &Host, reason: &str, begun: Instant) {
-        let config = self.config.borrow();
-        if config.log_disconnections {
-            let (conn, addr, age) = (
-                format!("S-{id}"),
-                dial::place(host),
-                begun.elapsed().as_secs(),
-            );
-            let (db, user) = (&config.database, &config.user);
-            info!(%conn, %db, %user, %addr, reason, age, "closing because");
-        }
     }
 
     /// There may be room now for somebody who waits, here or (with a shared
