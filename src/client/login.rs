@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
-use tracing::{error, info};
+use tracing::{Level, debug, enabled, error, info};
 
 use super::auth::{self, Authenticated, LoginError, authenticate, entrust};
 use super::farewell::{Who, address};
@@ -168,6 +168,10 @@ pub(super) async fn login(
         () = stream.closed() => return Err(Failure::Gone(ErrorKind::UnexpectedEof.into())),
     };
 
+    if terms.config.source == Source::Ini && enabled!(Level::DEBUG) {
+        let addr = address(stream.peer_addr(), stream.peer_pid(), &terms.config);
+        log_canonical(&asked, &params, (id, &database, &user, &addr.to_string()));
+    }
     let cancel_key = welcome(stream, startup.minor, &params, worker).await?;
     add(&pool.counters.client_login_count, 1);
     let config = pool.config();
@@ -522,6 +526,18 @@ pub(super) async fn agree_on_parameters(
         Err(error) => Err(Refusal::fatal("08P01", "server conn crashed?")
             .detail(error.to_string())
             .into()),
+    }
+}
+
+/// With `-v`: what a client has asked for and PostgreSQL reports in another spelling.
+fn log_canonical(asked: &Params, known: &Params, (id, db, user, addr): (u64, &str, &str, &str)) {
+    let conn = format!("C-{id}");
+    for (name, value) in asked.iter().filter(|(name, _)| known.is_reported(name)) {
+        let canonical = known.get(name).unwrap_or_default();
+        if canonical != value {
+            let [name, value, canonical] = [name, value, canonical].map(String::from_utf8_lossy);
+            debug!(%conn, db, user, addr, %name, %value, %canonical, "varcache_set_canonical");
+        }
     }
 }
 

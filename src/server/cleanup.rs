@@ -182,6 +182,7 @@ pub async fn set_parameters(
     wanted: &Rc<Params>,
 ) -> Result<Rc<Params>, CleanupError> {
     let before = server.backend.params().clone();
+    pool.log_settings(server, wanted);
     let mut out = Vec::new();
     if server.backend.set_parameters(wanted, &mut out) {
         // It reports what it changes. A value that it has already may be asked for

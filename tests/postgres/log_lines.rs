@@ -361,6 +361,39 @@ fn server_connections_of_a_killed_database() {
     );
 }
 
+/// What differs in the settings of two clients, with `-v`.
+#[test]
+fn settings_that_are_set() {
+    let pooler = setup().pool_size(1).set("verbose", 1).start();
+    let with = |parameters: &[(&str, &str)]| {
+        let mut all = vec![("user", "app"), ("database", &*pooler.database)];
+        all.extend(parameters);
+        let mut client = RawClient::connect(&pooler.address);
+        client.send(&Frontend::new().startup((3, 0), &all));
+        client.finish_login("app", None).expect("login");
+        client
+    };
+    let debug = SERVER.replace("LOG", "DEBUG");
+    let mut one = with(&[("application_name", "it's one")]);
+    one.query("set app.secret = 'hidden'");
+    expect_line(
+        &pooler,
+        &debug,
+        "varcache_apply: SET application_name='it''s one';",
+    );
+    let mut two = with(&[("DateStyle", "German"), ("application_name", "two")]);
+    let canonical = "varcache_set_canonical: setting DateStyle to its canonical version \
+                     German -> German, DMY";
+    expect_line(&pooler, &CLIENT.replace("LOG", "DEBUG"), canonical);
+    for _ in 0..2 {
+        two.query("select 1");
+        one.query("select 1");
+    }
+    let back = "varcache_apply: SET application_name='it''s one';SET DateStyle='ISO, MDY';";
+    expect_line(&pooler, &debug, back);
+    assert!(!pooler.log().contains("hidden"));
+}
+
 /// A refused command has a line of its own besides `pooler error`.
 #[test]
 fn mistakes_at_the_console() {

@@ -1,6 +1,7 @@
 //! How a client comes by a server connection, gives it back, and asks another
 //! server if the first does not answer.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -87,6 +88,9 @@ impl Client {
             }
         }
         begin_repeatable(&self.session, &mut lease, input);
+        if !Rc::ptr_eq(lease.backend.params(), self.session.params()) {
+            self.pool.log_settings(&lease, self.session.params());
+        }
         if self.session.mode() == PoolMode::Session {
             lease.for_session();
         }

@@ -29,6 +29,11 @@ pub const WORDING: &[(&str, &str)] = &[
         "new connection to server",
         "new connection to server (from {local_addr})",
     ),
+    ("varcache_apply", "varcache_apply: {sets}"),
+    (
+        "varcache_set_canonical",
+        "varcache_set_canonical: setting {name} to its canonical version {value} -> {canonical}",
+    ),
     ("server login failed", "server login failed: FATAL {reason}"),
     (
         "registered new auto-database",

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{Level, debug, enabled, info};
 
 use super::Pool;
 use crate::config::Host;
+use crate::flow::Params;
 use crate::net::PeerAddr;
-use crate::server::dial;
+use crate::server::{Server, dial};
+use crate::sql::lexer::Encoding;
+use crate::sql::quote::quote_literal;
 
 impl Pool {
     /// A connection is there, and has not logged in yet.
@@ -51,5 +54,36 @@ impl Pool {
             let (db, user) = (&config.database, &config.user);
             info!(%conn, %db, %user, %addr, reason, age, "closing because");
         }
+    }
+
+    /// With `-v`: which of the settings that the server reports change for a client, in
+    /// PgBouncer's words. Others may be secrets of an application.
+    pub fn log_settings(&self, server: &Server, wanted: &Params) {
+        if !enabled!(Level::DEBUG) || !self.is_of_ini() {
+            return;
+        }
+        let present = server.backend.params();
+        let mut sets = Vec::new();
+        for (name, value) in present.changes_to(wanted) {
+            if let Some(value) = value.filter(|_| present.is_reported(name)) {
+                sets.extend_from_slice(b"SET ");
+                sets.extend_from_slice(name);
+                sets.push(b'=');
+                // What cannot be quoted is sent in another way.
+                let _ = quote_literal(value, Encoding::AsciiSafe, &mut sets);
+                sets.push(b';');
+            }
+        }
+        if sets.is_empty() {
+            return;
+        }
+        let (conn, addr) = (
+            self.log_server(&server.info),
+            dial::place(&server.info.host),
+        );
+        let config = self.config.borrow();
+        let (db, user) = (&config.database, &config.user);
+        let sets = String::from_utf8_lossy(&sets);
+        debug!(%conn, %db, %user, %addr, %sets, "varcache_apply");
     }
 }
