@@ -17,6 +17,7 @@ use super::show::{CONSOLE, Show};
 use super::snapshot::Snapshot;
 use super::table::Column;
 use super::view::ConsoleView;
+use crate::config::Settings;
 use crate::process::{Control, Handle, ShutdownMode};
 
 /// Who is at the console.
@@ -398,6 +399,9 @@ where
             }
             Command::Set { key, value } => {
                 let tag = format!("SET {key}={value}");
+                if self.who.of_ini && !Settings::has(&key) {
+                    tracing::error!(name = key, "unknown parameter");
+                }
                 if let Err(mistakes) = self.handle.set(key, value).await {
                     return Ok(Outcome::Failed(error("SET failed").detail(mistakes)));
                 }

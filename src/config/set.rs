@@ -8,6 +8,13 @@ use super::mistake::{LoadError, Place};
 use super::settings::Settings;
 use super::value::Raw;
 
+impl Settings {
+    /// Whether there is one of this name.
+    pub fn has(name: &str) -> bool {
+        Self::key(name).is_some()
+    }
+}
+
 impl Config {
     /// This configuration as if its file gave a global setting another value, in
     /// PgBouncer's syntax.

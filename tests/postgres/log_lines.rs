@@ -402,6 +402,8 @@ fn mistakes_at_the_console() {
     for (command, line) in [
         ("PAUSE none", "LOG PAUSE 'none' command issued"),
         ("PAUSE none", "ERROR no such database: none"),
+        ("SET none = 1", "ERROR unknown parameter: pgbouncer/none"),
+        ("SET none = 1", "ERROR SET failed"),
         ("RESUME", "LOG RESUME command issued"),
         ("RESUME", "ERROR pooler is not paused/suspended"),
         (

@@ -23,6 +23,7 @@ pub const WORDING: &[(&str, &str)] = &[
         "prepared statement '{name}' was already prepared",
     ),
     ("console error", "{reason}"),
+    ("unknown parameter", "unknown parameter: pgbouncer/{name}"),
     ("closing because", "closing because: {reason} (age={age}s)"),
     ("pooler error", "pooler error: {reason}"),
     (
