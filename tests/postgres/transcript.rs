@@ -8,6 +8,7 @@
 mod differences;
 mod files;
 mod log;
+mod log_differences;
 mod newer;
 mod record;
 mod script;
@@ -17,7 +18,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use differences::{DIFFERENCES, Difference, Kind};
+use differences::{Difference, Kind};
 use record::Step;
 use script::Script;
 
@@ -31,8 +32,16 @@ const NEWER: &str = "target/pgbouncer/trixie/pgbouncer";
 /// Of those that the differences are known for, 1.x.
 const KNOWN: RangeInclusive<u32> = 18..=26;
 
-/// The step behind the last one.
-const LOG: &str = "the log";
+/// The step behind the last one, of each script.
+fn log_of(script: &str) -> String {
+    format!("the log of \"{script}\"")
+}
+
+fn differences() -> impl Iterator<Item = &'static Difference> {
+    differences::DIFFERENCES
+        .iter()
+        .chain(log_differences::DIFFERENCES)
+}
 
 /// By then it has what the end of the last clients was.
 const WRITTEN: Duration = Duration::from_millis(300);
@@ -114,15 +123,14 @@ fn compare_with(pgbouncer: &Path) -> u32 {
     assert!(count > 300, "only {count} steps");
     let docs = std::fs::read_to_string("docs/drop-in.md").expect("docs/drop-in.md");
     let unlisted = |d: &&Difference| !docs.contains(&format!("| {} |", d.name));
-    let missing: Vec<_> = DIFFERENCES
-        .iter()
-        .filter(unlisted)
-        .map(|d| d.name)
-        .collect();
+    let missing: Vec<_> = differences().filter(unlisted).map(|d| d.name).collect();
     assert!(missing.is_empty(), "not in docs/drop-in.md: {missing:?}");
-    let unmet =
-        (0..DIFFERENCES.len()).filter(|at| DIFFERENCES[*at].concerns(version) && !met.contains(at));
-    let unmet: Vec<_> = unmet.map(|at| (at, DIFFERENCES[at].name)).collect();
+    let unmet = differences()
+        .enumerate()
+        .filter(|(at, difference)| difference.concerns(version) && !met.contains(at));
+    let unmet: Vec<_> = unmet
+        .map(|(at, difference)| (at, difference.name))
+        .collect();
     assert!(unmet.is_empty(), "no difference any more: {unmet:?}");
     version
 }
@@ -139,7 +147,7 @@ fn play(script: &Script, target: Target) -> Vec<Step> {
     let mut steps = (script.play)(&pooler);
     std::thread::sleep(WRITTEN);
     steps.push(Step {
-        what: LOG.to_owned(),
+        what: log_of(script.name),
         lines: log::kinds(&pooler.log()),
     });
     for step in &mut steps {
@@ -151,7 +159,7 @@ fn play(script: &Script, target: Target) -> Vec<Step> {
 /// Takes what is known to differ out of both; what is left must be the same.
 fn compare(version: u32, theirs: &Step, ours: &Step, met: &mut Met) -> Result<(), String> {
     let (mut theirs, mut ours) = (theirs.clone(), ours.clone());
-    for (at, difference) in DIFFERENCES.iter().enumerate() {
+    for (at, difference) in differences().enumerate() {
         if theirs.lines == ours.lines {
             break;
         }
@@ -171,6 +179,23 @@ fn compare(version: u32, theirs: &Step, ours: &Step, met: &mut Met) -> Result<()
                 if theirs.what.ends_with(what) && says(&theirs, one) && says(&ours, other) {
                     theirs.lines.clear();
                     ours.lines.clear();
+                }
+            }
+            Kind::Log {
+                script,
+                theirs: one,
+                ours: other,
+            } => {
+                let alone = |step: &Step, than: &Step, line: &str| {
+                    let has = |step: &Step| step.lines.iter().any(|known| known == line);
+                    has(step) && !has(than)
+                };
+                if theirs.what == log_of(script)
+                    && one.iter().all(|line| alone(&theirs, &ours, line))
+                    && other.iter().all(|line| alone(&ours, &theirs, line))
+                {
+                    theirs.lines.retain(|line| !one.contains(&line.as_str()));
+                    ours.lines.retain(|line| !other.contains(&line.as_str()));
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! What is known to differ, each with a row in docs/drop-in.md.
 
 use super::record::Step;
-use super::{LOG, log};
 
 pub struct Difference {
     /// First column of the table in docs/drop-in.md.
@@ -18,19 +17,19 @@ impl Difference {
     }
 
     /// Not of those before.
-    const fn since(mut self, version: u32) -> Difference {
+    pub const fn since(mut self, version: u32) -> Difference {
         self.versions.0 = version;
         self
     }
 
     /// Not of those behind.
-    const fn until(mut self, version: u32) -> Difference {
+    pub const fn until(mut self, version: u32) -> Difference {
         self.versions.1 = version;
         self
     }
 }
 
-const fn all(name: &'static str, kind: Kind) -> Difference {
+pub const fn all(name: &'static str, kind: Kind) -> Difference {
     Difference {
         name,
         kind,
@@ -50,6 +49,13 @@ pub enum Kind {
         theirs: &'static str,
         ours: &'static str,
     },
+    /// Of the log of one script, whole lines that only PgBouncer has, and those that
+    /// only we have.
+    Log {
+        script: &'static str,
+        theirs: &'static [&'static str],
+        ours: &'static [&'static str],
+    },
 }
 
 const fn level(name: &'static str, level: fn(&mut Step, &mut Step)) -> Difference {
@@ -67,7 +73,6 @@ const fn answer(
 
 pub const DIFFERENCES: &[Difference] = &[
     level("version", version),
-    level("the log", the_log),
     level("error fields", error_fields),
     level("order of rows", order_of_rows),
     level("order of parameters", order_of_parameters),
@@ -278,13 +283,6 @@ fn version(theirs: &mut Step, ours: &mut Step) {
             _ => line,
         }
     });
-}
-
-fn the_log(theirs: &mut Step, ours: &mut Step) {
-    if theirs.what == LOG {
-        log::level(&mut theirs.lines);
-        log::level(&mut ours.lines);
-    }
 }
 
 /// Of our own errors; DETAIL and HINT are left out of the record already. And of the
@@ -518,7 +516,7 @@ fn tracked(theirs: &mut Step, ours: &mut Step) {
 /// There is none any more.
 fn suspend(_: &mut Step, ours: &mut Step) {
     for line in &mut ours.lines {
-        if line.starts_with('E') {
+        if line.starts_with("E ") {
             *line = line
                 .replace("already suspended/paused", "already paused")
                 .replace("not paused/suspended", "not paused");

@@ -1,14 +1,14 @@
-//! What both have logged of clients and commands while they were played a script: which
-//! lines, with which level, and for each client in which order. Not how often, and of
-//! server connections nothing: that depends on the moment.
+//! What both have logged while they were played a script: which lines, with which level,
+//! and for each connection in which order. Not how often: that depends on the moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A line for each kind of connection, with all that was logged of one, and one for each
-/// command and each error of the console. Names of databases and users in front are left
-/// out: PgBouncer has them when it has looked them up.
+/// command, error and refused login to a server. Names of databases and users in front of
+/// what is said of a client are left out: PgBouncer has them when it has looked them up.
 pub fn kinds(log: &str) -> Vec<String> {
     let mut clients: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut servers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut kinds = BTreeSet::new();
     for line in log.lines() {
         let Some((level, text)) = line
@@ -18,22 +18,37 @@ pub fn kinds(log: &str) -> Vec<String> {
             continue;
         };
         // `C-0x1f: database/user@address text`
-        let of_client = text.strip_prefix("C-").and_then(|text| {
-            let (_, text) = text.split_once(' ')?;
+        let of_one = text.split_once(": ").and_then(|(conn, text)| {
             let (who, text) = text.split_once(' ')?;
-            Some((who.rsplit_once('@')?.1, text))
+            let (names, address) = who.rsplit_once('@')?;
+            Some((conn, names, address, format!("{level} {}", masked(text))))
         });
-        match of_client {
-            Some((address, text)) => {
-                let lines = clients.entry(address).or_default();
-                lines.push(format!("{level} {}", masked(text)));
+        match of_one {
+            Some((conn, _, address, line)) if conn.starts_with("C-") => {
+                clients.entry(address).or_default().push(line);
             }
-            None if level == "ERROR" || text.ends_with(" command issued") => {
+            Some((conn, names, _, line)) if conn.starts_with("S-") => {
+                // PgBouncer uses the memory of one that has gone for the next one.
+                let new = line.contains(NEW);
+                if let Some(before) = new.then(|| servers.remove(conn)).flatten() {
+                    kinds.insert(before.join(", "));
+                }
+                let lines = servers.entry(conn).or_default();
+                if lines.is_empty() {
+                    lines.push(format!("server of {names}"));
+                }
+                lines.push(line);
+            }
+            _ if level == "ERROR"
+                || text.ends_with(" command issued")
+                || text.starts_with("server login failed: ") =>
+            {
                 kinds.insert(format!("{level} {}", masked(text)));
             }
-            None => {}
+            _ => {}
         }
     }
+    kinds.extend(servers.into_values().map(|lines| lines.join(", ")));
     for mut lines in clients.into_values() {
         // Errors that a client of the console lives on with.
         let mut last = String::new();
@@ -54,6 +69,8 @@ pub fn kinds(log: &str) -> Vec<String> {
     kinds.into_iter().collect()
 }
 
+const NEW: &str = "new connection to server";
+
 /// Without what depends on the moment, or is compared elsewhere.
 fn masked(text: &str) -> String {
     if text.starts_with("login attempt: ") {
@@ -61,82 +78,7 @@ fn masked(text: &str) -> String {
     }
     match text.split_once(" (age=") {
         Some((text, _)) => text.to_owned(),
+        None if text.starts_with(NEW) => NEW.to_owned(),
         None => text.to_owned(),
     }
-}
-
-/// Parts of lines of what differs in what clients are told already, or in the log alone:
-/// PgBouncer's and ours.
-const KNOWN: &[&str] = &[
-    // "startup parameters"
-    "unsupported startup parameter",
-    "unsupported options startup parameter",
-    "unrecognized configuration parameter",
-    "invalid value for parameter",
-    // "protocol versions", "broken packets"
-    "unsupported frontend protocol",
-    "invalid length of startup packet",
-    "invalid startup packet layout",
-    "bad packet header: '000",
-    "unknown pkt from client: 0/0x0",
-    "unknown pkt from client: 196608/0x30000",
-    "failed to parse packet",
-    "broken Parse packet",
-    "broken Bind packet",
-    "broken Describe packet",
-    "broken Close packet",
-    // "long names"
-    "xxxxxxxxxxxxxxxx",
-    // "cancelling a wait"
-    "cancel request for idle client",
-    "cancelled the wait for a server connection",
-    "RESUME came before the PAUSE was complete",
-    // "a lost server"
-    "server conn crashed?",
-    // "extended protocol", "COPY on the console"
-    "extended query protocol not supported",
-    "portal \"\" does not exist",
-    "unsupported packet type for admin console: 83",
-    "unsupported packet type for admin console: 100",
-    // "SUSPEND"
-    "SUSPEND",
-    "SHOW FDS",
-    "not paused",
-    // PgBouncer's idle clients of others end by the limit of a user.
-    "client_idle_timeout",
-    // Of auth_query each says more in its own words.
-    "bouncer config error",
-    "closing because: no such user",
-    "auth_query",
-    // SET of what is not there.
-    "unknown parameter: pgbouncer/nosuch",
-];
-
-/// Takes what is known to differ out.
-pub fn level(kinds: &mut Vec<String>) {
-    kinds.retain(|kind| !KNOWN.iter().any(|known| kind.contains(known)));
-    for kind in kinds.iter_mut() {
-        // Why PgBouncer does not say at all if it was not SCRAM.
-        let lines = kind.split(", ");
-        let mut lines: Vec<_> = lines
-            .filter(|line| !line.starts_with("LOG authentication failed "))
-            .collect();
-        // PgBouncer has looked before it logs the attempt.
-        if let Some(at) = lines
-            .iter()
-            .position(|line| line.starts_with("LOG no such user"))
-        {
-            let line = lines.remove(at);
-            lines.insert(0, line);
-        }
-        *kind = lines
-            .join(", ")
-            // Who leaves may have said so, or may not have got to it.
-            .replace("client unexpected eof", "client close request")
-            .replace("already suspended/paused", "already paused")
-            // "ENABLE"
-            .replace("cannot enable admin db", "cannot disable admin db");
-    }
-    kinds.sort();
-    kinds.dedup();
 }

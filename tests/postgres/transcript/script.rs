@@ -397,6 +397,12 @@ fn control(pooler: &Pooler) -> Vec<Step> {
     p.login("a", "app", &own, &[]);
     p.ask("a", "select 11");
     p.ask("admin", "SHOW LISTS");
+    // With a server connection that nobody has.
+    p.ask("admin", &format!("RECONNECT {own}"));
+    p.ask("admin", &format!("WAIT_CLOSE {own}"));
+    p.ask("a", "select 12");
+    p.ask("admin", &format!("KILL {own}"));
+    p.ask("a", "select 13");
     p.steps
 }
 
@@ -667,6 +673,8 @@ fn shutdown(pooler: &Pooler) -> Vec<Step> {
     let mut p = Player::new(pooler);
     p.login("admin", "admin", "pgbouncer", &[]);
     p.login("stats", "app2", "pgbouncer", &[]);
+    p.login("a", "app", &pooler.database, &[]);
+    p.ask("a", "select 1");
     p.ask("stats", "SHUTDOWN");
     p.ask("admin", "SHUTDOWN");
     p.ask("stats", "SHOW VERSION");
