@@ -104,7 +104,8 @@ pub fn set(old: &Terms, key: &str, value: &str) -> Result<Loaded, String> {
         "auth_type" | "auth_hba_file" | "auth_ident_file" => hba(&config)?,
         _ => old.hba.clone(),
     };
-    let tls = match key.contains("_tls_") {
+    // `client_tls13_ciphers`, too.
+    let tls = match key.contains("_tls") {
         true => tls(&config, Some(&old.tls))?,
         false => old.tls.clone(),
     };

@@ -220,6 +220,25 @@ fn a_certificate_is_replaced_from_the_console() {
 }
 
 #[test]
+fn ciphers_are_replaced_from_the_console() {
+    let pooler = Setup::with(cluster()).offer_tls("prefer").start();
+    for (key, cipher, version) in [
+        ("client_tls13_ciphers", "TLS_CHACHA20_POLY1305_SHA256", "3"),
+        ("client_tls_ciphers", "ECDHE-ECDSA-CHACHA20-POLY1305", "2"),
+    ] {
+        let newest = format!("ssl_max_protocol_version=TLSv1.{version}");
+        let agreed = format!("TLSv1.{version}/{cipher}");
+        connect(&pooler, &newest).expect("let in");
+        assert!(!pooler.log().contains(&agreed));
+        pooler.console().query(&format!("SET {key} = '{cipher}'"));
+        eventually("the other cipher", true, || {
+            connect(&pooler, &newest).expect("let in");
+            pooler.log().contains(&agreed)
+        });
+    }
+}
+
+#[test]
 fn databases_have_tls_of_their_own() {
     let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let setup = Setup::with(cluster()).set("server_tls_sslmode", "disable");
