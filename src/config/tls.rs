@@ -168,7 +168,11 @@ impl Meaning for Tls13Ciphers {
     const TYPE: &'static str = "ciphers";
 
     fn of(text: &str) -> Result<Self, String> {
-        suites(text, &TLS13).map(Tls13Ciphers)
+        let suites = suites(text, &TLS13);
+        // PgBouncer's words, which its log has.
+        suites
+            .map(Tls13Ciphers)
+            .map_err(|why| format!("failed to set the TLSv1.3 cipher suites: {why}"))
     }
 }
 
@@ -309,7 +313,8 @@ mod tests {
             ["TLS_CHACHA20_POLY1305_SHA256"]
         );
         let error = suites("TLS_AES_128_CCM_SHA256").unwrap_err();
-        assert!(error.starts_with("`TLS_AES_128_CCM_SHA256`"), "{error}");
+        let expected = "failed to set the TLSv1.3 cipher suites: `TLS_AES_128_CCM_SHA256`";
+        assert!(error.starts_with(expected), "{error}");
         assert_eq!(Spelled::usual(), Spelled::new("default").unwrap());
     }
 

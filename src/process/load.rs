@@ -1,7 +1,10 @@
 //! From the configuration to what workers need of it, at start and at reload.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use tracing::error;
 
 use crate::auth::{Hba, UserList};
 use crate::cli::files;
@@ -94,8 +97,15 @@ impl Source {
 /// What [`Source::reload`] gives, as if the file gave one setting another value;
 /// nothing else is read again but what this setting names.
 pub fn set(old: &Terms, key: &str, value: &str) -> Result<Loaded, String> {
-    let new = old.config.with_setting(key, value);
-    let (config, changes) = old.config.reload(new.map_err(|error| error.to_string())?);
+    // `client_tls13_ciphers`, too.
+    let is_tls = key.contains("_tls");
+    let new = old.config.with_setting(key, value).map_err(|mistakes| {
+        if is_tls {
+            log_tls(&old.config, &mistakes);
+        }
+        mistakes.to_string()
+    });
+    let (config, changes) = old.config.reload(new?);
     let users = match key {
         "auth_file" => users(&config)?.0,
         _ => old.users.clone(),
@@ -104,8 +114,7 @@ pub fn set(old: &Terms, key: &str, value: &str) -> Result<Loaded, String> {
         "auth_type" | "auth_hba_file" | "auth_ident_file" => hba(&config)?,
         _ => old.hba.clone(),
     };
-    // `client_tls13_ciphers`, too.
-    let tls = match key.contains("_tls") {
+    let tls = match is_tls {
         true => tls(&config, Some(&old.tls))?,
         false => old.tls.clone(),
     };
@@ -126,7 +135,15 @@ pub fn hba(config: &Config) -> Result<Hba, String> {
 
 /// Certificates and keys; those that are as before keep their sessions.
 pub fn tls(config: &Config, old: Option<&Tls>) -> Result<Tls, String> {
-    Tls::of(config, old, &|path| std::fs::read(path))
+    let tls = Tls::of(config, old, &|path| std::fs::read(path));
+    tls.inspect_err(|reason| log_tls(config, reason))
+}
+
+/// PgBouncer's line, before what is said of the start, RELOAD or SET that failed for it.
+fn log_tls(config: &Config, reason: &impl fmt::Display) {
+    if config.source == config::Source::Ini {
+        error!(%reason, "TLS setup failed");
+    }
 }
 
 /// Whether the process may open as many files as the configuration needs.

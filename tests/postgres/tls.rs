@@ -596,7 +596,7 @@ fn certificates_are_replaced_whole_or_not_at_all() {
     };
     // A certificate without its key.
     install("chain.crt", &certificate);
-    reload(1, "it is not the key of the certificate");
+    reload(1, "reload refused, nothing was changed");
     assert_eq!(psql_gets(&dsn(&pooler, "verify-full")), Ok(true));
     install("chain.key", &key);
     reload(1, "configuration reloaded");

@@ -239,6 +239,40 @@ fn ciphers_are_replaced_from_the_console() {
 }
 
 #[test]
+fn what_cannot_be_put_in_force_is_in_the_log() {
+    let setup = Setup::with(cluster()).in_ini().offer_tls("prefer");
+    let mut pooler = setup.start();
+    let mut console = pooler.console();
+    let wrong = file("chain.crt");
+    let unfit = format!(
+        " ERROR TLS setup failed: client_tls_key_file = {}: it is not the key of the \
+         certificate in client_tls_cert_file = {wrong}\n",
+        file("server.key")
+    );
+    let count = |pooler: &Pooler, line: &str| pooler.log().matches(line).count();
+    let error = console.try_query(&format!("SET client_tls_cert_file = '{wrong}'"));
+    assert_eq!(error.error().message(), "SET failed");
+    assert_eq!(count(&pooler, &unfit), 1);
+
+    let error = console.try_query("SET client_tls13_ciphers = 'unknown'");
+    assert_eq!(error.error().message(), "SET failed");
+    let words = "failed to set the TLSv1.3 cipher suites: `unknown` is not supported";
+    let line = format!(" ERROR TLS setup failed: SET: `client_tls13_ciphers`: {words}");
+    assert_eq!(count(&pooler, &line), 1, "{}", pooler.log());
+
+    pooler.rewrite(|setup| setup.set("client_tls_cert_file", &*wrong));
+    assert_eq!(console.try_query("RELOAD").error().sqlstate(), "F0000");
+    assert_eq!(count(&pooler, &unfit), 2);
+    let output = pgweir(&[pooler.config().to_str().expect("path")]).run();
+    assert!(!output.success);
+    assert!(output.stderr.contains(&unfit), "{output:?}");
+
+    pooler.rewrite(|setup| setup.set("client_tls13_ciphers", "unknown"));
+    assert_eq!(console.try_query("RELOAD").error().sqlstate(), "F0000");
+    assert!(pooler.log().matches(words).count() > 1, "{}", pooler.log());
+}
+
+#[test]
 fn databases_have_tls_of_their_own() {
     let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let setup = Setup::with(cluster()).set("server_tls_sslmode", "disable");
