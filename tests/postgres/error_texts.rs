@@ -4,7 +4,9 @@ use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Frontend, Pooler, RawClient, Setup, answering, eventually, secs};
+use crate::support::{
+    Failure, Frontend, Pooler, RawClient, Setup, answering, answering_scram, eventually, secs,
+};
 
 /// The SQLSTATE of everything that PgBouncer says itself.
 const CODE: &str = "08P01";
@@ -68,6 +70,19 @@ fn of_asking_twice_for_tls() {
 }
 
 #[test]
+fn of_what_comes_in_clear_with_a_request() {
+    let pooler = Setup::new().in_ini().start();
+    for (code, kind) in [(5679, "SSL"), (5680, "GSSAPI encryption")] {
+        let request = Frontend::new().request((1234, code)).bytes;
+        let text = told(&pooler, &[&request[..], &startup(&[])].concat());
+        assert_eq!(
+            text,
+            format!("received unencrypted data after {kind} request")
+        );
+    }
+}
+
+#[test]
 fn of_shutting_down() {
     let pooler = Setup::new().in_ini().pool_size(1).start();
     let (mut holder, mut waiting) = (pooler.login(), pooler.login());
@@ -118,4 +133,63 @@ fn of_servers_that_ask_for_what_we_do_not_have() {
     let text = of_server(b'R', b"\0\0\0\x0aOTHER\0\0");
     let none = "none of the server's SASL authentication mechanisms are supported";
     assert_eq!(text, format!("server login failed: {none}"));
+}
+
+#[test]
+fn of_a_server_that_does_not_know_the_password() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = i32::from(server.local_addr().expect("address").port());
+    // 32 bytes of zeros.
+    answering_scram(server, "v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    let setup = Setup::new().in_ini().for_database("port", port);
+    let setup = setup.set("server_tls_sslmode", "disable");
+    let pooler = setup.user("app", "password", "secret").start();
+    let (user, database) = ("app", pooler.database.as_str());
+    let text = told(&pooler, &startup(&[("user", user), ("database", database)]));
+    assert_eq!(text, "server login failed: invalid server signature");
+}
+
+#[track_caller]
+fn assert_said(failure: &Failure, severity: &str, sqlstate: &str, text: &str) {
+    let said = (failure.severity(), failure.sqlstate(), failure.message());
+    assert_eq!(said, (severity, sqlstate, text));
+}
+
+#[test]
+fn of_a_parameter_that_the_server_does_not_take_again() {
+    let setup = Setup::new().in_ini().pool_size(1).one_worker();
+    let pooler = setup.start();
+    let mut client = pooler.login_with(&[("options", "-c temp_buffers=200")]);
+    // It cannot be set where somebody has had a temporary table.
+    let mut other = pooler.login();
+    other.query("create temp table t (a int); insert into t values (1); drop table t");
+    client.send(&Frontend::new().query("select 1"));
+    let failure = client.expect_end();
+    assert_said(&failure, "FATAL", CODE, "invalid server parameter");
+    assert!(failure.detail().contains("temp_buffers"), "{failure:?}");
+    // Only its own connection was lost.
+    assert_eq!(other.value("select 1"), "1");
+}
+
+#[test]
+fn of_commands_of_the_console() {
+    let mut pooler = Setup::new().in_ini().start();
+    let mut console = pooler.console();
+    let words = ["pause", "reconnect", "disable", "enable", "kill"].map(|word| (word, word));
+    for (command, word) in words.into_iter().chain([("wait_close", "wait in")]) {
+        let error = console.try_query(&format!("{command} pgbouncer")).error();
+        let text = format!("cannot {word} admin db: pgbouncer");
+        assert_said(&error, "ERROR", CODE, &text);
+    }
+    let long = format!("show {}", "x".repeat(64));
+    assert_said(
+        &console.try_query(&long).error(),
+        "ERROR",
+        CODE,
+        "bad arguments",
+    );
+    pooler.rewrite(|setup| setup.set("pool_mode", "none"));
+    let error = console.try_query("reload").error();
+    let text = "RELOAD failed, see logs for additional details";
+    assert_said(&error, "ERROR", "F0000", text);
 }

@@ -55,6 +55,10 @@ fn a_database_of_the_fallback_comes_and_goes() {
         );
         assert!(shows(&pooler, "STATS", &name));
         assert_eq!(logged(&pooler, "registered new auto-database"), 1);
+        if pooler.is_ini() {
+            let line = format!(" LOG registered new auto-database: db={name}\n");
+            assert_eq!(logged(&pooler, &line), 1);
+        }
         for client in &mut clients[..2] {
             client.query("commit");
         }

@@ -36,7 +36,7 @@ mod wait;
 
 pub use address::{Address, free_port};
 pub use cluster::{Cluster, TLS, run_as_server, server_user, temp_dir};
-pub use fake_server::answering;
+pub use fake_server::{answering, answering_scram};
 pub use frontend::Frontend;
 pub use pooler::{Pooler, Setup, Target, Value, secs, target};
 pub use programs::{
