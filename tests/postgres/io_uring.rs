@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Pooler, Program, Setup, free_port};
+use crate::support::{Pooler, Program, Setup, eventually, free_port};
 
 /// A shell's command: what it becomes gets EPERM from io_uring_setup(2). It is what the
 /// seccomp profiles of container runtimes do.
@@ -61,7 +61,7 @@ fn workers_send_by_it_as_the_setting_says() {
         let pooler = setup(io_uring).in_toml().start();
         assert_eq!(rings(&pooler), count);
         let said = format!("io_uring={}", count > 0);
-        assert!(pooler.log().contains(&said), "{}", pooler.log());
+        eventually("its mode", true, || pooler.log().contains(&said));
         serves_many_at_once(&pooler);
     }
 }
