@@ -315,21 +315,24 @@ impl Reactor {
         };
         let mut called = inbox.is_called();
         match rest {
-            Some(Duration::ZERO) => self.look(rest)?,
-            _ if called => self.look(Some(Duration::ZERO))?,
+            Some(Duration::ZERO) => self.wait(rest)?,
+            _ if called => self.wait(Some(Duration::ZERO))?,
             _ => {
                 called = !inbox.fall_asleep();
                 if !called {
-                    self.look(rest)?;
+                    self.wait(rest)?;
                     called = inbox.wake_up();
                 }
             }
         }
+        // Before those whom sockets concern: what another thread has told may be known
+        // to who has sent something since, as that a reload is in force.
         if called || inbox.is_called() {
             for id in inbox.take() {
                 self.tasks.borrow_mut().wake(id);
             }
         }
+        self.report();
         self.now.set(Instant::now());
         self.ring();
         Ok(())
@@ -346,13 +349,17 @@ impl Reactor {
         }
     }
 
-    fn look(&self, rest: Option<Duration>) -> io::Result<()> {
-        let mut events = self.events.borrow_mut();
-        match self.poll.borrow_mut().poll(&mut events, rest) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(error),
+    /// Waits for events, at most so long.
+    fn wait(&self, rest: Option<Duration>) -> io::Result<()> {
+        match (self.poll.borrow_mut()).poll(&mut self.events.borrow_mut(), rest) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
         }
+    }
+
+    /// Wakes those whom the events concern that have come.
+    fn report(&self) {
+        let mut events = self.events.borrow_mut();
         let (mut sources, mut tasks) = (self.sources.borrow_mut(), self.tasks.borrow_mut());
         let mut outbox = self.outbox.borrow_mut();
         let mut others = Vec::new();
@@ -366,11 +373,11 @@ impl Reactor {
                 Waiter::Other(waker) => others.push(waker),
             });
         }
-        drop((sources, tasks, outbox));
+        events.clear();
+        drop((events, sources, tasks, outbox));
         for waker in others {
             waker.wake();
         }
-        Ok(())
     }
 
     /// Who is to be woken if `cx` is.
@@ -475,7 +482,7 @@ mod tests {
     use tokio::sync::{Notify, oneshot};
 
     use super::*;
-    use crate::reactor::{run, sleep, timeout};
+    use crate::reactor::{Socket, run, sleep, timeout};
 
     #[test]
     fn tasks_take_turns_and_wake_each_other() {
@@ -520,6 +527,39 @@ mod tests {
                 assert_eq!(told, Ok(Ok(round)));
             }
         });
+    }
+
+    #[test]
+    fn what_another_thread_tells_comes_before_what_is_sent_afterwards() {
+        use std::io::Write;
+        use std::os::unix::net::UnixStream;
+        let order = run(async {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            near.set_nonblocking(true).unwrap();
+            let near = Socket::new(near).unwrap();
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let (tell, told) = oneshot::channel();
+            let order_of_it = order.clone();
+            spawn(async move {
+                near.peek().await.unwrap();
+                order_of_it.borrow_mut().push("sent");
+            });
+            let order_of_it = order.clone();
+            spawn(async move {
+                told.await.unwrap();
+                order_of_it.borrow_mut().push("told");
+            });
+            sleep(Duration::from_millis(1)).await;
+            // This thread hears of neither until both are there.
+            let other = std::thread::spawn(move || {
+                tell.send(()).unwrap();
+                far.write_all(b"x").unwrap();
+            });
+            other.join().unwrap();
+            sleep(Duration::from_millis(1)).await;
+            order.take()
+        });
+        assert_eq!(order, ["told", "sent"]);
     }
 
     /// A waker may live longer than its task, and than the reactor.
