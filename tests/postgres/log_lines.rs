@@ -342,15 +342,21 @@ fn mistakes_of_a_client() {
     }
 }
 
-/// Of a database that is killed: within a transaction, and idle.
-#[test]
-fn server_connections_of_a_killed_database() {
+/// Two server connections, the second of them within its client's transaction.
+fn with_one_of_two_in_use() -> (Pooler, [RawClient; 2]) {
     let pooler = setup().pool_size(2).start();
     let mut clients = [pooler.login(), pooler.login()];
     clients
         .iter_mut()
         .for_each(|client| drop(client.query("begin")));
     clients[0].query("commit");
+    (pooler, clients)
+}
+
+/// Of a database that is killed: within a transaction, and idle.
+#[test]
+fn server_connections_of_a_killed_database() {
+    let (pooler, _clients) = with_one_of_two_in_use();
     pooler.console().query("kill");
     let used = "closing because: client disconnect while server was not ready (age=0s)";
     expect_line(&pooler, SERVER, used);
@@ -533,12 +539,7 @@ fn server_connections_that_are_too_old_idle_or_many() {
 
 #[test]
 fn server_connections_that_are_out_of_date() {
-    let pooler = setup().pool_size(2).start();
-    let mut clients = [pooler.login(), pooler.login()];
-    clients
-        .iter_mut()
-        .for_each(|client| drop(client.query("begin")));
-    clients[0].query("commit");
+    let (pooler, mut clients) = with_one_of_two_in_use();
     pooler.console().query("reconnect");
     let idle = "closing because: database configuration changed (age=0s)";
     expect_line(&pooler, SERVER, idle);

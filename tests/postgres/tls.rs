@@ -597,6 +597,8 @@ fn certificates_are_replaced_whole_or_not_at_all() {
     // A certificate without its key.
     install("chain.crt", &certificate);
     reload(1, "reload refused, nothing was changed");
+    let reason = "it is not the key of the certificate";
+    assert!(pooler.log().contains(reason), "{}", pooler.log());
     assert_eq!(psql_gets(&dsn(&pooler, "verify-full")), Ok(true));
     install("chain.key", &key);
     reload(1, "configuration reloaded");

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::Line;
 use super::clients::{has_moved, log_in};
 use crate::restart::End;
-use crate::support::{Frontend, Setup, eventually, pgbench};
+use crate::support::{Frontend, RawClient, Setup, eventually, pgbench};
 
 const PID: &str = "select pg_backend_pid()";
 
@@ -150,9 +150,9 @@ fn two_processes_share_one_connection() {
     line.last().expect_backends(1);
 }
 
-/// The old process dies when the new one is about to give it a connection.
-#[test]
-fn a_connection_that_a_dead_process_wanted_stays() {
+/// A client of the old process that waits for the one connection there is, one in the new
+/// process that has it in a transaction, and the connection's PID.
+fn with_one_that_starves() -> (Line, RawClient, RawClient, String) {
     let change = |setup: Setup| setup.in_ini().offer_tls("allow").pool_size(1);
     let mut line = Line::begin(change);
     let mut stays = line.encrypted("stays");
@@ -164,6 +164,13 @@ fn a_connection_that_a_dead_process_wanted_stays() {
     stays.send(&Frontend::new().query("select 1"));
     // The new process is told of it every 50 ms.
     thread::sleep(Duration::from_millis(300));
+    (line, stays, moves, backend)
+}
+
+/// The old process dies when the new one is about to give it a connection.
+#[test]
+fn a_connection_that_a_dead_process_wanted_stays() {
+    let (mut line, _stays, mut moves, backend) = with_one_that_starves();
     line.poolers[0].signal(Signal::SIGKILL);
     assert_eq!(line.poolers[0].wait(), -9);
     thread::sleep(Duration::from_millis(300));
@@ -175,17 +182,7 @@ fn a_connection_that_a_dead_process_wanted_stays() {
 /// the new one is about to give it one.
 #[test]
 fn what_the_old_process_does_not_want_any_more_is_not_lost() {
-    let change = |setup: Setup| setup.in_ini().offer_tls("allow").pool_size(1);
-    let mut line = Line::begin(change);
-    let mut stays = line.encrypted("stays");
-    let mut moves = log_in(&line, "moves");
-    line.go_on();
-    has_moved(&line, "moves");
-    let backend = moves.value(PID);
-    moves.query("begin");
-    stays.send(&Frontend::new().query("select 1"));
-    // The new process is told of it every 50 ms.
-    thread::sleep(Duration::from_millis(300));
+    let (mut line, stays, mut moves, backend) = with_one_that_starves();
     line.last().signal(Signal::SIGSTOP);
     moves.send(&Frontend::new().query("commit"));
     drop(stays);
